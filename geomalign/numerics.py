@@ -1,0 +1,199 @@
+"""Numerical primitives: exponentials that never overflow, accurate small-argument forms, segments, monotone roots.
+
+The lowest layer. The saturation law of the library lives here: beyond ``limit(dtype)`` nats an exponential is continued
+by its tangent line, so a log-ratio of +-1e4 keeps a finite value and a finite, non-zero slope.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_KEY = {torch.float64: torch.int64, torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float16: torch.int16}
+_SERIES_TERMS = 15
+_SERIES_RADIUS = 0.3
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A closed interval of the extended real line.
+
+    >>> Interval(-1.0).contains(0.0), Interval(-1.0).contains(-2.0)
+    (True, False)
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+
+    def __post_init__(self) -> None:
+        if not self.low <= self.high:
+            raise ValueError(f"an interval needs low <= high, got low={self.low}, high={self.high}.")
+
+    def contains(self, x: Tensor | float) -> Tensor | bool:
+        """Whether x lies in the interval, elementwise for a tensor."""
+        return (x >= self.low) & (x <= self.high)
+
+    def clamp(self, x: Tensor) -> Tensor:
+        """The nearest point of the interval."""
+        return x.clamp(min=self.low, max=self.high)
+
+
+def limit(dtype: torch.dtype) -> float:
+    """Nats beyond which exponentials are continued linearly: 300 in float64, 10 in float16, 30 otherwise.
+
+    The square of the continued exponential at 1e4 nats is still finite (1e268 in float64, 1e34 in float32).
+    float16 holds exp only up to 11 nats and gets no such guarantee.
+    """
+    return {torch.float64: 300.0, torch.float16: 10.0}.get(dtype, 30.0)
+
+
+def exp(x: Tensor) -> Tensor:
+    """``exp(x)`` up to ``L = limit(x.dtype)``, beyond it the tangent ``e^L (1 + x - L)``: finite, with slope ``e^L``."""
+    bound = limit(x.dtype)
+    e = torch.exp(x.clamp(max=bound))
+    return e + e * torch.relu(x - bound)
+
+
+def expm1(x: Tensor) -> Tensor:
+    """``exp(x) - 1`` without cancellation near 0, continued linearly as :func:`exp` is."""
+    bound = limit(x.dtype)
+    x_c = x.clamp(max=bound)
+    return torch.expm1(x_c) + torch.exp(x_c) * torch.relu(x - bound)
+
+
+def exp_slope(x: Tensor) -> Tensor:
+    """The derivative of :func:`exp` and :func:`expm1`: ``exp(min(x, limit))``."""
+    return torch.exp(x.clamp(max=limit(x.dtype)))
+
+
+def box_cox(x: Tensor, power: float) -> Tensor:
+    """``(e^{power x} - 1)/power``, saturating; x itself at power 0. The Box-Cox transform of ``e^x``."""
+    return x if power == 0.0 else expm1(power * x) / power
+
+
+def power_remainder(x: Tensor, order: float) -> Tensor:
+    """``(e^{ax} - a e^x + a - 1)/(a(a-1))`` for small x by its series ``sum_k (1 + a + ... + a^{k-2}) x^k/k!``.
+
+    The closed form subtracts numbers of order 1 to get one of order x^2: float32 returns 0 at x = 1e-4. The series is
+    regular at a = 0 and a = 1, and exact to rounding for ``|x| max(1, |a|) <= 0.3``.
+    """
+    coefficients, total = [], 0.0
+    for k in range(2, _SERIES_TERMS + 1):
+        total = total * order + 1.0
+        coefficients.append(total / math.factorial(k))
+    out = torch.full_like(x, coefficients[-1])
+    for c in reversed(coefficients[:-1]):
+        out = out * x + c
+    return out * x * x
+
+
+def is_small(x: Tensor, order: float = 1.0) -> Tensor:
+    """Where :func:`power_remainder` of this order is accurate."""
+    return x.abs() * max(1.0, abs(order)) < _SERIES_RADIUS
+
+
+def segment_sum(x: Tensor, index: Tensor, count: int) -> Tensor:
+    """Sum of x over the rows of each segment: (rows, ...) -> (count, ...)."""
+    return x.new_zeros((count, *x.shape[1:])).index_add(0, index, x)
+
+
+def segment_max(x: Tensor, index: Tensor, count: int) -> Tensor:
+    """Largest x of each segment: (rows,) -> (count,); -inf for an empty one."""
+    return x.new_full((count,), -math.inf).scatter_reduce(0, index, x, "amax")
+
+
+def segment_logsumexp(x: Tensor, index: Tensor, count: int) -> Tensor:
+    """``log sum exp`` of each segment: (rows,) -> (count,); -inf for an empty one or one of -inf only."""
+    top = segment_max(x.detach(), index, count)
+    top = torch.where(torch.isfinite(top), top, torch.zeros_like(top))
+    return top + segment_sum(torch.exp(x - top[index]), index, count).log()
+
+
+def _to_key(x: Tensor) -> Tensor:
+    """Floats to integers of the same order, so that halving an integer bracket halves the floats between its ends."""
+    bits = x.view(_KEY[x.dtype])
+    return torch.where(bits >= 0, bits, torch.iinfo(bits.dtype).min - bits)
+
+
+def _from_key(key: Tensor, dtype: torch.dtype) -> Tensor:
+    return torch.where(key >= 0, key, torch.iinfo(key.dtype).min - key).view(dtype)
+
+
+def solve_increasing(
+    function: Callable[[Tensor], Tensor],
+    target: Tensor,
+    low: Tensor | float = -math.inf,
+    high: Tensor | float = math.inf,
+    *,
+    derivative: Callable[[Tensor], Tensor] | None = None,
+    iterations: int | None = None,
+) -> Tensor:
+    """The x in [low, high] where an increasing function reaches a target, elementwise and without gradient.
+
+    Bisection over the *representable numbers* of the bracket (its midpoint is the middle float, so an infinite bracket
+    costs as little as a finite one), alternating, where a derivative is given, with a Newton step from the best
+    point so far whenever that step stays inside the bracket. The number of evaluations is fixed: no host sync.
+
+    Args:
+        function: increasing, elementwise (or batched over the leading axes of ``target``); +-inf is allowed, NaN is not.
+        target: (...).
+        low, high: ends of the bracket, numbers or tensors broadcastable to ``target``; never evaluated.
+        derivative: of ``function``. Without it, plain bisection, which is exact to the last float.
+        iterations: evaluations of ``function``; the width of the dtype in bits by default.
+
+    Returns:
+        (...), the evaluated point of least residual. A target outside the function's range gives a point next to that
+        end of the bracket.
+    """
+    with torch.no_grad():
+        target = target.detach()
+        dtype = target.dtype
+        lo = _to_key(torch.as_tensor(low, dtype=dtype, device=target.device).expand_as(target).contiguous())
+        hi = _to_key(torch.as_tensor(high, dtype=dtype, device=target.device).expand_as(target).contiguous())
+        best = _from_key((lo & hi) + ((lo ^ hi) >> 1), dtype)
+        miss, newton = torch.full_like(target, math.inf), best
+        for step in range(torch.finfo(dtype).bits if iterations is None else iterations):
+            key = (lo & hi) + ((lo ^ hi) >> 1)
+            if derivative is not None and step % 2 == 1:
+                guess = _to_key(newton)
+                key = torch.where((guess > lo) & (guess < hi) & torch.isfinite(newton), guess, key)
+            x = _from_key(key, dtype)
+            residual = function(x) - target
+            lo, hi = torch.where(residual <= 0, key, lo), torch.where(residual >= 0, key, hi)
+            better = residual.abs() < miss
+            best, miss = torch.where(better, x, best), torch.where(better, residual.abs(), miss)
+            if derivative is not None:
+                newton = torch.where(better, x - residual / derivative(x), newton)
+        return torch.where(torch.isfinite(miss), best, _from_key((lo & hi) + ((lo ^ hi) >> 1), dtype))
+
+
+class _Inverse(torch.autograd.Function):
+    """x(s) with f(x) = s, differentiated by the implicit-function rule dx/ds = 1/f'(x), to any order."""
+
+    @staticmethod
+    def forward(ctx, s: Tensor, solve: Callable[[Tensor], Tensor], derivative: Callable[[Tensor], Tensor]) -> Tensor:  # type: ignore[no-untyped-def]
+        x = solve(s)
+        ctx.save_for_backward(x)
+        ctx.derivative = derivative
+        return x
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def]
+        (x,) = ctx.saved_tensors
+        return grad / ctx.derivative(x), None, None
+
+
+def invert_increasing(
+    function: Callable[[Tensor], Tensor],
+    derivative: Callable[[Tensor], Tensor],
+    s: Tensor,
+    low: float = -math.inf,
+    high: float = math.inf,
+) -> Tensor:
+    """:func:`solve_increasing` that is differentiable in the target, once and twice."""
+    solve = lambda target: solve_increasing(function, target, low, high, derivative=derivative)  # noqa: E731
+    return _Inverse.apply(s, solve, derivative)  # type: ignore[no-any-return]
