@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+Map = Callable[[Tensor], Tensor]
+
 _KEY = {torch.float64: torch.int64, torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float16: torch.int16}
 _SERIES_TERMS = 15
 _SERIES_RADIUS = 0.3
@@ -52,7 +54,7 @@ def limit(dtype: torch.dtype) -> float:
 
 
 def exp(x: Tensor) -> Tensor:
-    """``exp(x)`` up to ``L = limit(x.dtype)``, beyond it the tangent ``e^L (1 + x - L)``: finite, with slope ``e^L``."""
+    """``exp(x)`` up to ``L = limit(x.dtype)``, beyond it the tangent ``e^L (1 + x - L)`` of slope ``e^L``."""
     bound = limit(x.dtype)
     e = torch.exp(x.clamp(max=bound))
     return e + e * torch.relu(x - bound)
@@ -124,12 +126,12 @@ def _from_key(key: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def solve_increasing(
-    function: Callable[[Tensor], Tensor],
+    function: Map,
     target: Tensor,
     low: Tensor | float = -math.inf,
     high: Tensor | float = math.inf,
     *,
-    derivative: Callable[[Tensor], Tensor] | None = None,
+    derivative: Map | None = None,
     iterations: int | None = None,
 ) -> Tensor:
     """The x in [low, high] where an increasing function reaches a target, elementwise and without gradient.
@@ -139,7 +141,7 @@ def solve_increasing(
     point so far whenever that step stays inside the bracket. The number of evaluations is fixed: no host sync.
 
     Args:
-        function: increasing, elementwise (or batched over the leading axes of ``target``); +-inf is allowed, NaN is not.
+        function: increasing, and of the shape of ``target``; may return +-inf, never NaN.
         target: (...).
         low, high: ends of the bracket, numbers or tensors broadcastable to ``target``; never evaluated.
         derivative: of ``function``. Without it, plain bisection, which is exact to the last float.
@@ -172,28 +174,27 @@ def solve_increasing(
 
 
 class _Inverse(torch.autograd.Function):
-    """x(s) with f(x) = s, differentiated by the implicit-function rule dx/ds = 1/f'(x), to any order."""
+    """x(s) with f(x) = s, differentiated by the implicit-function rule dx/ds = 1/f'(x), to any order.
+
+    Where f jumps across s, x does not move with s: the derivative there is 0.
+    """
 
     @staticmethod
-    def forward(ctx, s: Tensor, solve: Callable[[Tensor], Tensor], derivative: Callable[[Tensor], Tensor]) -> Tensor:  # type: ignore[no-untyped-def]
-        x = solve(s)
-        ctx.save_for_backward(x)
+    def forward(ctx, s: Tensor, function: Map, derivative: Map, low: float, high: float) -> Tensor:  # type: ignore[no-untyped-def]
+        x = solve_increasing(function, s, low, high, derivative=derivative)
+        jump = (function(x) - s).abs() > math.sqrt(torch.finfo(s.dtype).eps) * (1.0 + s.abs())
+        ctx.save_for_backward(x, jump)
         ctx.derivative = derivative
         return x
 
     @staticmethod
     def backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def]
-        (x,) = ctx.saved_tensors
-        return grad / ctx.derivative(x), None, None
+        x, jump = ctx.saved_tensors
+        return torch.where(jump, 0.0, grad / ctx.derivative(x)), None, None, None, None
 
 
 def invert_increasing(
-    function: Callable[[Tensor], Tensor],
-    derivative: Callable[[Tensor], Tensor],
-    s: Tensor,
-    low: float = -math.inf,
-    high: float = math.inf,
+    function: Map, derivative: Map, s: Tensor, low: float = -math.inf, high: float = math.inf
 ) -> Tensor:
     """:func:`solve_increasing` that is differentiable in the target, once and twice."""
-    solve = lambda target: solve_increasing(function, target, low, high, derivative=derivative)  # noqa: E731
-    return _Inverse.apply(s, solve, derivative)  # type: ignore[no-any-return]
+    return _Inverse.apply(s, function, derivative, low, high)  # type: ignore[no-any-return]
