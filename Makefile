@@ -1,0 +1,67 @@
+# `make demo` and `make test` need Python >= 3.10 with pip and venv, and nothing else.
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$p && break; done)
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+OUT    ?= runs/demo
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-input
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+.PHONY: help install demo test lint types fast slow quick readme examples notebooks docs clean
+
+help:  ## this list
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP)  ## make .venv and install the package with everything the tests and the docs need
+
+# torch by itself and first: with its version fixed, nothing installed later can ask for another build.
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "No Python >= 3.10 found; say which: make PYTHON=/path/to/python3"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+		{ echo "$(PYTHON) -m venv failed; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	$(PIP) install -q -c constraints.txt torch
+	$(PIP) install -q -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP)  ## train the objectives and write the report with its figures to $(OUT)
+	$(BIN)/geomalign compare --out $(OUT) --resume
+
+test: lint types fast  ## ruff, mypy, and every test that takes seconds
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+fast: $(STAMP)
+	$(PYTEST) -n 2 -m 'not slow'
+
+slow: $(STAMP)  ## the tests that take minutes
+	$(PYTEST) -n 2 -m slow
+
+quick: $(STAMP)  ## the comparison in under two minutes, from scratch
+	rm -rf runs/quick
+	$(BIN)/geomalign compare --preset ci --out runs/quick
+
+readme: $(STAMP)  ## every Python block of README.md and docs/
+	$(PYTEST) -n 0 tests/test_readme.py
+
+examples: $(STAMP)  ## every file of examples/
+	@set -e; for file in examples/*.py; do test -e "$$file" || continue; \
+		echo "== $$file"; OMP_NUM_THREADS=1 $(BIN)/python "$$file"; done
+
+notebooks: $(STAMP)  ## execute every notebook
+	@set -e; mkdir -p build/notebooks; for file in notebooks/*.py; do test -e "$$file" || continue; \
+		echo "== $$file"; OMP_NUM_THREADS=1 $(BIN)/jupytext --to ipynb --execute --run-path notebooks \
+		--output "build/notebooks/$$(basename $$file .py).ipynb" "$$file"; done
+
+docs: $(STAMP)  ## the HTML documentation, to docs/_build/html
+	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+clean:  ## everything that was built; not the runs
+	rm -rf $(VENV) build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -1,0 +1,150 @@
+"""Imports point one way (docs/theory.md, "Layers"): read off the syntax tree, so nothing is imported to find out."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "geomalign"
+
+# A module may import from lower layers only, so modules of one layer never import each other.
+LAYERS: tuple[frozenset[str], ...] = tuple(
+    map(
+        frozenset,
+        (
+            ("errors", "numerics", "locality", "projection"),
+            ("batch",),
+            ("divergences",),
+            ("unit", "chart", "sampling", "optimization", "measure"),
+            ("objective",),
+            ("metrics", "equilibrium", "estimators", "ops"),
+            ("trust_region",),
+            ("recipes",),
+            ("identify", "analysis", "laws"),
+            ("api",),
+            ("plotting",),
+            ("training", "adapters"),
+            ("cli",),
+            ("__main__",),
+        ),
+    )
+)
+RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
+
+# Third parties, and the only modules that may name them; `lazily`: only inside functions.
+TOP_ONLY = {
+    "transformers": {"training", "adapters"},
+    "tokenizers": {"training", "adapters"},
+    "safetensors": {"training", "adapters"},
+    "accelerate": {"training", "adapters"},
+    "matplotlib": {"plotting", "training"},
+    "typer": {"cli"},
+    "rich": {"cli"},
+    "trl": {"adapters"},
+    "verl": {"adapters"},
+    "datasets": {"adapters", "training"},
+    "reasoning_gym": {"training"},
+    "math_verify": {"training"},
+}
+LAZILY = frozenset(TOP_ONLY) - {"typer", "rich"}
+
+
+def files() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py"))
+
+
+def unit_of(path: Path) -> str:
+    """The module or sub-package that a file belongs to: batch.py → batch, recipes/policy.py → recipes."""
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def typing_only(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """Every dotted name a file imports, and whether that happens when the module is loaded."""
+
+    def names(node: ast.AST) -> Iterator[str]:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                package = ("geomalign", *path.relative_to(PACKAGE).parts[:-1])
+                base = ".".join((*package[: len(package) - node.level + 1], base)).rstrip(".")
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+    def walk(node: ast.AST, loading: bool) -> Iterator[tuple[str, bool]]:
+        for name in names(node):
+            yield name, loading
+        inside = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)) or typing_only(node)
+        for child in ast.iter_child_nodes(node):
+            yield from walk(child, loading and not inside)
+
+    yield from walk(ast.parse(path.read_text(encoding="utf-8")), True)
+
+
+def inner(name: str) -> str | None:
+    """The module of ours that a dotted name reaches into."""
+    head, *rest = name.split(".")
+    return rest[0] if head == "geomalign" and rest else None
+
+
+def test_every_module_has_a_layer() -> None:
+    units = {unit_of(path) for path in files()} - {"__init__"}
+    assert units <= set(RANK), f"put {sorted(units - set(RANK))} into LAYERS of tests/test_layers.py"
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_down(path: Path) -> None:
+    unit = unit_of(path)
+    if unit == "__init__":
+        pytest.skip("re-exports")
+    for name, _ in imports(path):
+        target = inner(name)
+        if target is None:
+            # `import geomalign as ga` would hide what is used: allowed only above the public interface.
+            assert name != "geomalign" or RANK[unit] > RANK["api"], f"{path.name} imports geomalign itself"
+        elif target != unit and target in RANK:
+            assert RANK[target] < RANK[unit], f"{path.name} (layer {RANK[unit]}) imports {name} (layer {RANK[target]})"
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_third_parties_stay_at_the_top(path: Path) -> None:
+    for name, loading in imports(path):
+        party = name.split(".")[0]
+        if party in TOP_ONLY:
+            assert unit_of(path) in TOP_ONLY[party], f"{path.name} imports {party}; only {sorted(TOP_ONLY[party])} may"
+            assert not loading or party not in LAZILY, f"{path.name} imports {party} while loading; do it in a function"
+
+
+def loaded_by(command: str) -> set[str]:
+    listing = subprocess.run(
+        [sys.executable, "-c", f"{command}\nimport sys; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return {name.split(".")[0] for name in listing.stdout.split()}
+
+
+def test_importing_geomalign_loads_torch_and_nothing_heavier() -> None:
+    loaded = loaded_by("import geomalign as ga; ga.recipes; ga.Batch")
+    assert "torch" in loaded
+    assert not loaded & (set(TOP_ONLY) | {"hypothesis", "pandas"})
+
+
+def test_help_needs_no_torch() -> None:
+    loaded = loaded_by("import geomalign.cli; geomalign.cli.main(['--help'], standalone_mode=False)")
+    assert not loaded & {"torch", "transformers", "matplotlib", "numpy"}
+
+
+def test_the_reader_of_imports_reads() -> None:
+    """The test above is only worth what `imports` sees."""
+    seen = dict(imports(Path(__file__)))
+    assert seen["ast"] and seen["pathlib.Path"] and "typer" not in seen
