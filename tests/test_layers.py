@@ -15,9 +15,9 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
     map(
         frozenset,
         (
-            ("errors", "numerics", "locality", "projection"),
-            ("batch",),
-            ("divergences",),
+            ("errors", "numerics", "locality"),
+            ("batch", "divergences"),
+            ("projection",),
             ("unit", "chart", "sampling", "optimization", "measure"),
             ("objective",),
             ("metrics", "equilibrium", "estimators", "ops"),
@@ -73,6 +73,9 @@ def imports(path: Path) -> Iterator[tuple[str, bool]]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
+            if base == "geomalign" and not node.level:
+                yield from (f"geomalign.{alias.name}" for alias in node.names)
+                return
             if node.level:
                 package = ("geomalign", *path.relative_to(PACKAGE).parts[:-1])
                 base = ".".join((*package[: len(package) - node.level + 1], base)).rstrip(".")
