@@ -98,6 +98,19 @@ def is_small(x: Tensor, order: float = 1.0) -> Tensor:
     return x.abs() * max(1.0, abs(order)) < _SERIES_RADIUS
 
 
+def expm1_remainder(x: Tensor) -> Tensor:
+    """``e^x - 1 - x >= 0``, saturating, accurate also where its two halves cancel: a series near 0."""
+    small = is_small(x)
+    return torch.where(small, power_remainder(torch.where(small, x, 0), 0.0), expm1(x) - x)
+
+
+def log1p_remainder(v: Tensor) -> Tensor:
+    """``(1 + v) log(1 + v) - v >= 0`` on ``v >= -1``, accurate also where its two halves cancel: a series near 0."""
+    x = torch.log1p(torch.where(v > -1, v, 0))
+    small = is_small(x) & (v > -1)
+    return torch.where(small, power_remainder(torch.where(small, x, 0), 1.0), torch.special.xlog1py(1 + v, v) - v)
+
+
 def segment_sum(x: Tensor, index: Tensor, count: int) -> Tensor:
     """Sum of x over the rows of each segment: (rows, ...) -> (count, ...)."""
     return x.new_zeros((count, *x.shape[1:])).index_add(0, index, x)
@@ -197,4 +210,4 @@ def invert_increasing(
     function: Map, derivative: Map, s: Tensor, low: float = -math.inf, high: float = math.inf
 ) -> Tensor:
     """:func:`solve_increasing` that is differentiable in the target, once and twice."""
-    return _Inverse.apply(s, function, derivative, low, high)  # type: ignore[no-any-return]
+    return _Inverse.apply(s, function, derivative, low, high)
