@@ -1,0 +1,167 @@
+"""Exactness across processes: group statistics, drives and normalisers of the batch that all ranks hold together.
+
+An optimiser step over many ranks equals that of one process over all their rows, also with groups split over ranks:
+
+```python
+drive = distributed.drive(objective, rollout)                   # once per rollout: statistics of all ranks' groups
+total = distributed.total(rollout)                              # what the whole batch holds
+for rows in micro_batches:
+    outcome = objective(score(rows), drive=drive[rows], total=total)
+    (outcome.loss * distributed.world_size()).backward()        # DDP and FSDP average over ranks, but parts must add up
+```
+
+Without an initialised process group every function here is the identity, so one code path serves one process and many.
+All ranks must call in the same order; a rank may hold no row or no valid token.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from geomalign.batch import Batch, PreferenceBatch, Total
+from geomalign.objective import BaseObjective, Drives
+
+__all__ = ["Gathered", "drive", "gather", "rank", "total", "world_size"]
+
+_FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+_DTYPES = (*_FLOATS, torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+class Gathered(NamedTuple):
+    """All ranks' rows in rank order, and which of them are this rank's: `drive = objective.drive(batch)[rows]`."""
+
+    batch: Any
+    rows: slice
+
+
+def world_size(process_group: Any = None) -> int:
+    """Number of ranks that share the batch; 1 where no process group is initialised."""
+    return dist.get_world_size(process_group) if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank(process_group: Any = None) -> int:
+    """Number of this rank among them; 0 where no process group is initialised."""
+    return dist.get_rank(process_group) if dist.is_available() and dist.is_initialized() else 0
+
+
+def total(batch: Batch | PreferenceBatch, process_group: Any = None) -> Total:
+    """What the batches of all ranks hold together: `batch.total()` summed with one all-reduce of four integers."""
+    local = batch.total()
+    if world_size(process_group) == 1:
+        return local
+    counts = torch.stack(local.astuple())
+    dist.all_reduce(counts, group=process_group)
+    return Total(*counts.unbind())
+
+
+def gather(batch: Batch | PreferenceBatch, process_group: Any = None, *, local_groups: bool = False) -> Gathered:
+    """The batch that all ranks hold together, padded to the longest response.
+
+    This rank's rows keep their gradient, the others' have none. Of a loss evaluated on the result, every rank therefore
+    has the exact gradient in its own rows whatever the objective's locality (even one that sorts the batch), without a
+    collective in the backward pass; summed over ranks, the parameters' gradients are the whole batch's.
+
+    Args:
+        batch: this rank's rows; any number of them, none included.
+        process_group: the ranks that share the batch; all by default. With tensor or sequence parallelism, the
+            data-parallel group.
+        local_groups: whether every rank numbers its groups anew, so that equal ids of different ranks are two prompts.
+
+    Raises:
+        ValueError: on every rank, where the ranks' batches differ in which tensors they hold, or in their dtypes.
+    """
+    batch = _with_masks(batch)
+    size = world_size(process_group)
+    if size == 1:
+        return Gathered(batch, slice(0, batch.size))
+    values = {f.name: getattr(batch, f.name) for f in dataclasses.fields(batch)}
+    device = next(x.device for x in values.values() if x is not None)
+    headers = _all_gather(_header(batch.size, values).to(device), process_group).cpu().tolist()
+    _check_headers(headers, list(values))
+    counts = [header[0] for header in headers]
+    me = rank(process_group)
+    start = sum(counts[:me])
+    whole: dict[str, Any] = {}
+    for k, (name, local) in enumerate(values.items()):
+        if local is None:
+            whole[name] = None
+            continue
+        width = max(header[2 + 3 * k] for header in headers)
+        padded = _pad(local, max(counts), width)
+        parts = _all_gather(padded.detach(), process_group)
+        rows = [part[:count] for part, count in zip(parts, counts, strict=True)]
+        rows[me] = padded[: counts[me]]
+        if name == "group" and local_groups:
+            rows = _disjoint(rows)
+        whole[name] = torch.cat(rows)
+    return Gathered(type(batch)(**whole), slice(start, start + counts[me]))
+
+
+def drive(
+    objective: BaseObjective, batch: Batch | PreferenceBatch, process_group: Any = None, *, local_groups: bool = False
+) -> Tensor | Drives:
+    """The drive of this rank's rows, with the group statistics of all ranks: `objective.drive` of the gathered batch.
+
+    Once per rollout: it gathers the batch. Arguments as of `gather`.
+    """
+    whole, rows = gather(batch, process_group, local_groups=local_groups)
+    return objective.drive(whole)[rows]
+
+
+def _with_masks(batch: Batch | PreferenceBatch) -> Batch | PreferenceBatch:
+    """The batch with explicit masks, so that what ranks pad to one length stays absent."""
+    if isinstance(batch, Batch):
+        support = batch.support
+        return dataclasses.replace(batch, mask=support[:, 0] if batch.summed else support)
+    sides = (("chosen_mask", batch.chosen, batch.chosen_mask), ("rejected_mask", batch.rejected, batch.rejected_mask))
+    masks = {name: torch.ones_like(x, dtype=torch.bool) if mask is None else mask != 0 for name, x, mask in sides}
+    return dataclasses.replace(batch, **masks)
+
+
+def _header(rows: int, values: dict[str, Tensor | None]) -> Tensor:
+    """`(1 + 3·fields,)`: the number of rows; of each tensor its ndim (0: absent), its width and its dtype."""
+    entries = [rows]
+    for x in values.values():
+        entries += [0, 0, 0] if x is None else [x.ndim, x.shape[1] if x.ndim == 2 else 0, _DTYPES.index(x.dtype)]
+    return torch.tensor(entries)
+
+
+def _check_headers(headers: list[list[int]], names: list[str]) -> None:
+    for k, name in enumerate(names):
+        seen = [(header[1 + 3 * k], header[3 + 3 * k]) for header in headers]
+        if len(set(seen)) > 1:
+            kinds = (f"{ndim}-dimensional {_DTYPES[dtype]}" if ndim else "absent" for ndim, dtype in seen)
+            described = ", ".join(f"rank {r}: {kind}" for r, kind in enumerate(kinds))
+            raise ValueError(
+                f"`{name}` differs between ranks ({described}). A rank without rows passes empty tensors of the same "
+                "kind, such as torch.zeros(0, 1), not None."
+            )
+
+
+def _pad(x: Tensor, rows: int, width: int) -> Tensor:
+    if x.ndim == 2:
+        return torch.nn.functional.pad(x, (0, width - x.shape[1], 0, rows - x.shape[0]))
+    return torch.nn.functional.pad(x, (0, rows - x.shape[0]))
+
+
+def _all_gather(x: Tensor, process_group: Any) -> Tensor:
+    """`(rank, …)` of tensors of one shape."""
+    sent = x.contiguous().view(torch.uint8) if x.dtype is torch.bool else x.contiguous()
+    parts = [torch.empty_like(sent) for _ in range(world_size(process_group))]
+    dist.all_gather(parts, sent, group=process_group)
+    return torch.stack(parts).view(x.dtype)
+
+
+def _disjoint(groups: list[Tensor]) -> list[Tensor]:
+    result, offset = [], 0
+    for ids in groups:
+        if ids.numel():
+            ids = ids - ids.min() + offset
+            offset = int(ids.max()) + 1
+        result.append(ids)
+    return result
