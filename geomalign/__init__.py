@@ -1,8 +1,7 @@
 """geomalign: LLM alignment objectives as geometry.
 
 L(θ) = E_measure[ potential(u, drive) − drive · u ]: a sampling geometry makes the drive, an optimization geometry the
-potential, and
-every published objective is a choice of the two, of a unit, a chart and a measure.
+potential, and every published objective is a choice of the two, of a unit, a chart and a measure.
 """
 
 from __future__ import annotations
@@ -23,13 +22,20 @@ __version__ = "0.1.0"
 _FUNCTIONS = ("metrics", "identify")
 
 
+def _load() -> dict[str, Any]:
+    public = {name: value for name, value in vars(importlib.import_module("geomalign.api")).items() if name[0] != "_"}
+    globals().update(public)
+    return public
+
+
 def __getattr__(name: str) -> Any:
+    if name == "__all__":
+        return sorted(_load())
     if not name.startswith("_"):
         if name not in _FUNCTIONS and importlib.util.find_spec(f"geomalign.{name}"):
             return importlib.import_module(f"geomalign.{name}")
-        public = vars(importlib.import_module("geomalign.api"))
+        public = _load()
         if name in public:
-            globals()[name] = public[name]
             return public[name]
     raise AttributeError(f"module 'geomalign' has no attribute {name!r}")
 

@@ -1,0 +1,150 @@
+"""Charts: in which coordinate the distance from the anchor is read. A chart is an increasing function of the
+log-ratio.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from geomalign import numerics
+from geomalign.divergences import Divergence
+
+__all__ = ["Chart", "Dual", "LogRatio", "Power", "Ratio"]
+
+
+class Chart(ABC):
+    """An increasing coordinate u of the log-ratio Δ = log π − log π_k, with u = 0 at the anchor.
+
+    Charts are the dual coordinates ψ'(t) of divergences, t = e^Δ. Where e^Δ would overflow, all of them follow one law:
+    beyond `numerics.limit(dtype)` nats (30 in float32, 300 in float64) the exponential continues as its tangent line,
+    so that a log-ratio of 1e4 has a finite value and a finite, non-zero slope.
+    """
+
+    linear: bool = False
+    """Whether the slope is constant, so that the gradient needs no current log-probability."""
+
+    @abstractmethod
+    def __call__(self, log_ratio: Tensor) -> Tensor:
+        """u(Δ)."""
+
+    @abstractmethod
+    def slope(self, log_ratio: Tensor) -> Tensor:
+        """u'(Δ), positive (zero only by underflow)."""
+
+    @abstractmethod
+    def inverse(self, u: Tensor) -> Tensor:
+        """Δ(u), on the range of the chart."""
+
+    @abstractmethod
+    def latex(self, log_ratio: str) -> str:
+        """u as a formula of the log-ratio's formula."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LogRatio(Chart):
+    """u = scale · Δ: the dual coordinate of KL(π‖π_k), in which DPO's implicit reward is read.
+
+    Args:
+        scale: positive.
+    """
+
+    scale: float = 1.0
+    linear = True
+
+    def __post_init__(self) -> None:
+        if not self.scale > 0:
+            raise ValueError(f"LogRatio(scale={self.scale!r}): a chart increases, so its scale is positive.")
+
+    def __call__(self, log_ratio: Tensor) -> Tensor:
+        return self.scale * log_ratio
+
+    def slope(self, log_ratio: Tensor) -> Tensor:
+        return torch.full_like(log_ratio, self.scale)
+
+    def inverse(self, u: Tensor) -> Tensor:
+        return u / self.scale
+
+    def latex(self, log_ratio: str) -> str:
+        return log_ratio if self.scale == 1 else rf"{self.scale:g}\,{log_ratio}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Ratio(Chart):
+    """u = t − 1 = e^Δ − 1: the fluctuation v of the density, the dual coordinate of Pearson's χ²."""
+
+    def __call__(self, log_ratio: Tensor) -> Tensor:
+        return numerics.expm1(log_ratio)
+
+    def slope(self, log_ratio: Tensor) -> Tensor:
+        return numerics.exp_slope(log_ratio)
+
+    def inverse(self, u: Tensor) -> Tensor:
+        return torch.log1p(u)
+
+    def latex(self, log_ratio: str) -> str:
+        return rf"\exp\left({log_ratio}\right)-1"
+
+
+@dataclasses.dataclass(frozen=True)
+class Power(Chart):
+    """u = (t^power − 1)/power: the Box–Cox family between Δ (power → 0) and v (power 1).
+
+    Dual coordinate of the Cressie–Read divergence of order power + 1.
+
+    Args:
+        power: not zero, for which use `LogRatio()`; negative ones bound the chart from above by −1/power.
+    """
+
+    power: float
+
+    def __post_init__(self) -> None:
+        if self.power == 0:
+            raise ValueError("Power(0) is the logarithm: use LogRatio().")
+
+    def __call__(self, log_ratio: Tensor) -> Tensor:
+        return numerics.expm1(self.power * log_ratio) / self.power
+
+    def slope(self, log_ratio: Tensor) -> Tensor:
+        return numerics.exp_slope(self.power * log_ratio)
+
+    def inverse(self, u: Tensor) -> Tensor:
+        return torch.log1p(self.power * u) / self.power
+
+    def latex(self, log_ratio: str) -> str:
+        return rf"\frac{{\exp\left({self.power:g}\,{log_ratio}\right)-1}}{{{self.power:g}}}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Dual(Chart):
+    """u = ψ'(t) − ψ'(1): the dual coordinate of a divergence with generator ψ.
+
+    `Dual(KullbackLeibler())` is Δ, `Dual(PearsonChiSquare())` is v, `Dual(KullbackLeibler() + PearsonChiSquare())` is
+    χPO's.
+
+    Args:
+        divergence: a `Divergence`.
+    """
+
+    divergence: Divergence
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.divergence, Divergence):
+            raise ValueError(
+                f"Dual(divergence={self.divergence!r}): expected a Divergence instance such as KullbackLeibler()."
+            )
+
+    def __call__(self, log_ratio: Tensor) -> Tensor:
+        return self.divergence.coordinate(log_ratio)
+
+    def slope(self, log_ratio: Tensor) -> Tensor:
+        return self.divergence.slope(log_ratio)
+
+    def inverse(self, u: Tensor) -> Tensor:
+        return torch.log(self.divergence.inverse_mirror(u))
+
+    def latex(self, log_ratio: str) -> str:
+        return rf"\psi'\!\left(\exp\left({log_ratio}\right)\right)-\psi'(1)"
