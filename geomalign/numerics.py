@@ -145,20 +145,23 @@ def solve_increasing(
     high: Tensor | float = math.inf,
     *,
     derivative: Map | None = None,
+    start: Tensor | None = None,
     iterations: int | None = None,
 ) -> Tensor:
     """The x in [low, high] where an increasing function reaches a target, elementwise and without gradient.
 
-    Bisection over the *representable numbers* of the bracket (its midpoint is the middle float, so an infinite bracket
-    costs as little as a finite one), alternating, where a derivative is given, with a Newton step from the best
-    point so far whenever that step stays inside the bracket. The number of evaluations is fixed: no host sync.
+    Without a derivative: bisection over the *representable numbers* of the bracket (its midpoint is the middle float, so
+    an infinite bracket costs as little as a finite one), exact to the last float. With one: two Newton steps from the
+    best point so far, each where it stays inside the bracket, then one bisection, and so on. The number of evaluations is
+    fixed on an accelerator, so that the host never waits; on a CPU it ends when nothing moves any more.
 
     Args:
         function: increasing, and of the shape of ``target``; may return +-inf, never NaN.
         target: (...).
         low, high: ends of the bracket, numbers or tensors broadcastable to ``target``; never evaluated.
-        derivative: of ``function``. Without it, plain bisection, which is exact to the last float.
-        iterations: evaluations of ``function``; the width of the dtype in bits by default.
+        derivative: of ``function``.
+        start: first point evaluated, where it lies inside the bracket.
+        iterations: largest number of evaluations; the width of the dtype in bits by default.
 
     Returns:
         (...), the evaluated point of least residual. A target outside the function's range gives a point next to that
@@ -166,24 +169,33 @@ def solve_increasing(
     """
     with torch.no_grad():
         target = target.detach()
-        dtype = target.dtype
+        dtype, eps = target.dtype, torch.finfo(target.dtype).eps
         lo = _to_key(torch.as_tensor(low, dtype=dtype, device=target.device).expand_as(target).contiguous())
         hi = _to_key(torch.as_tensor(high, dtype=dtype, device=target.device).expand_as(target).contiguous())
-        best = _from_key((lo & hi) + ((lo ^ hi) >> 1), dtype)
-        miss, newton = torch.full_like(target, math.inf), best
+        best = _from_key(_middle(lo, hi), dtype)
+        miss, guess = torch.full_like(target, math.inf), best if start is None else start.expand_as(target).contiguous()
+        early = target.device.type == "cpu" and not torch.compiler.is_compiling()
         for step in range(torch.finfo(dtype).bits if iterations is None else iterations):
-            key = (lo & hi) + ((lo ^ hi) >> 1)
-            if derivative is not None and step % 2 == 1:
-                guess = _to_key(newton)
-                key = torch.where((guess > lo) & (guess < hi) & torch.isfinite(newton), guess, key)
+            key = _middle(lo, hi)
+            if step == 0 or (derivative is not None and step % 3):
+                ahead = _to_key(guess)
+                key = torch.where((ahead > lo) & (ahead < hi) & torch.isfinite(guess), ahead, key)
             x = _from_key(key, dtype)
             residual = function(x) - target
             lo, hi = torch.where(residual <= 0, key, lo), torch.where(residual >= 0, key, hi)
             better = residual.abs() < miss
             best, miss = torch.where(better, x, best), torch.where(better, residual.abs(), miss)
+            settled = (miss == 0) | (_middle(lo, hi) == lo)
             if derivative is not None:
-                newton = torch.where(better, x - residual / derivative(x), newton)
-        return torch.where(torch.isfinite(miss), best, _from_key((lo & hi) + ((lo ^ hi) >> 1), dtype))
+                guess = torch.where(better, x - residual / derivative(x), guess)
+                settled = settled | ((guess - best).abs() <= eps * best.abs())
+            if early and bool(settled.all()):
+                break
+        return torch.where(torch.isfinite(miss), best, _from_key(_middle(lo, hi), dtype))
+
+
+def _middle(lo: Tensor, hi: Tensor) -> Tensor:
+    return (lo & hi) + ((lo ^ hi) >> 1)
 
 
 class _Inverse(torch.autograd.Function):
