@@ -57,7 +57,7 @@ class NestedMean(Measure):
 
     def weights(self, support: Tensor, events: Tensor, rows: Tensor) -> Tensor:
         within = support.sum(-1, keepdim=True) if support.ndim == 2 else torch.ones_like(rows)
-        return torch.where(support, _reciprocal(within) * _reciprocal(rows), 0)
+        return torch.where(support, _reciprocal(within.to(rows.dtype)) * _reciprocal(rows), 0)
 
     def latex(self, tokens: bool) -> str:
         return r"\frac{1}{N}\sum_i\frac{1}{|y_i|}\sum_t" if tokens else r"\frac{1}{N}\sum_i"
