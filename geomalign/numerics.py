@@ -150,10 +150,10 @@ def solve_increasing(
 ) -> Tensor:
     """The x in [low, high] where an increasing function reaches a target, elementwise and without gradient.
 
-    Without a derivative: bisection over the *representable numbers* of the bracket (its midpoint is the middle float, so
-    an infinite bracket costs as little as a finite one), exact to the last float. With one: two Newton steps from the
-    best point so far, each where it stays inside the bracket, then one bisection, and so on. The number of evaluations is
-    fixed on an accelerator, so that the host never waits; on a CPU it ends when nothing moves any more.
+    Without a derivative: bisection over the *representable numbers* of the bracket (its midpoint is the middle float,
+    so an infinite bracket costs as little as a finite one), exact to the last float. With one: two Newton steps from
+    the best point so far, each where it stays inside the bracket, then one bisection, and so on. The number of
+    evaluations is fixed on an accelerator, so that the host never waits; on a CPU it ends when nothing moves any more.
 
     Args:
         function: increasing, and of the shape of ``target``; may return +-inf, never NaN.
@@ -167,6 +167,20 @@ def solve_increasing(
         (...), the evaluated point of least residual. A target outside the function's range gives a point next to that
         end of the bracket.
     """
+    evaluate = (lambda x: (function(x), None)) if derivative is None else (lambda x: (function(x), derivative(x)))
+    return solve_newton(evaluate, target, low, high, start=start, iterations=iterations)
+
+
+def solve_newton(
+    evaluate: Callable[[Tensor], tuple[Tensor, Tensor | None]],
+    target: Tensor,
+    low: Tensor | float = -math.inf,
+    high: Tensor | float = math.inf,
+    *,
+    start: Tensor | None = None,
+    iterations: int | None = None,
+) -> Tensor:
+    """:func:`solve_increasing` of a function that returns its value and its derivative (or None) together."""
     with torch.no_grad():
         target = target.detach()
         dtype, eps = target.dtype, torch.finfo(target.dtype).eps
@@ -174,20 +188,25 @@ def solve_increasing(
         hi = _to_key(torch.as_tensor(high, dtype=dtype, device=target.device).expand_as(target).contiguous())
         best = _from_key(_middle(lo, hi), dtype)
         miss, guess = torch.full_like(target, math.inf), best if start is None else start.expand_as(target).contiguous()
-        early = target.device.type == "cpu" and not torch.compiler.is_compiling()
+        settled = torch.zeros_like(target, dtype=torch.bool)
+        smooth, early = True, target.device.type == "cpu" and not torch.compiler.is_compiling()
         for step in range(torch.finfo(dtype).bits if iterations is None else iterations):
-            key = _middle(lo, hi)
-            if step == 0 or (derivative is not None and step % 3):
+            key, newton = _middle(lo, hi), step == 0 or (smooth and step % 3 != 0)
+            if newton:
                 ahead = _to_key(guess)
                 key = torch.where((ahead > lo) & (ahead < hi) & torch.isfinite(guess), ahead, key)
             x = _from_key(key, dtype)
-            residual = function(x) - target
+            value, slope = evaluate(x)
+            smooth, residual = slope is not None, value - target
             lo, hi = torch.where(residual <= 0, key, lo), torch.where(residual >= 0, key, hi)
             better = residual.abs() < miss
+            # A Newton step that is small and does not help is rounding.
+            if newton and step:
+                settled = settled | (~better & ((x - best).abs() <= math.sqrt(eps) * best.abs()))
             best, miss = torch.where(better, x, best), torch.where(better, residual.abs(), miss)
-            settled = (miss == 0) | (_middle(lo, hi) == lo)
-            if derivative is not None:
-                guess = torch.where(better, x - residual / derivative(x), guess)
+            settled = settled | (miss == 0) | (_middle(lo, hi) == lo)
+            if slope is not None:
+                guess = torch.where(better, x - residual / slope, guess)
                 settled = settled | ((guess - best).abs() <= eps * best.abs())
             if early and bool(settled.all()):
                 break
