@@ -1,0 +1,840 @@
+"""Claims of the OPO, GOPO and W-GOPO papers that do not hold as stated, each with its smallest counterexample.
+
+Versions attacked: OPO arXiv 2601.12415 v1 to v5 and the author's later LaTeX; GOPO arXiv 2602.21269 v1 and the same;
+W-GOPO in the author's LaTeX. Numbers are those of the LaTeX. `docs/errata.md` is made from the docstrings.
+"""
+
+import math
+
+import pytest
+import torch
+from finite import every_batch, group_of, policies, problems, rows, vectors
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+import geomalign as ga
+
+
+def slope(loss: Tensor, x: Tensor) -> Tensor:
+    (gradient,) = torch.autograd.grad(loss, x)
+    return gradient
+
+
+def escort(advantage: Tensor, alpha: float) -> Tensor:
+    """W-GOPO's interpolated escort weight, eq. (9): (1 − α)A + αA e^A."""
+    return (1 - alpha) * advantage + alpha * advantage * advantage.exp()
+
+
+def bounded(target: Tensor) -> Tensor:
+    """The bounded projection of one group."""
+    return ga.bounded_projection(target, group_of(target))
+
+
+# --- gradients, curvature, saturation ------------------------------------------------------------------------------
+
+
+def binary(z: Tensor) -> Tensor:
+    """Log-probabilities of (chosen, rejected) of a binary policy with one logit."""
+    return torch.stack([torch.nn.functional.logsigmoid(z), torch.nn.functional.logsigmoid(-z)])
+
+
+def logit_gradient(z: float, chart: ga.Chart, *, anchor: float = 0.0, outcomes: int = 2) -> float:
+    """|∂L/∂z| of OPO's toy model, π = σ(z), anchored at σ(anchor), summed over the first `outcomes` outcomes."""
+    logit = torch.tensor(z, requires_grad=True)
+    before = binary(torch.tensor(anchor))
+    energy = ga.ChiSquare(0.5).energy(chart(binary(logit) - before), torch.tensor([1.0, -1.0]))
+    return abs(float(slope((before.exp() * energy)[:outcomes].sum(), logit)))
+
+
+def doubt(z: float) -> float:
+    return float(torch.sigmoid(-torch.tensor(z)))
+
+
+@pytest.mark.parametrize(
+    "gradient",
+    [
+        lambda z: logit_gradient(z, ga.Ratio()),
+        lambda z: logit_gradient(z, ga.LogRatio(), outcomes=1),
+        lambda z: logit_gradient(z, ga.LogRatio(), anchor=z),
+        lambda z: abs(float(ga.Logistic(1.0).force(torch.tensor(z), torch.tensor(1.0)))),
+    ],
+    ids=["ratio", "log, rewarded response only", "log, on-policy anchor", "DPO"],
+)
+def test_gradients_in_the_logit_vanish(gradient):
+    """Claim: "OPO is the only objective whose gradient magnitude |∂L/∂z| remains O(1) throughout".
+
+    Holds instead: in the logit, OPO's χ² form vanishes like 1 − σ(z), exactly as DPO does; so do the log form on
+    the rewarded response, and any form once the anchor follows the policy. What is linear is the gradient in the
+    chart.
+    Source: OPO, Figure 3 and §7.3
+    Verdict: refuted
+    Notebook: 08 §1
+    """
+    for z in (8.0, 12.0, 16.0):
+        assert 0 < gradient(z) < 3 * doubt(z)
+    assert gradient(12.0) / gradient(8.0) == pytest.approx(math.exp(-4), rel=0.02)
+
+
+def test_the_log_form_keeps_its_gradient_through_the_response_it_gives_up():
+    """Claim: the gradient of OPO grows linearly with confidence.
+
+    Holds instead: of the log form, as long as the anchor still samples the other response: its log-ratio is
+    unbounded, so it pulls back with (μ|Δ| − g)/2. That is restoring force away from the target, and the only
+    thing that Figure 3 can show.
+    Source: OPO, Figure 3
+    Verdict: confirmed for the log form under a fixed, unsure anchor
+    Notebook: 08 §1
+    """
+    for z in (8.0, 12.0, 16.0):
+        assert logit_gradient(z, ga.LogRatio()) == pytest.approx(0.5 * (0.5 * (z - math.log(2)) - 1), rel=0.01)
+
+
+def test_the_gradient_in_an_unbounded_margin_does_not_vanish():
+    """Claim: the gradient is linear in the distance from equilibrium. It is, for the log-ratio margin of two
+    responses.
+
+    Holds instead: of the quadratic in the margin m = Δ⁺ − Δ⁻ (IPO's), |∂L/∂z| = μ|z − z*| in the logit too;
+    DPO's decays.
+    Source: OPO, Figure 3 and §7.3, read as a margin
+    Verdict: confirmed in this reading
+    Notebook: 08 §1
+    """
+    z = torch.tensor(12.0, requires_grad=True)
+    margin = (binary(z) - binary(torch.tensor(0.0))).diff().neg()[0]
+    assert float(slope(ga.ChiSquare(0.5).energy(margin, torch.tensor(1.0)), z)) == pytest.approx(0.5 * 12 - 1)
+    assert abs(float(slope(ga.Logistic(1.0).energy(z, torch.tensor(1.0)), z))) < 1e-5
+
+
+def test_a_zero_target_is_approached_with_a_vanishing_force():
+    """Claim: "for actions with target ratio 0 the gradient provides a strong suppressive force driving ρ → 0";
+    "|∇| ≥ μδ".
+
+    Holds instead: that is the gradient in ρ. In log π it is μρ², so under gradient flow ρ decays only like
+    1/√(2μτ); a positive target is left alone just as fast, ∂L/∂log π ∝ ρ as ρ → 0.
+    Source: GOPO, §4.2 and §4.3
+    Verdict: refuted
+    Notebook: 08 §2
+    """
+    mu = 0.5
+    for log_ratio in (-1.0, -3.0, -6.0):
+        x = torch.tensor(log_ratio, requires_grad=True)
+        energy = ga.ChiSquare(mu).energy(ga.Ratio()(x), torch.tensor(-mu))  # equilibrium v* = −1
+        assert float(slope(energy, x)) == pytest.approx(mu * math.exp(2 * log_ratio))
+        recover = ga.ChiSquare(mu).energy(ga.Ratio()(x), torch.tensor(mu))  # equilibrium v* = +1
+        assert abs(float(slope(recover, x))) <= 2 * mu * math.exp(log_ratio)
+    rho, step, steps = torch.tensor(1.0), 0.01, 20_000
+    for _ in range(steps):
+        rho = rho * torch.exp(-step * mu * rho**2)
+    assert float(rho) == pytest.approx(1 / math.sqrt(1 + 2 * mu * step * steps), rel=0.01)
+
+
+@pytest.mark.parametrize("chart", [ga.LogRatio(), ga.Ratio()], ids=repr)
+@given(advantage=vectors(4, -2.0, 2.0), log_prob=vectors(4, -3.0, -0.1))
+def test_one_gradient_step_per_anchor_never_sees_the_geometry(chart, advantage, log_prob):
+    """Claim: constant curvature and the χ² trust region govern the update of Algorithm 1, which re-anchors
+    before every step.
+
+    Holds instead: at π = π_k every potential with φ'(0) = 0 is flat, so the step is −g∇log π whatever μ, φ and
+    the chart are: GOPO's first step is REINFORCE with a mean baseline. The geometry acts from the second update
+    under one anchor on.
+    Source: OPO, Algorithm 1; GOPO, Algorithm 1
+    Verdict: refuted for one update per anchor
+    Notebook: 08 §3
+    """
+    batch = rows(log_prob.requires_grad_(), log_prob.detach(), reward=advantage)
+    laws = [
+        ga.Objective(unit=ga.Sequence(), chart=chart, sampling=ga.GroupAdvantage(), optimization=optimization).law(
+            batch
+        )
+        for optimization in (ga.Flat(), ga.ChiSquare(0.01), ga.ChiSquare(100.0), ga.KL(5.0), ga.ReverseKL(0.3))
+    ]
+    for law in laws[1:]:
+        torch.testing.assert_close(law, laws[0])
+
+
+def test_the_logistic_curvature_is_the_links_and_not_the_kl_divergences():
+    """Claim: "D_KL(π‖π_ref): its Hessian in log-ratio coordinates scales as σ(m)(1 − σ(m))".
+
+    Holds instead: that is the curvature of DPO's logistic likelihood. The KL penalty E_{π_k}[t log t − t + 1]
+    has the curvature 1/t in v and t(1 + Δ) in Δ: it grows where the policy gains. In the logit of a binary
+    policy KL and χ² both vanish, as σ'(z).
+    Source: GOPO, §1; OPO, Remark 4.8 and §7.3
+    Verdict: refuted
+    Notebook: 08 §4
+    """
+    link, penalty = ga.Logistic(1.0), ga.KullbackLeibler()
+    for m in (2.0, 6.0, 12.0):
+        x = torch.tensor(m)
+        torch.testing.assert_close(link.curvature(x), torch.sigmoid(x) * torch.sigmoid(-x))
+        second = torch.func.grad(torch.func.grad(penalty.penalty))(x)
+        assert float(second) == pytest.approx(math.exp(m) * (1 + m))
+        anchor = torch.tensor([0.5, 0.5])
+        for divergence in (penalty, ga.PearsonChiSquare()):
+            logit = torch.tensor(m, requires_grad=True)
+            gradient = slope(divergence.value(binary(logit), anchor.log()), logit)
+            assert abs(float(gradient)) < (m + 2) * float(torch.sigmoid(-x))
+
+
+def test_dpo_saturates_on_one_side_only():
+    """Claim: "|∇_m ℓ_DPO| = |βσ(m)(1 − σ(m))| ≤ β/4 and → 0 exponentially as |m| → ∞".
+
+    Holds instead: ∇_m ℓ = −βσ(−βm), of size up to β and → β as m → −∞: a wrongly ordered pair is pushed at full
+    strength. The expression of the claim is a curvature without its β's: β²σ(βm)σ(−βm).
+    Source: GOPO, §4.2
+    Verdict: refuted
+    Notebook: 08 §4
+    """
+    beta, dpo = 0.5, ga.Logistic(0.5)
+    wrong = float(dpo.force(torch.tensor(-40.0), torch.tensor(beta)))
+    assert wrong == pytest.approx(-beta) and abs(wrong) > beta / 4
+    m = torch.linspace(-10, 10, 41)
+    torch.testing.assert_close(dpo.force(m, torch.full_like(m, beta)), -beta * torch.sigmoid(-beta * m))
+    torch.testing.assert_close(dpo.curvature(m), beta**2 * torch.sigmoid(beta * m) * torch.sigmoid(-beta * m))
+
+
+def test_clipping_is_flat_on_one_side_only():
+    """Claim: clipping has "zero-gradient plateaus wherever |ρ − 1| > ε".
+
+    Holds instead: only beyond the wall that the advantage pushes towards. A policy that moved the wrong way
+    feels the full −A.
+    Source: GOPO, §3.5
+    Verdict: refuted
+    Notebook: 08 §4
+    """
+    clip = ga.Clip(0.2, 0.2)
+    for sign in (1.0, -1.0):
+        advantage = torch.tensor(sign)
+        assert float(clip.force(torch.tensor(-sign * 0.5), advantage)) == -sign
+        assert float(clip.force(torch.tensor(sign * 0.5), advantage)) == 0
+
+
+# --- decoupling ----------------------------------------------------------------------------------------------------
+
+
+@given(problem=problems())
+def test_kl_penalised_objectives_are_decoupled_too(problem):
+    """Claim: the separation of sampling from optimization geometry is "not attainable under KL-based
+    objectives".
+
+    Holds instead: ⟨g, v⟩ − β KL has the Hessian −β/(1 + v) per outcome, free of g, and its gradient in g is the
+    identity: decoupled in the same sense as χ². What χ² adds is a curvature that does not move with v. What
+    couples is the clip, and DPO's use of one β twice.
+    Source: OPO, abstract and §1
+    Verdict: refuted
+    Notebook: 08 §5
+    """
+    kl = ga.KL(0.7)
+    assert isinstance(kl, ga.BregmanGeometry)
+    v = torch.softmax(problem.drive, 0) / problem.anchor - 1
+    for drive in (problem.drive, -2 * problem.drive):
+        torch.testing.assert_close(kl.force(v, drive), kl.mirror(v) - drive)
+        torch.testing.assert_close(kl.curvature(v, drive), 0.7 / (1 + v), rtol=1e-6, atol=1e-9)
+
+
+def test_mu_moves_the_target():
+    """Claim: "changing μ alters curvature without reshaping the target"; "α purely shapes the direction, μ
+    purely the radius".
+
+    Holds instead: the *drive* does not contain μ and the curvature does not contain α. The target v* = g/μ
+    contains both, its radius ‖g_α‖/μ depends on α at fixed μ, and at fixed radius ε the multiplier μ = ‖g_α‖/√ε
+    depends on α. Once t ≥ 0 binds, even the direction depends on μ.
+    Source: OPO, Theorem 7.1 and Appendix A.2; GOPO, Corollary 4.2
+    Verdict: refuted
+    Notebook: 08 §5
+    """
+    reward = torch.tensor([2.0, 0.0, -1.0])
+    batch = rows(torch.zeros(3), torch.zeros(3), reward=reward)
+    drives = {alpha: ga.Escort(alpha).drive(batch) for alpha in (0.2, 0.8)}
+    assert not torch.equal(ga.ChiSquare(1.0).equilibrium(drives[0.2]), ga.ChiSquare(2.0).equilibrium(drives[0.2]))
+    radius = {alpha: float((drives[alpha] ** 2).mean()) for alpha in drives}
+    assert radius[0.2] > 4 * radius[0.8]
+    stiff, soft = bounded(reward / 4.0), bounded(reward / 0.5)
+    cosine = torch.nn.functional.cosine_similarity(stiff, soft, 0)
+    assert float(cosine) < 0.99
+
+
+def test_alpha_enters_the_curvature_in_the_parameters():
+    """Claim: "changing the sampling geometry does not alter the optimization landscape curvature".
+
+    Holds instead: in the chart. In Δ, in logits or in θ the Hessian also has −g·∇²u: of the ratio form at the
+    anchor it is μ − g.
+    Source: OPO, Theorem 7.1; GOPO, Corollary 4.2
+    Verdict: refuted outside the chart
+    Notebook: 08 §5
+    """
+    mu = 1.0
+    for drive in (-0.5, 0.0, 0.5):
+        x = torch.tensor(0.0, requires_grad=True)
+        energy = ga.ChiSquare(mu).energy(ga.Ratio()(x), torch.tensor(drive))
+        second = slope(torch.autograd.grad(energy, x, create_graph=True)[0], x)
+        assert float(second) == pytest.approx(mu - drive)
+
+
+def test_gradient_descent_in_probabilities_contracts_at_the_rate_of_the_rarest_outcome():
+    """Claim: the contraction rate |1 − ημ| "depends only on μ".
+
+    Holds instead: for descent along the gradient of L²(π_k). Along the ordinary gradient in v each outcome
+    contracts at 1 − ημπ_k(y), so an outcome of probability 1e-4 hardly moves; "Hessian μI" likewise is a
+    statement in the metric of L²(π_k).
+    Source: OPO, Corollary 7.2; GOPO, Corollary 4.3
+    Verdict: refuted without the metric
+    Notebook: 08 §6
+    """
+    anchor, drive, mu, eta = torch.tensor([0.9999, 1e-4]), torch.tensor([-1e-4, 0.9999]), 1.0, 0.5
+    target = drive / mu
+    v = torch.zeros(2, requires_grad=True)
+    gradient = slope((anchor * ga.ChiSquare(mu).energy(v, drive)).sum(), v)
+    ordinary = (v - eta * gradient - target) / (v - target)
+    torch.testing.assert_close(ordinary.detach(), 1 - eta * mu * anchor)
+    hilbert = (v - eta * gradient / anchor - target) / (v - target)
+    torch.testing.assert_close(hilbert.detach(), torch.full((2,), 1 - eta * mu))
+
+
+# --- drive: scale, shift, sampling ---------------------------------------------------------------------------------
+
+
+def test_the_scale_of_the_escort_weight_does_not_cancel():
+    """Claim: "any overall scale factor in ω̃ cancels in the centered field, so v* = g/μ does not depend on
+    absolute magnitude".
+
+    Holds instead: a shift of ω̃ cancels; a factor c multiplies v*. As P* ∝ exp(A), adding 1 to every advantage
+    multiplies OPO's step by e^{1−α}. Weights of mean one in the group, as `Escort` makes them, do not depend on
+    the factor.
+    Source: OPO, Definition 4.1 and §4.1
+    Verdict: refuted
+    Notebook: 08 §7
+    """
+    advantage, alpha = torch.tensor([1.0, 0.0, -1.0]), 0.4
+    unnormalised = lambda a: ((1 - alpha) * a).exp() - ((1 - alpha) * a).exp().mean()  # noqa: E731
+    torch.testing.assert_close(unnormalised(advantage + 1), math.exp(1 - alpha) * unnormalised(advantage))
+    batches = [rows(torch.zeros(3), torch.zeros(3), reward=a) for a in (advantage, advantage + 1)]
+    torch.testing.assert_close(ga.Escort(alpha).drive(batches[0]), ga.Escort(alpha).drive(batches[1]))
+
+
+def test_dividing_by_the_standard_deviation_is_not_a_projection():
+    """Claim (v3–v5): "advantage z-score normalization is … a conservation-law projection".
+
+    Holds instead: centring alone is the projection onto {E[v] = 0}, and suffices for conservation. The z-score
+    is not linear, so it is no projection: it maps g and 2g to the same point and moves vectors that conserve
+    already. The author's later text says so.
+    Source: OPO, abstract of v3 to v5
+    Verdict: refuted; corrected by the author
+    Notebook: 08 §7
+    """
+
+    def standardised(reward):
+        return ga.GroupAdvantage(scale="group", epsilon=0.0).drive(rows(torch.zeros(3), torch.zeros(3), reward=reward))
+
+    reward = torch.tensor([1.0, 0.0, -1.0])
+    centred = ga.GroupAdvantage().drive(rows(torch.zeros(3), torch.zeros(3), reward=reward))
+    torch.testing.assert_close(centred, reward, rtol=0, atol=0)
+    assert float(centred.sum()) == 0
+    torch.testing.assert_close(standardised(2 * reward), standardised(reward))
+    assert not torch.equal(standardised(3 * reward), 3 * reward)
+
+
+@given(anchor=policies(3), advantage=vectors(3, -2.0, 2.0), size=st.integers(2, 3))
+def test_the_batch_mean_biases_the_drive(anchor, advantage, size):
+    """Claim: "the batch itself provides an unbiased estimate" of E_{π_k}, centring included; E_{π_k}[g] = 0 "by
+    construction".
+
+    Holds instead: subtracting the batch's own mean shrinks the expected drive by (N − 1)/N and leaves the
+    penalty alone, so with six rollouts OPO is trained at 6/5 of the μ that is written. Leave-one-out is
+    unbiased. Shown by enumerating every batch.
+    Source: OPO, §4.1 and §9 (Implementation Notes)
+    Verdict: refuted by the factor (N − 1)/N
+    Notebook: 08 §7
+    """
+    exact = anchor * (advantage - (anchor * advantage).sum())  # −E[(A − E A) ∂Δ] against each outcome's log-probability
+    for baseline, factor in (("group", (size - 1) / size), ("leave_one_out", 1.0)):
+        expected = torch.zeros(3)
+        for batch in every_batch(3, size):
+            drive = ga.GroupAdvantage(baseline).drive(
+                rows(torch.zeros(size), torch.zeros(size), reward=advantage[batch])
+            )
+            expected = expected.index_add(0, batch, anchor[batch].prod() * drive / size)
+        torch.testing.assert_close(expected, factor * exact, rtol=1e-9, atol=1e-12)
+
+
+@given(anchor=policies(3), advantage=vectors(3, -2.0, 2.0), logits=vectors(3))
+def test_for_a_normalised_policy_centring_changes_nothing_but_the_variance(anchor, advantage, logits):
+    """Claim: centring is "the unique conservation-law projection rather than a variance-reduction heuristic".
+
+    Holds instead: both. Under exact expectations a policy that is normalised by a softmax already has E[v] = 0,
+    so the centred and the raw drive give the same loss and gradient (the paper's own shift invariance); what is
+    left to change is the variance of samples.
+    Source: OPO, abstract and Remark 4.6
+    Verdict: refuted as an alternative; the projection is confirmed
+    Notebook: 08 §7
+    """
+    gradients = []
+    for drive in (advantage, advantage - (anchor * advantage).sum()):
+        z = logits.clone().requires_grad_()
+        v = torch.softmax(z, 0) / anchor - 1
+        gradients.append(slope((anchor * ga.ChiSquare(1.0).energy(v, drive)).sum(), z))
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-9, atol=1e-12)
+
+
+def test_the_baseline_does_reduce_variance():
+    """Claim: centring is not variance reduction. On a two-armed bandit with rewards 10 and 11 it removes 99.5 %
+    of the variance.
+
+    Holds instead: the score-function estimate has the same mean with and without the baseline, and 441 times the
+    variance without.
+    Source: OPO, abstract and Remark 4.6
+    Verdict: refuted as an alternative
+    Notebook: 08 §7
+    """
+    anchor, reward = torch.tensor([0.5, 0.5]), torch.tensor([10.0, 11.0])
+    score = torch.tensor([-0.5, 0.5])  # ∂ log π / ∂z of the two arms
+
+    def moments(drive):
+        mean = (anchor * drive * score).sum()
+        return mean, (anchor * (drive * score) ** 2).sum() - mean**2
+
+    raw, centred = moments(reward), moments(reward - 10.5)
+    torch.testing.assert_close(raw[0], centred[0])
+    assert float(centred[1]) == pytest.approx(0, abs=1e-12) and float(raw[1]) > 27
+
+
+def test_the_inverse_probability_factor_is_not_absorbed_by_the_sampling_measure():
+    """Claim: ω̃ ∝ (exp(A)/π_k)^{1−α} "simplifies to exp((1−α)A) when the correction is absorbed by the sampling
+    measure".
+
+    Holds instead: ω̃ = ρ_α/π_k has used the sampling measure already. Dropping the factor changes the target
+    from P* ∝ exp(A) to P* ∝ π_k exp(A), the Gibbs target that DPO and RLHF share; that is what is trained, and a
+    sensible choice, but another geodesic.
+    Source: OPO, Appendix A.3, Step 2
+    Verdict: refuted
+    Notebook: 08 §8
+    """
+    anchor, advantage, alpha = torch.tensor([0.8, 0.2]), torch.tensor([0.0, 1.0]), 0.4
+
+    def sampled(weight):  # the distribution that anchor samples with these weights represent
+        return anchor * weight / (anchor * weight).sum()
+
+    def geodesic(target):
+        rho = anchor**alpha * target ** (1 - alpha)
+        return rho / rho.sum()
+
+    full, dropped = (advantage.exp() / anchor) ** (1 - alpha), ((1 - alpha) * advantage).exp()
+    torch.testing.assert_close(sampled(full), geodesic(advantage.exp()))
+    torch.testing.assert_close(sampled(dropped), geodesic(anchor * advantage.exp()))
+    assert (sampled(full) - sampled(dropped)).abs().max() > 0.19
+
+
+def test_the_inverse_probability_factor_leaves_one_response():
+    """Claim: ω̃_α is bounded, and Algorithm 1 multiplies by sg(π_ref(y)^{−(1−α)}).
+
+    Holds instead: over whole responses that factor is e^{(1−α)·hundreds of nats}. Six responses of 80 to 120
+    nats, α = 0.4: the longest one has all the weight, effective sample size 1, whatever the rewards are.
+    `Escort` leaves the factor out unless asked.
+    Source: OPO, Algorithm 1 and Lemma 4.3
+    Verdict: refuted in practice
+    Notebook: 08 §8
+    """
+    log_prob = -torch.tensor([80.0, 88.0, 95.0, 100.0, 108.0, 120.0])
+    reward = torch.tensor([1.0, 1.0, 1.0, 1.0, 1.0, 0.0])
+
+    def ess(escort):
+        weight = 1 + escort.drive(rows(log_prob, log_prob, reward=reward))
+        return float(weight.sum() ** 2 / (weight**2).sum()), int(weight.argmax())
+
+    size, longest = ess(ga.Escort(0.4, inverse_probability=True))
+    assert size < 1.01 and longest == 5
+    assert ess(ga.Escort(0.4))[0] > 5.5
+
+
+def test_alpha_to_one_is_no_training_and_not_supervised_fine_tuning():
+    """Claim: "α → 1: ω̃ → const, recovering supervised fine-tuning-like uniform weighting".
+
+    Holds instead: a constant weight is centred away. The drive vanishes like 1 − α, the loss is the penalty
+    alone and its minimum is π_k. Divided by 1 − α the drive tends to the centred advantage instead: the policy
+    gradient (with the inverse-probability factor, of A − log π_k).
+    Source: OPO, §9 (Relation to Existing Methods)
+    Verdict: refuted
+    Notebook: 08 §8
+    """
+    reward = torch.tensor([1.0, 0.0, -2.0])
+    batch = rows(torch.tensor([-1.0, -2.0, -0.5]), torch.tensor([-1.0, -2.0, -0.5]), reward=reward)
+    assert ga.Escort(1.0).drive(batch).abs().max() == 0
+    assert ga.Escort(1 - 1e-6).drive(batch).abs().max() < 3e-6
+    torch.testing.assert_close(
+        ga.Escort(1 - 1e-7, scaled=True).drive(batch), reward - reward.mean(), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_the_three_papers_define_three_escort_drives():
+    """Claim: GOPO sets "g = A (equivalently α = 0)" in OPO's escort field E_α = (π/π_k)^α.
+
+    Holds instead: OPO's field is (P*/π_k)^{1−α}; at α = 0 it is P*/π_k, the most aggressive member, and its
+    plain-advantage member is α → 1 (scaled). W-GOPO's (1−α)A + αA e^A is a third. α is comparable between none
+    of them.
+    Source: GOPO, Remark 3.3; W-GOPO, eq. (9)
+    Verdict: refuted
+    Notebook: 08 §8
+    """
+    reward = torch.tensor([1.0, 0.0, -1.0])
+    batch = rows(torch.zeros(3), torch.zeros(3), reward=reward)
+    opo_zero = ga.Escort(0.0).drive(batch)
+    assert (opo_zero - reward).abs().max() > 0.25
+    torch.testing.assert_close(ga.Escort(1.0, scaled=True).drive(batch), reward)
+    torch.testing.assert_close(escort(reward, 0.0), reward)
+
+
+# --- the log-ratio surrogate ---------------------------------------------------------------------------------------
+
+
+def test_the_surrogates_error_is_second_order():
+    """Claim: "the difference between the exact ratio loss and the log-approximate loss scales as O(E[Δ³])".
+
+    Holds instead: the linear term differs by −g(v − Δ) = −gΔ²/2 + O(Δ³), as large as the penalty itself. It is
+    third order only at equilibrium to first order, g = μΔ + O(Δ²). The curvatures at the anchor are μ (log) and
+    μ − g (ratio).
+    Source: OPO, Lemma A.1; GOPO, Appendix A.3
+    Verdict: refuted
+    Notebook: 08 §9
+    """
+    mu, drive = 1.0, torch.tensor(0.5)
+    geometry = ga.ChiSquare(mu)
+    for delta in (1e-2, 1e-3, 1e-4):
+        x = torch.tensor(delta)
+        difference = float(geometry.energy(ga.Ratio()(x), drive) - geometry.energy(x, drive))
+        assert difference / delta**2 == pytest.approx(-0.25, rel=0.05)
+        at_equilibrium = float(geometry.energy(ga.Ratio()(x), mu * x) - geometry.energy(x, mu * x))
+        assert abs(at_equilibrium) <= delta**3
+
+
+@given(problem=problems())
+def test_the_log_form_conserves_neither_the_shift_nor_the_probability(problem):
+    """Claim: the functional with ω̃ and the implementable loss with g are "identical on the feasible set"; Δ
+    replaces v.
+
+    Holds instead: for v, whose mean is zero. A normalised policy has E[Δ] = −KL(π_k‖π) < 0, so a constant c
+    added to the drive changes the log form by c·KL(π_k‖π): its centring is a choice. And its pointwise target Δ
+    = g/μ has E[e^{g/μ}] > 1 by Jensen: it is not a policy.
+    Source: OPO, Remark 4.4 with eq. (17)
+    Verdict: refuted for the log form
+    Notebook: 08 §9
+    """
+    policy = torch.softmax(problem.drive, 0)
+    log_ratio = policy.log() - problem.anchor.log()
+    geometry, g, c = ga.ChiSquare(1.0), problem.centred(problem.drive), 0.7
+
+    def loss(u, drive):
+        return problem.mean(geometry.energy(u, drive))
+
+    torch.testing.assert_close(loss(log_ratio.expm1(), g + c), loss(log_ratio.expm1(), g), rtol=1e-9, atol=1e-12)
+    kl = ga.ReverseKullbackLeibler().value(policy.log(), problem.anchor.log())
+    torch.testing.assert_close(loss(log_ratio, g + c) - loss(log_ratio, g), c * kl, rtol=1e-7, atol=1e-10)
+    mass = problem.mean(geometry.equilibrium(g).exp())
+    assert mass >= 1 - 1e-12
+    if g.abs().max() > 0.1:
+        assert mass > 1
+
+
+# --- constraints, projections, entropy -----------------------------------------------------------------------------
+
+
+def test_clamping_after_the_projection_breaks_conservation():
+    """Claim: positivity is maintained by "clipping v* to [−1 + ε, ∞)"; GOPO's figure projects first and then
+    truncates.
+
+    Holds instead: clamping adds Σ_i π_k(y_i)·(−1 − v_i)₊ of probability. The bounded projection has another λ.
+    Projecting a second time onto the densities, in the metric of L²(π_k), is exact: P_K(P_{H₀}u) = P_K(u).
+    Source: OPO, §7.5 (ii); GOPO, Figure 1; GOPO v1, abstract (unscoped vanishing of λ)
+    Verdict: refuted
+    Notebook: 08 §10
+    """
+    target = torch.tensor([1.5, 0.5, -2.0])
+    clamped = target.clamp(min=-1)
+    assert float(clamped.sum()) == pytest.approx(1.0)
+    exact = bounded(target)
+    torch.testing.assert_close(exact, torch.tensor([1.0, 0.0, -1.0]))
+    torch.testing.assert_close(bounded(target + 5), exact)
+
+
+def test_a_group_that_gains_probability_is_not_impossible():
+    """Claim: Σ_i v_i > 0 over the group is "more total probability than available — a physically impossible
+    target".
+
+    Holds instead: Σ_i v_i = 0 over a group is neither necessary nor sufficient for Σ_y π(y) = 1: the mean is
+    over samples, and responses outside the group can pay. The policy below raises both sampled responses; a
+    zero-mean target can be no policy's.
+    Source: W-GOPO, Remark 3.4; GOPO, §3.5 ("naturally relaxed")
+    Verdict: refuted
+    Notebook: 08 §10
+    """
+    anchor, group = torch.tensor([0.4, 0.3, 0.3]), [0, 1]
+    policy = torch.tensor([0.5, 0.4, 0.1])
+    v = policy / anchor - 1
+    assert float(policy.sum()) == pytest.approx(1) and float(v[group].sum()) > 0.5
+    # Zero-mean over the group {0, 1}, and more probability than there is: the two outcomes differ in size.
+    uneven, target = torch.tensor([0.9, 0.05]), torch.tensor([0.6, -0.6])
+    assert float(target.sum()) == 0 and float((uneven * (1 + target)).sum()) > 1
+
+
+def test_chi_square_does_not_keep_entropy():
+    """Claim: the χ² cost "remains finite even when π ≪ π_k, … and thus helps maintain entropy", KL's −log π(y)
+    removes unlikely tokens.
+
+    Holds instead: a cost that is finite at t = 0 is what allows exact zeros, the papers' own exact sparsity. The
+    one that diverges, KL(π_k‖π), and KL(π‖π_k), infinitely steep there, keep all outcomes. Two arms, g = ±1, μ =
+    1: entropy 0 for χ², 0.37 nats for KL.
+    Source: OPO, §9 (Geometric Interpretation of Entropy Preservation)
+    Verdict: refuted
+    Notebook: 08 §10
+    """
+    drive, anchor = torch.tensor([1.0, -1.0]), torch.tensor([0.5, 0.5])
+    chi2 = anchor * (1 + bounded(drive))
+    kl = torch.softmax(anchor.log() + drive, 0)
+    entropy = lambda p: float(-torch.xlogy(p, p).sum())  # noqa: E731
+    assert entropy(chi2) == 0
+    assert entropy(kl) == pytest.approx(0.3655, abs=1e-3)
+    zero = torch.tensor(0.0)
+    assert float(ga.PearsonChiSquare().generator(zero)) == 0.5
+    assert float(ga.ReverseKullbackLeibler().generator(zero)) == math.inf
+    assert float(ga.KullbackLeibler().mirror(zero)) == -math.inf
+
+
+def test_another_metric_gives_another_quadratic_response():
+    """Claim: projection, mirror step and linear response agree, which "confirms that OPO is the unique quadratic
+    proximal response".
+
+    Holds instead: they agree because they are one problem in one metric. In the paper's own reweighted inner
+    product ⟨f, h⟩_α = E[ω̃fh] the same construction gives (g' = ω̃): v = (1 − λ/ω̃)/μ, quadratic, conserving,
+    and different.
+    Source: OPO, Corollary 5.1 with Lemma 4.3
+    Verdict: refuted without the metric
+    Notebook: 08 §6
+    """
+    anchor, weight, mu = torch.tensor([0.5, 0.3, 0.2]), torch.tensor([2.0, 1.0, 0.5]), 1.0
+    euclidean = (weight - (anchor * weight).sum()) / mu
+    lam = 1 / (anchor / weight).sum()
+    reweighted = (1 - lam / weight) / mu
+    for v in (euclidean, reweighted):
+        assert float((anchor * v).sum()) == pytest.approx(0, abs=1e-12)
+    stationary = anchor * (weight - mu * weight * reweighted)  # ∇ of E[ω̃v] − μ/2 E[ω̃v²] must be λ·anchor
+    torch.testing.assert_close(stationary / anchor, lam.expand(3))
+    assert (euclidean - reweighted).abs().max() > 0.3
+
+
+def test_the_multiplier_of_the_trust_region_is_half_the_stiffness():
+    """Claim: the relaxation of E[v²] ≤ ε is ⟨g, v⟩ − (μ/2)‖v‖² "with μ as the multiplier"; "the dissipation term
+    equals ½D_χ²".
+
+    Holds instead: the multiplier ν of E[v²] ≤ ε is μ/2, that of ½E[v²] ≤ ε/2 is μ; the dissipation is (μ/2)D_χ².
+    The value of the constrained problem is √ε‖g‖, so ν = ∂/∂ε = ‖g‖/(2√ε).
+    Source: OPO, Proposition 7.3; GOPO, Proposition 4.4
+    Verdict: refuted by a factor of two
+    Notebook: 08 §6
+    """
+    anchor, radius = torch.tensor([0.5, 0.3, 0.2]), torch.tensor(0.09, requires_grad=True)
+    drive = torch.tensor([1.0, -0.5, 2.0])
+    g = drive - (anchor * drive).sum()
+    norm = (anchor * g**2).sum().sqrt()
+    value = (anchor * g * (g * radius.sqrt() / norm)).sum()
+    mu = norm / radius.detach().sqrt()
+    torch.testing.assert_close(slope(value, radius), mu / 2)
+
+
+# --- W-GOPO --------------------------------------------------------------------------------------------------------
+
+
+@given(shape=vectors(5, -1.0, 1.0), alpha=st.sampled_from([0.1, 0.5, 1.0]))
+def test_poor_batches_are_not_suppressed_superlinearly(shape, alpha):
+    """Claim: for poor batches (mean |A| → 0) the escort drive is O(Ā²) at α > 0 instead of O(Ā).
+
+    Holds instead: (1−α)A + αA e^A = A + αA² + O(A³). The drive is O(Ā) for every α, with slope one; the
+    second-order term *adds* to the good responses. The stated bound on Σ|ω̃| is true and says O(Ā) too.
+    Source: W-GOPO, Theorem 4.1, Corollary 6.2 and Remark 3.2
+    Verdict: refuted
+    Notebook: 08 §11
+    """
+    shape = shape - shape.mean()
+    for scale in (1e-2, 1e-4):
+        advantage = scale * shape
+        drive = escort(advantage, alpha)
+        assert (drive - advantage - alpha * advantage**2).abs().max() <= alpha * scale**3
+        assert (drive >= advantage - 1e-18).all()
+        total, mean = advantage.abs().sum(), advantage.abs().mean()
+        if total > 1e-9:
+            assert abs(drive.abs().sum() / total - 1) <= scale
+            ratio = (advantage.abs() * advantage.abs().exp()).sum() / (total * mean.exp())
+            bound = total * ((1 - alpha) + alpha * mean.exp()) * ratio
+            assert drive.abs().sum() <= bound * (1 + 1e-12)
+
+
+@given(alpha=st.sampled_from([0.0, 0.4, 1.0]))
+def test_no_drive_of_the_three_papers_sees_the_absolute_reward(alpha):
+    """Claim: escort weights "restore absolute quality awareness"; OPO "suppresses uniformly poor batches", GOPO
+    cannot tell them apart.
+
+    Holds instead: all three start from r − r̄, so every drive is the same for the paper's poor and excellent
+    groups. Telling them apart needs a baseline from outside the group, such as `GroupAdvantage("batch")` or a
+    value function.
+    Source: W-GOPO, Proposition 3.1, Remark 3.2 and Corollary 6.2
+    Verdict: refuted
+    Notebook: 08 §11
+    """
+    poor = torch.tensor([0.02, 0.05, 0.08, 0.03, 0.04, 0.06])
+    good = torch.tensor([0.62, 0.65, 0.68, 0.63, 0.64, 0.66])
+    drives = []
+    for reward in (poor, good):
+        squashed = torch.tanh(reward - reward.mean())
+        wgopo = escort(squashed - squashed.mean(), alpha)
+        batch = rows(torch.zeros(6), torch.zeros(6), advantage=reward - reward.mean())
+        drives.append(torch.stack([wgopo - wgopo.mean(), ga.Escort(alpha).drive(batch)]))
+    torch.testing.assert_close(drives[0], drives[1], rtol=0, atol=1e-15)
+    both = rows(torch.zeros(12), torch.zeros(12), reward=torch.cat([poor, good]), group=torch.arange(12) // 6)
+    across = ga.GroupAdvantage("batch").drive(both)
+    assert (across[:6] < 0).all() and (across[6:] > 0).all()
+
+
+def test_w_gopo_is_gopo_times_two_over_mu():
+    """Claim: α = 0, c → ∞ "recovers the standard GOPO loss"; the geometry is preserved.
+
+    Holds instead: the same minimiser of a loss that is 2/μ times as large (4 times at μ = 0.5). The Hessian is
+    2/G for every μ: μ no longer is the stiffness but scales the drive, −2v* at the anchor, so it acts on the
+    first order only.
+    Source: W-GOPO, eq. (18), Theorems 5.1 and 6.1
+    Verdict: refuted by the factor 2/μ
+    Notebook: 08 §11
+    """
+    reward, rho = torch.tensor([0.3, 0.0, -0.3]), torch.tensor([1.2, 0.9, 0.7])
+    for mu in (0.5, 2.0):
+        x = rho.clone().requires_grad_()
+        target = bounded((reward - reward.mean()) / mu)
+        w_gopo = slope(((x - 1 - target) ** 2).mean(), x)
+        gopo = slope(ga.ChiSquare(mu).energy(x - 1, reward).mean(), x)
+        torch.testing.assert_close(w_gopo, 2 / mu * gopo)
+
+
+def test_w_gopos_escort_weight_reverses_the_order_of_bad_responses():
+    """Claim: the weight "exponentially amplifies high-advantage responses" and the projection zeroes
+    "catastrophically poor" ones.
+
+    Holds instead: A ↦ (1−α)A + αA e^A increases everywhere only for α ≤ 1/(1 + e⁻²) = 0.881. At α = 1 it turns
+    at A = −1 and rises back to 0: with eight rewards of 1, one of −1 and one of −12, c = 1, μ = 0.64, the target
+    of the −1 is zero and that of the −12 is not.
+    Source: W-GOPO, eq. (9) and §4.1 ("α = 1: the strongest peak-seeking")
+    Verdict: refuted for α > 0.881; the default 0.5 is monotone
+    Notebook: 08 §11
+    """
+    threshold = 1 / (1 + math.exp(-2))
+    a = torch.linspace(-8, 4, 4801)
+    for alpha in (0.5, threshold - 1e-6):
+        assert (escort(a, alpha).diff() > 0).all()
+    assert (escort(a, threshold + 1e-2).diff() < 0).any()
+    reward = torch.tensor([1.0] * 8 + [-1.0, -12.0])  # the published pipeline, c = 1
+    squashed = torch.tanh(reward - reward.mean())
+    drive = escort(squashed - squashed.mean(), 1.0)
+    assert drive[9] > drive[8]
+    target = bounded((drive - drive.mean()) / 0.64)
+    assert float(target[8]) == -1 and float(target[9]) > -1
+
+
+# --- claims that survived ------------------------------------------------------------------------------------------
+
+
+@given(reward=vectors(6, -20.0, 20.0), scale=st.sampled_from([0.3, 1.0, 3.0]))
+def test_squashed_advantages_have_the_stated_properties(reward, scale):
+    """Claim: |A_i| ≤ 2c, ΣA = 0, the map is 1-Lipschitz and locally linear. All hold.
+
+    Holds instead: sharper, |A_i| ≤ 2c(1 − 1/G); 1-Lipschitz in the Euclidean norm of the group.
+    Source: W-GOPO, Proposition 4.5
+    Verdict: confirmed
+    Notebook: 08 §12
+    """
+
+    def squashed(r):
+        u = scale * torch.tanh((r - r.mean()) / scale)
+        return u - u.mean()
+
+    advantage = squashed(reward)
+    assert advantage.abs().max() <= 2 * scale * (1 - 1 / 6) + 1e-12
+    torch.testing.assert_close(advantage.sum(), torch.tensor(0.0), rtol=0, atol=1e-12)
+    jacobian = torch.func.jacrev(squashed)(reward)
+    assert torch.linalg.matrix_norm(jacobian, 2) <= 1 + 1e-12
+    small = 1e-4 * reward
+    torch.testing.assert_close(squashed(small), small - small.mean(), rtol=0, atol=1e-7)
+
+
+@given(problem=problems(), mu=st.sampled_from([0.2, 0.5, 2.0]))
+def test_the_bisection_of_w_gopo_converges_as_stated(problem, mu):
+    """Claim: f(λ) = Σ max(−1, (g−λ)/μ) is decreasing, the bracket holds the root, T = ⌈log₂(width/ε)⌉ halvings
+    reach it. All hold.
+
+    Holds instead: sharper, λ* ∈ [ḡ, max g], and sorting gives λ* exactly, without a tolerance; v*_i ≤ G − 1
+    whatever the rewards.
+    Source: W-GOPO, Lemma 4.2, Proposition 4.3 and Proposition 6.3
+    Verdict: confirmed
+    Notebook: 08 §12
+    """
+    g, size = problem.drive - problem.drive.mean(), problem.drive.shape[0]
+    residual = lambda lam: ((g - lam) / mu).clamp(min=-1).sum()  # noqa: E731
+    low, high, tolerance = g.min() - mu * size, g.max() + mu, 1e-5
+    assert residual(low) > 0 > residual(high)
+    for _ in range(math.ceil(math.log2(float(high - low) / tolerance))):
+        middle = (low + high) / 2
+        low, high = (middle, high) if residual(middle) > 0 else (low, middle)
+    assert high - low <= tolerance * (1 + 1e-9)
+    assert residual((low + high) / 2).abs() <= size / mu * tolerance / 2 * (1 + 1e-9)
+    exact = bounded(g / mu)
+    torch.testing.assert_close(((g - (low + high) / 2) / mu).clamp(min=-1), exact, rtol=0, atol=tolerance / mu)
+    lam = (g - mu * exact)[exact > -1 + 1e-9]
+    assert (lam >= -1e-9).all() and (lam <= g.max() + 1e-9).all()
+    assert exact.max() <= size - 1 + 1e-9
+
+
+@given(problem=problems(), mu=st.sampled_from([0.2, 0.5, 2.0]))
+def test_truncating_with_a_zero_potential_creates_the_stated_residual(problem, mu):
+    """Claim: with λ = 0 the truncated target sums to −Σ_S (A_i/μ + 1) > 0. Holds, as an equality.
+
+    Holds instead: —
+    Source: W-GOPO, Proposition 3.3
+    Verdict: confirmed
+    Notebook: 08 §12
+    """
+    advantage = problem.drive - problem.drive.mean()
+    cut = advantage / mu < -1
+    residual = (advantage / mu).clamp(min=-1).sum()
+    torch.testing.assert_close(residual, -(advantage / mu + 1)[cut].sum(), rtol=1e-9, atol=1e-9)
+    assert residual > 0 if (advantage / mu < -1 - 1e-9).any() else residual.abs() < 1e-9
+
+
+@given(problem=problems(), alpha=st.sampled_from([0.1, 0.5, 0.9]), f=st.integers(0, 1000))
+def test_the_escort_weight_is_a_bounded_positive_self_adjoint_operator(problem, alpha, f):
+    """Claim: multiplication by ω̃ is bounded, self-adjoint and positive, and ⟨f, h⟩_α = ω̄·E_ρ[fh]. Holds on a
+    finite support.
+
+    Holds instead: —
+    Source: OPO, Lemma 4.3
+    Verdict: confirmed
+    Notebook: 08 §12
+    """
+    weight = (problem.drive.exp() / problem.anchor) ** (1 - alpha)
+    rho = problem.anchor * weight / problem.mean(weight)
+    f, h = torch.sin(f + problem.drive), torch.cos(2 * f + problem.anchor)
+    torch.testing.assert_close(problem.dot(weight * f, h), problem.dot(f, weight * h))
+    torch.testing.assert_close(problem.dot(weight * f, h), problem.mean(weight) * (rho * f * h).sum())
+    assert problem.dot(weight * f, f) >= 0
+    assert problem.dot(weight * f, weight * f) <= weight.max() ** 2 * problem.dot(f, f) * (1 + 1e-12)
+
+
+@given(problem=problems(), mu=st.sampled_from([0.5, 3.0]))
+def test_completing_the_square(problem, mu):
+    """Claim: ⟨ω, v⟩ − (μ/2)‖v‖² = −(μ/2)‖v − ω/μ‖² + ‖ω‖²/(2μ), and GOPO's bounded regression is the same loss.
+    Both hold.
+
+    Holds instead: —
+    Source: OPO, Theorem 4.5; GOPO, §3.2 and eq. (24)
+    Verdict: confirmed
+    Notebook: 08 §12
+    """
+    v = torch.softmax(problem.drive, 0) / problem.anchor - 1
+    work = problem.dot(problem.drive, v) - mu / 2 * problem.dot(v, v)
+    off = v - problem.drive / mu
+    square = -mu / 2 * problem.dot(off, off) + problem.dot(problem.drive, problem.drive) / (2 * mu)
+    torch.testing.assert_close(work, square, rtol=1e-9, atol=1e-9)
