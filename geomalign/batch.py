@@ -246,7 +246,7 @@ class Batch:
 
     def require(self, name: str, asked_by: str) -> Tensor:
         """The field called `name`, or an error that says who needs it and how to give it."""
-        value: Tensor | None = getattr(self, name)
+        value: Tensor | None = getattr(self, name, None)
         if value is None:
             given = [f.name for f in dataclasses.fields(self) if getattr(self, f.name) is not None]
             raise ValueError(
@@ -283,6 +283,7 @@ _REMEDY = {
     "reward": "Pass one reward a row as `reward`; a known advantage goes in as `drive=` or with `Advantage()`.",
     "advantage": "Pass `advantage`, or use GroupAdvantage, which makes it from `reward`.",
     "group": "Pass the integer id of the prompt that each row answers as `group`.",
+    "margin": "Differences of rewards belong to pairs: pass a PreferenceBatch with a `margin`.",
 }
 
 
@@ -304,6 +305,7 @@ class PreferenceBatch:
         reference_rejected: as `rejected`, under the reference policy.
         chosen_mask: `(pair, token)`, true (non-zero) at tokens of the response; None: all count.
         rejected_mask: the same.
+        margin: `(pair,)`, by how much the chosen response's reward exceeds the other's, where it is known.
 
     The reference policy is both the `reference` and the `anchor` of the rows. Indexing selects pairs.
 
@@ -318,6 +320,7 @@ class PreferenceBatch:
     reference_rejected: Tensor | None = None
     chosen_mask: Tensor | None = None
     rejected_mask: Tensor | None = None
+    margin: Tensor | None = None
 
     def __post_init__(self) -> None:
         owner = "PreferenceBatch"
@@ -338,6 +341,9 @@ class PreferenceBatch:
                 "Only one of `reference_chosen` and `reference_rejected` is given; a margin needs both, a "
                 "reference-free method neither."
             )
+
+        if self.margin is not None:
+            _check_rows("margin", self.margin, self.chosen, owner, tokens=False)
 
     paired = True
 
@@ -379,10 +385,16 @@ class PreferenceBatch:
         return [(self.chosen, getattr(self, f"chosen_{what}")), (self.rejected, getattr(self, f"rejected_{what}"))]
 
     def require(self, name: str, asked_by: str) -> Tensor:
-        """Pairs carry no rewards, advantages or groups of their own: an error that says so."""
+        """The `margin`; pairs carry no rewards, advantages or groups of their own, and an error says so."""
+        if name == "margin" and self.margin is not None:
+            return self.margin
+        remedy = (
+            "Pass the difference of the two responses' rewards as `margin`."
+            if name == "margin"
+            else "Use sampling=Label(), or pass a Batch with a unit of single responses."
+        )
         raise ValueError(
-            f"{asked_by} needs `{name}`, but a PreferenceBatch has only log-probabilities of pairs. "
-            "Use sampling=Label(), or pass a Batch with a unit of single responses."
+            f"{asked_by} needs `{name}`, but this PreferenceBatch has only log-probabilities of pairs. {remedy}"
         )
 
     def total(self) -> Total:

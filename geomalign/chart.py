@@ -5,6 +5,7 @@ log-ratio.
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 
 import torch
@@ -12,8 +13,17 @@ from torch import Tensor
 
 from geomalign import numerics
 from geomalign.divergences import Divergence
+from geomalign.numerics import Interval
 
-__all__ = ["Chart", "Dual", "LogRatio", "Power", "Ratio"]
+__all__ = [
+    "Chart",
+    "Dual",
+    "LogOdds",
+    "LogRatio",
+    "Power",
+    "Ratio",
+    "Sigmoid",
+]
 
 
 class Chart(ABC):
@@ -148,3 +158,71 @@ class Dual(Chart):
 
     def latex(self, log_ratio: str) -> str:
         return rf"\psi'\!\left(\exp\left({log_ratio}\right)\right)-\psi'(1)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Sigmoid(Chart):
+    """u = σ(scale·(Δ − shift)) − σ(−scale·shift): the coordinate of a value that saturates on both sides.
+
+    Losses that are sigmoids of a log-ratio (APO, KTO) are linear in it: all their shape is in the chart and nothing
+    resists.
+
+    Args:
+        scale: β, positive.
+        shift: the log-ratio at which the slope is largest, KTO's reference point z₀.
+    """
+
+    scale: float = 1.0
+    shift: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.scale > 0:
+            raise ValueError(f"Sigmoid(scale={self.scale!r}): a chart increases, so its scale is positive.")
+
+    @property
+    def range(self) -> Interval:
+        """The values of u."""
+        at_anchor = 1 / (1 + math.exp(min(self.scale * self.shift, 700.0)))
+        return Interval(-at_anchor, 1 - at_anchor)
+
+    def __call__(self, log_ratio: Tensor) -> Tensor:
+        return torch.sigmoid(self.scale * (log_ratio - self.shift)) + self.range.low
+
+    def slope(self, log_ratio: Tensor) -> Tensor:
+        x = self.scale * (log_ratio - self.shift)
+        return self.scale * torch.sigmoid(x) * torch.sigmoid(-x)
+
+    def inverse(self, u: Tensor) -> Tensor:
+        return torch.logit(u - self.range.low) / self.scale + self.shift
+
+    def latex(self, log_ratio: str) -> str:
+        moved = log_ratio if self.shift == 0 else rf"{log_ratio}-{self.shift:g}"
+        return rf"\sigma\left({self.scale:g}\left({moved}\right)\right)+{self.range.low:.3g}"
+
+
+@dataclasses.dataclass(frozen=True)
+class LogOdds(Chart):
+    """u = log(p/(1 − p)), p = e^x, of a log-probability x < 0: for objectives without a reference (anchor=None), ORPO.
+
+    It has no zero at an anchor. Above x = −ε (the dtype's rounding error), where p rounds to one, it goes on as its
+    tangent line.
+
+    Source: ORPO (arXiv 2403.07691) eq. 4 and 5.
+    """
+
+    def _inside(self, log_ratio: Tensor) -> Tensor:
+        return log_ratio.clamp(max=-torch.finfo(log_ratio.dtype).eps)
+
+    def __call__(self, log_ratio: Tensor) -> Tensor:
+        x = self._inside(log_ratio)
+        failure = -torch.expm1(x)
+        return x - torch.log(failure) + (log_ratio - x) / failure.detach()
+
+    def slope(self, log_ratio: Tensor) -> Tensor:
+        return -1 / torch.expm1(self._inside(log_ratio))
+
+    def inverse(self, u: Tensor) -> Tensor:
+        return torch.nn.functional.logsigmoid(u)
+
+    def latex(self, log_ratio: str) -> str:
+        return rf"\operatorname{{logit}}\left(\exp\left({log_ratio}\right)\right)"

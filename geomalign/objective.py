@@ -250,7 +250,7 @@ class Objective(BaseObjective):
 
     @property
     def _locality(self) -> Locality:
-        if self.optimization.constant_force and self.chart.linear and not self.unit.paired:
+        if self.optimization.constant_force and self.chart.linear and self.unit.linear and not self.unit.paired:
             return self.sampling.locality
         return max(self.unit.locality, self.sampling.locality)
 
@@ -287,6 +287,12 @@ class Objective(BaseObjective):
             policy - rows.log_probs(self.anchor, f"an Objective that measures from its {self.anchor} policy").detach()
         )
 
+    def _from_rollout(self, rows: Batch, log_ratio: Tensor, mask: Tensor) -> Tensor:
+        """Δ that importance weights are made of; an objective without an anchor weighs against the rollout policy."""
+        if self.anchor is not None or rows.anchor is None:
+            return log_ratio
+        return self.unit.reduce(rows.log_probs("policy", "reweight") - rows.log_probs("anchor", "reweight"), mask)
+
     def _drive_of_events(
         self, batch: Batch | PreferenceBatch, drive: Tensor | Drives | None, support: Tensor, log_ratio: Tensor
     ) -> Tensor:
@@ -314,7 +320,7 @@ class Objective(BaseObjective):
                 "A drive a token needs unit=Token(); a unit of responses takes one number a response."
             )
         g = torch.where(support, g.to(log_ratio.dtype), 0)
-        return self.sampling.reweight(g, log_ratio.detach()).detach()
+        return self.sampling.reweight(g, log_ratio.detach(), batch).detach()
 
     def _events(self, batch: Batch | PreferenceBatch, drive: Tensor | Drives | None, total: Total | None) -> _Events:
         self._check(batch)
@@ -322,8 +328,8 @@ class Objective(BaseObjective):
         mask = rows.support
         log_ratio = self.unit.reduce(self._log_ratios(rows), mask)
         support = self.unit.support(mask)
-        u = torch.where(support, self.unit.combine(self.chart(log_ratio)), 0)
-        compared = self.unit.combine(log_ratio)
+        u = torch.where(support, self.unit.combine(self.chart(log_ratio)) - self.unit.shift(rows), 0)
+        compared = self.unit.combine(self._from_rollout(rows, log_ratio, mask))
         g = self._drive_of_events(batch, drive, support, compared)
         events, in_rows = self.unit.events(batch.total() if total is None else total)
         weights = self.measure.weights(support, events.to(u.dtype), in_rows.to(u.dtype))
@@ -344,15 +350,15 @@ class Objective(BaseObjective):
         self, batch: Batch | PreferenceBatch, drive: Tensor | Drives | None = None, total: Total | None = None
     ) -> Tensor | PairLaw:
         with torch.no_grad():
-            _, mask, log_ratio, support, u, g, weights = self._events(batch, drive, total)
+            rows, mask, log_ratio, support, u, g, weights = self._events(batch, drive, total)
             coordinate = self.chart(log_ratio)
             force = weights * torch.where(support, self.optimization.force(u, g), 0)
             gradient = self.unit.split(force, coordinate) * self.chart.slope(log_ratio)
-            tokens = self.unit.spread(gradient, mask)
+            tokens = self.unit.spread(gradient, mask, self._log_ratios(rows))
         return _as_law(tokens, batch)
 
     def latex(self) -> str:
-        tokens = self.unit.locality <= Locality.TOKEN
+        tokens = self.unit.per_token
         event = "{i,t}" if tokens else "i"
         u, g = f"u_{event}", f"g_{event}"
         against = {"anchor": r"\pi_k", "reference": r"\pi_{\mathrm{ref}}", None: None}[self.anchor]

@@ -18,17 +18,26 @@ from geomalign.numerics import Interval
 
 __all__ = [
     "AlphaDivergence",
+    "Blend",
+    "Box",
     "BregmanGeometry",
     "ChiSquare",
     "Clip",
+    "Entropy",
     "FDivergence",
     "Flat",
     "Generator",
     "Hinge",
     "KL",
+    "Linear",
     "Logistic",
     "OptimizationGeometry",
+    "Proportional",
     "ReverseKL",
+    "Reweighted",
+    "SoftGate",
+    "SquaredHinge",
+    "StraightThrough",
 ]
 
 _REALS = Interval(-math.inf, math.inf)
@@ -569,6 +578,10 @@ class Flat(BregmanGeometry):
         return "0"
 
 
+_FAR = 1e9
+"""Beyond which a user's function is not evaluated: its square and cube must still be numbers."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Generator(BregmanGeometry):
     """φ given as a plain function: its mirror and curvature come from autograd, its equilibrium from a root, its
@@ -613,7 +626,7 @@ class Generator(BregmanGeometry):
         return drive * u - self.value(u)
 
     def equilibrium(self, drive: Tensor) -> Tensor:
-        return numerics.solve_increasing(self.mirror, drive, self.low, self.high)
+        return numerics.solve_increasing(self.mirror, drive, max(self.low, -_FAR), min(self.high, _FAR))
 
     @property
     def domain(self) -> Interval:
@@ -621,7 +634,13 @@ class Generator(BregmanGeometry):
 
     @property
     def drives(self) -> Interval:
-        return _REALS
+        """The range of the mirror, told by whether it still moves a long way out."""
+        ends = []
+        for end, sign in ((self.low, -1.0), (self.high, 1.0)):
+            probe = torch.tensor([_FAR, _FAR**0.5], dtype=torch.float64) * sign
+            near, far = self.mirror(probe).flip(0).tolist()
+            ends.append(near if math.isinf(end) and abs(far - near) < 1e-3 * (1 + abs(near)) else sign * math.inf)
+        return Interval(ends[0], ends[1])
 
     def latex(self, u: str, drive: str) -> str:
         return rf"\varphi\left({u}\right)"
@@ -769,10 +788,10 @@ class Clip(OptimizationGeometry):
         return torch.zeros_like(u)
 
     def conjugate(self, drive: Tensor) -> Tensor:
-        return drive * torch.where(drive >= 0, self.high, -self.low)
+        return self.high * torch.relu(drive) + self.low * torch.relu(-drive)
 
     def equilibrium(self, drive: Tensor) -> Tensor:
-        return torch.where(drive > 0, self.high, torch.where(drive < 0, -self.low, torch.zeros_like(drive)))
+        return self.high * (drive > 0).to(drive.dtype) - self.low * (drive < 0).to(drive.dtype)
 
     @property
     def domain(self) -> Interval:
@@ -828,3 +847,462 @@ class CoupledSum(OptimizationGeometry):
 
     def latex(self, u: str, drive: str) -> str:
         return "+".join(p.latex(u, drive) for p in self.of if not isinstance(p, Flat)) or "0"
+
+
+@dataclasses.dataclass(frozen=True)
+class Box(BregmanGeometry):
+    """φ(u) = 0 on [low, high], infinite outside: nothing resists inside a coordinate that cannot leave the box.
+
+    For the charts and units that are bounded (`Sigmoid`, `Preference`, a log-probability), where it makes the conjugate
+    finite: φ*(g) = max(g·low, g·high). A loss that is linear in a bounded coordinate is then a Fenchel–Young loss, and
+    the published value of APO and KTO its completed form.
+
+    Args:
+        low: infimum of the coordinate; -inf if only the other side is bounded.
+        high: supremum.
+    """
+
+    low: float = 0.0
+    high: float = 1.0
+    constant_force = True
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high or (math.isinf(self.low) and math.isinf(self.high)):
+            raise ValueError(
+                f"Box(low={self.low!r}, high={self.high!r}): an interval, low < high; for the whole line use Flat()."
+            )
+
+    def value(self, u: Tensor) -> Tensor:
+        return torch.zeros_like(u)
+
+    def mirror(self, u: Tensor, drive: Tensor | None = None) -> Tensor:
+        return torch.zeros_like(u)
+
+    def curvature(self, u: Tensor, drive: Tensor | None = None) -> Tensor:
+        return torch.zeros_like(u)
+
+    def conjugate(self, drive: Tensor) -> Tensor:
+        bound = torch.where(drive > 0, self.high, torch.full_like(drive, self.low))
+        return torch.where(drive == 0, 0, drive * bound)
+
+    def equilibrium(self, drive: Tensor) -> Tensor:
+        inside = min(max(0.0, self.low), self.high)
+        return torch.where(drive > 0, self.high, torch.where(drive < 0, self.low, torch.full_like(drive, inside)))
+
+    @property
+    def domain(self) -> Interval:
+        return Interval(self.low, self.high)
+
+    @property
+    def drives(self) -> Interval:
+        return Interval(0.0 if math.isinf(self.low) else -math.inf, 0.0 if math.isinf(self.high) else math.inf)
+
+    def latex(self, u: str, drive: str) -> str:
+        return rf"\iota_{{[{self.low:.3g},{self.high:.3g}]}}\left({u}\right)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Entropy(BregmanGeometry):
+    """φ(u) = u log u + (1−u) log(1−u), u in [0, 1]: the negative entropy of a preference probability.
+
+    u* = σ(g), φ*(g) = softplus(g); the completed energy is KL(u ‖ σ(g)), the reverse Bernoulli KL of EXO. It is the
+    mirror image of `Logistic`: coordinate and drive exchange their parts. Within ε (the dtype's rounding error) of 0
+    and 1 it goes on as its tangent line.
+
+    Source: EXO (arXiv 2402.00856) eq. 16; RPO (arXiv 2502.00203).
+    """
+
+    def _inside(self, u: Tensor) -> Tensor:
+        margin = torch.finfo(u.dtype).eps
+        return u.clamp(min=margin, max=1 - margin)
+
+    def value(self, u: Tensor) -> Tensor:
+        p = self._inside(u)
+        return torch.xlogy(p, p) + torch.special.xlog1py(1 - p, -p) + torch.logit(p) * (u - p)
+
+    def mirror(self, u: Tensor, drive: Tensor | None = None) -> Tensor:
+        return torch.logit(self._inside(u))
+
+    def curvature(self, u: Tensor, drive: Tensor | None = None) -> Tensor:
+        p = self._inside(u)
+        return torch.where(p == u, 1 / (p * (1 - p)), 0)
+
+    def conjugate(self, drive: Tensor) -> Tensor:
+        return torch.nn.functional.softplus(drive)
+
+    def equilibrium(self, drive: Tensor) -> Tensor:
+        return torch.sigmoid(drive)
+
+    @property
+    def domain(self) -> Interval:
+        return Interval(0.0, 1.0)
+
+    @property
+    def drives(self) -> Interval:
+        return _REALS
+
+    def latex(self, u: str, drive: str) -> str:
+        return rf"{u}\log {u}+(1-{u})\log(1-{u})"
+
+
+@dataclasses.dataclass(frozen=True)
+class SquaredHinge(BregmanGeometry):
+    """φ(u) = max(0, 1 − βu)² + 2βu: with the drive 2β the truncated quadratic max(0, 1 − βu)². Curvature 2β² up to u =
+    1/β, then none.
+
+    u* = (g/2β)/β for g < 2β; φ*(g) = (g/2β)² − 1 for g ≤ 2β.
+
+    Args:
+        beta: reciprocal of the margin, positive.
+
+    Source: GPO (arXiv 2402.05749) table 1.
+    """
+
+    beta: float = 1.0
+
+    def __post_init__(self) -> None:
+        _positive(self, "beta")
+
+    def value(self, u: Tensor) -> Tensor:
+        return torch.relu(1 - self.beta * u) ** 2 + 2 * self.beta * u
+
+    def mirror(self, u: Tensor, drive: Tensor | None = None) -> Tensor:
+        return 2 * self.beta * (self.beta * u).clamp(max=1)
+
+    def curvature(self, u: Tensor, drive: Tensor | None = None) -> Tensor:
+        return torch.where(self.beta * u < 1, 2 * self.beta**2, torch.zeros_like(u))
+
+    def energy(self, u: Tensor, drive: Tensor) -> Tensor:
+        return torch.relu(1 - self.beta * u) ** 2 + (2 * self.beta - drive) * u
+
+    def force(self, u: Tensor, drive: Tensor) -> Tensor:
+        return 2 * self.beta - drive - 2 * self.beta * torch.relu(1 - self.beta * u)
+
+    def conjugate(self, drive: Tensor) -> Tensor:
+        return _within(self.drives, drive, (drive / (2 * self.beta)) ** 2 - 1)
+
+    def equilibrium(self, drive: Tensor) -> Tensor:
+        return drive / (2 * self.beta**2)
+
+    @property
+    def domain(self) -> Interval:
+        return _REALS
+
+    @property
+    def drives(self) -> Interval:
+        return Interval(-math.inf, 2 * self.beta)
+
+    def latex(self, u: str, drive: str) -> str:
+        return rf"\left(1-{self.beta:g}{u}\right)_+^2+{2 * self.beta:g}{u}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Proportional(OptimizationGeometry):
+    """φ(u, g) = |g|·φ_of(u), pulled by g: the resistance grows with the drive, so the drive's size moves no
+    equilibrium, only its sign does.
+
+    A per-event weight is the same thing: an energy that is multiplied as a whole (WPO). With ChiSquare(1/ε) in the
+    ratio chart it puts the equilibrium at u* = ±ε, where PPO has its walls (CFPO, SPO). Coupled: no `BregmanGeometry`.
+
+    Args:
+        of: a decoupled geometry, met with the drive ±1.
+
+    Source: SPO (arXiv 2401.16025) eq. 11; CFPO (arXiv 2601.22801).
+    """
+
+    of: BregmanGeometry
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.of, BregmanGeometry):
+            raise ValueError(
+                f"Proportional(of={self.of!r}): expected a BregmanGeometry instance such as ChiSquare(5.0)."
+            )
+
+    def energy(self, u: Tensor, drive: Tensor) -> Tensor:
+        return drive.abs() * self.of.energy(u, torch.sign(drive))
+
+    def force(self, u: Tensor, drive: Tensor) -> Tensor:
+        return drive.abs() * self.of.force(u, torch.sign(drive))
+
+    def curvature(self, u: Tensor, drive: Tensor | None = None) -> Tensor:
+        return self.of.curvature(u) * (0 if drive is None else drive.abs())
+
+    def conjugate(self, drive: Tensor) -> Tensor:
+        return torch.where(drive == 0, 0, drive.abs() * self.of.conjugate(torch.sign(drive)))
+
+    def equilibrium(self, drive: Tensor) -> Tensor:
+        return self.of.equilibrium(torch.sign(drive))
+
+    @property
+    def domain(self) -> Interval:
+        return self.of.domain
+
+    @property
+    def drives(self) -> Interval:
+        signs = self.of.drives
+        return Interval(-math.inf if signs.low <= -1 else 0.0, math.inf if signs.high >= 1 else 0.0)
+
+    def latex(self, u: str, drive: str) -> str:
+        return rf"|{drive}|\left[{self.of.latex(u, drive)}\right]"
+
+
+@dataclasses.dataclass(frozen=True)
+class SoftGate(OptimizationGeometry):
+    """φ(u, g) = g·u − g·(4/τ)σ(τu) with τ by the sign of g: the drive fades as a sigmoid's slope where a clip would cut
+    it.
+
+    The force is −4gσ(τu)σ(−τu): −g at the anchor, vanishing on both sides; so u never settles, and φ is convex on one
+    side only. Coupled.
+
+    Args:
+        positive: τ under a positive drive, > 0; the larger, the narrower the gate.
+        negative: τ under a drive that is not positive.
+
+    Source: SAPO (arXiv 2511.20347) eq. 5 and 6.
+    """
+
+    positive: float = 1.0
+    negative: float = 1.05
+
+    def __post_init__(self) -> None:
+        for name in ("positive", "negative"):
+            _positive(self, name)
+
+    def _temperature(self, drive: Tensor) -> Tensor:
+        return torch.where(drive > 0, self.positive, torch.full_like(drive, self.negative))
+
+    def energy(self, u: Tensor, drive: Tensor) -> Tensor:
+        tau = self._temperature(drive)
+        return -drive * 4 / tau * torch.sigmoid(tau * u)
+
+    def force(self, u: Tensor, drive: Tensor) -> Tensor:
+        x = self._temperature(drive) * u
+        return -4 * drive * torch.sigmoid(x) * torch.sigmoid(-x)
+
+    def curvature(self, u: Tensor, drive: Tensor | None = None) -> Tensor:
+        if drive is None:
+            return torch.zeros_like(u)
+        tau = self._temperature(drive)
+        x = tau * u
+        return 4 * drive * tau * torch.sigmoid(x) * torch.sigmoid(-x) * torch.tanh(x / 2)
+
+    def conjugate(self, drive: Tensor) -> Tensor:
+        return torch.relu(drive) * 4 / self.positive
+
+    def equilibrium(self, drive: Tensor) -> Tensor:
+        return torch.where(drive == 0, torch.zeros_like(drive), torch.sign(drive) * math.inf)
+
+    @property
+    def domain(self) -> Interval:
+        return _REALS
+
+    @property
+    def drives(self) -> Interval:
+        return _REALS
+
+    def latex(self, u: str, drive: str) -> str:
+        return rf"{drive}\left({u}-\frac{{4}}{{\tau}}\sigma\left(\tau {u}\right)\right)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Blend(OptimizationGeometry):
+    """φ(u) = (1−s)·softplus(−βu) + s·e^{−βu} with s = σ(βu/τ): logistic on the wrong side of the margin, exponential on
+    the right one.
+
+    Found by search over programs. It ignores the drive and is still no `BregmanGeometry`, because it is not convex:
+    within about 2τ of zero it has a local minimum and a local maximum. It is met with the drive 0, where its infimum is
+    0 at u → ∞; no other drive is balanced.
+
+    Args:
+        beta: inverse temperature, positive.
+        tau: width of the transition, positive.
+
+    Source: DiscoPOP (arXiv 2406.08414) eq. 5.
+    """
+
+    beta: float = 0.1
+    tau: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name in ("beta", "tau"):
+            _positive(self, name)
+
+    def energy(self, u: Tensor, drive: Tensor) -> Tensor:
+        x = self.beta * u
+        exponential = torch.exp((-x).clamp(max=numerics.limit(u.dtype)))
+        weight = torch.nn.functional.softplus
+        return torch.sigmoid(-x / self.tau) * weight(-x) + torch.sigmoid(x / self.tau) * exponential - drive * u
+
+    def force(self, u: Tensor, drive: Tensor) -> Tensor:
+        x = self.beta * u
+        right, wrong = torch.sigmoid(x / self.tau), torch.sigmoid(-x / self.tau)
+        exponential = torch.exp((-x).clamp(max=numerics.limit(u.dtype)))
+        inside = torch.where(-x <= numerics.limit(u.dtype), exponential, 0)
+        exchange = right * wrong / self.tau * (exponential - torch.nn.functional.softplus(-x))
+        return self.beta * (exchange - wrong * torch.sigmoid(-x) - right * inside) - drive
+
+    def curvature(self, u: Tensor, drive: Tensor | None = None) -> Tensor:
+        return torch.func.grad(lambda at: self.force(at, torch.zeros_like(at)).sum())(u)
+
+    def conjugate(self, drive: Tensor) -> Tensor:
+        return _within(self.drives, drive, torch.zeros_like(drive))
+
+    def equilibrium(self, drive: Tensor) -> Tensor:
+        return torch.full_like(drive, math.inf)
+
+    @property
+    def domain(self) -> Interval:
+        return _REALS
+
+    @property
+    def drives(self) -> Interval:
+        return Interval(0.0, 0.0)
+
+    def latex(self, u: str, drive: str) -> str:
+        x = rf"{self.beta:g}{u}"
+        return rf"(1-s)\log\left(1+e^{{-{x}}}\right)+s\,e^{{-{x}}},\ s=\sigma\left({x}/{self.tau:g}\right)"
+
+
+@dataclasses.dataclass(frozen=True)
+class StraightThrough(BregmanGeometry):
+    """The value of one potential with the gradient of another: φ_value in the loss, φ'_gradient in the law.
+
+    Which divergence a leash pulls by is decided by its gradient; its value is only reported. Everything but `value` and
+    `energy` is `gradient`'s.
+
+    Args:
+        shown: the geometry that is reported, such as ReverseKL() (k3).
+        gradient: the geometry that acts, such as ChiSquare() (k2).
+
+    Source: the "k3+" option of trainers (verl `kl_penalty`), after Tang & Munos 2025 (arXiv 2506.09477).
+    """
+
+    shown: BregmanGeometry
+    gradient: BregmanGeometry
+
+    def __post_init__(self) -> None:
+        for name in ("shown", "gradient"):
+            if not isinstance(getattr(self, name), BregmanGeometry):
+                raise ValueError(f"StraightThrough({name}=…): expected a BregmanGeometry instance such as ReverseKL().")
+
+    def value(self, u: Tensor) -> Tensor:
+        acting = self.gradient.value(u)
+        return self.shown.value(u).detach() + acting - acting.detach()
+
+    def mirror(self, u: Tensor, drive: Tensor | None = None) -> Tensor:
+        return self.gradient.mirror(u)
+
+    def curvature(self, u: Tensor, drive: Tensor | None = None) -> Tensor:
+        return self.gradient.curvature(u)
+
+    def conjugate(self, drive: Tensor) -> Tensor:
+        return self.gradient.conjugate(drive)
+
+    def equilibrium(self, drive: Tensor) -> Tensor:
+        return self.gradient.equilibrium(drive)
+
+    @property
+    def domain(self) -> Interval:
+        return _intersection((self.shown, self.gradient))
+
+    @property
+    def drives(self) -> Interval:
+        return self.gradient.drives
+
+    def latex(self, u: str, drive: str) -> str:
+        return rf"{self.shown.latex(u, drive)}\ \left[\nabla: {self.gradient.latex(u, drive)}\right]"
+
+
+@dataclasses.dataclass(frozen=True)
+class Reweighted(OptimizationGeometry):
+    """energy = w·φ_of(u) whose weight w is the drive and moves with u: ∂energy/∂u = w(φ_of + φ_of').
+
+    An importance-weighted estimate of E_π[φ_of(Δ)] from samples of another policy. The weight w = π/π_old depends on
+    the policy as much as Δ does (∂w/∂Δ = w for the log-ratio of a token), and the product rule is what makes the
+    gradient that of the expectation. Coupled: the drive is a weight here and not a pull.
+
+    Args:
+        of: the geometry whose value is averaged.
+        through: whether the gradient passes through the weight. Without, ∂energy/∂u = w·φ_of'.
+
+    Source: DeepSeek-V3.2 (arXiv 2512.02556) eq. 7, "unbiased KL estimate".
+    """
+
+    of: BregmanGeometry
+    through: bool = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.of, BregmanGeometry):
+            raise ValueError(f"Reweighted(of={self.of!r}): expected a BregmanGeometry instance such as ReverseKL().")
+
+    def energy(self, u: Tensor, drive: Tensor) -> Tensor:
+        value = self.of.value(u)
+        return drive * (value + self.through * value.detach() * (u - u.detach()))
+
+    def force(self, u: Tensor, drive: Tensor) -> Tensor:
+        return drive * (self.of.mirror(u) + self.through * self.of.value(u))
+
+    def curvature(self, u: Tensor, drive: Tensor | None = None) -> Tensor:
+        total = self.of.curvature(u) + self.through * (2 * self.of.mirror(u) + self.of.value(u))
+        return total * (0 if drive is None else drive)
+
+    def conjugate(self, drive: Tensor) -> Tensor:
+        return drive * self.of.conjugate(torch.zeros_like(drive))
+
+    def equilibrium(self, drive: Tensor) -> Tensor:
+        return self.of.equilibrium(torch.zeros_like(drive))
+
+    @property
+    def domain(self) -> Interval:
+        return self.of.domain
+
+    @property
+    def drives(self) -> Interval:
+        return Interval(0.0, math.inf)
+
+    def latex(self, u: str, drive: str) -> str:
+        return rf"{drive}\left[{self.of.latex(u, drive)}+{u}\right]"
+
+
+@dataclasses.dataclass(frozen=True)
+class Linear(BregmanGeometry):
+    """φ(u) = slope·u: a constant push back, the "k1" leash. Its value estimates a divergence; its force knows nothing
+    of u.
+
+    φ*(g) = 0 at g = slope, inf elsewhere.
+
+    Args:
+        slope: positive.
+    """
+
+    slope: float = 1.0
+    constant_force = True
+
+    def __post_init__(self) -> None:
+        _positive(self, "slope")
+
+    def value(self, u: Tensor) -> Tensor:
+        return self.slope * u
+
+    def mirror(self, u: Tensor, drive: Tensor | None = None) -> Tensor:
+        return torch.full_like(u, self.slope)
+
+    def curvature(self, u: Tensor, drive: Tensor | None = None) -> Tensor:
+        return torch.zeros_like(u)
+
+    def conjugate(self, drive: Tensor) -> Tensor:
+        return _within(self.drives, drive, torch.zeros_like(drive))
+
+    def equilibrium(self, drive: Tensor) -> Tensor:
+        return torch.where(drive == self.slope, torch.zeros_like(drive), torch.sign(drive - self.slope) * math.inf)
+
+    @property
+    def domain(self) -> Interval:
+        return _REALS
+
+    @property
+    def drives(self) -> Interval:
+        return Interval(self.slope, self.slope)
+
+    def latex(self, u: str, drive: str) -> str:
+        return u if self.slope == 1 else rf"{self.slope:g}\,{u}"

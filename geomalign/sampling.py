@@ -38,9 +38,11 @@ class SamplingGeometry(ABC):
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
         """The drive of every row (or pair): `(row,)`, or `(row, token)`. Called without gradient, with whole groups."""
 
-    def reweight(self, drive: Tensor, log_ratio: Tensor) -> Tensor:
-        """The drive at the current policy; `log_ratio` is Δ in the shape of the events, detached. The drive itself
-        here.
+    def reweight(self, drive: Tensor, log_ratio: Tensor, batch: Batch | PreferenceBatch) -> Tensor:
+        """The drive at the current policy: the drive itself here.
+
+        `log_ratio` is Δ in the shape of the events, detached: from the objective's anchor, or from the rollout policy
+        where the objective has no anchor and the batch has one. `batch` is what is being evaluated.
         """
         return drive
 
@@ -301,8 +303,8 @@ class TruncatedImportance(SamplingGeometry):
             drive = drive[:, None]
         return drive * torch.exp(log_weight.clamp(max=math.log(self.cap)))
 
-    def reweight(self, drive: Tensor, log_ratio: Tensor) -> Tensor:
-        return self.of.reweight(drive, log_ratio)
+    def reweight(self, drive: Tensor, log_ratio: Tensor, batch: Batch | PreferenceBatch) -> Tensor:
+        return self.of.reweight(drive, log_ratio, batch)
 
     @property
     def locality(self) -> Locality:
@@ -339,11 +341,11 @@ class ClippedImportance(SamplingGeometry):
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
         return self.of.drive(batch)
 
-    def reweight(self, drive: Tensor, log_ratio: Tensor) -> Tensor:
+    def reweight(self, drive: Tensor, log_ratio: Tensor, batch: Batch | PreferenceBatch) -> Tensor:
         low = math.log(self.low) if self.low else -math.inf
         high = math.inf if self.high is None else math.log(self.high)
         bounded = log_ratio.clamp(max=min(high, 60.0)).clamp(min=low)
-        return self.of.reweight(drive, log_ratio) * torch.exp(bounded)
+        return self.of.reweight(drive, log_ratio, batch) * torch.exp(bounded)
 
     @property
     def locality(self) -> Locality:

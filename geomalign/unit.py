@@ -1,17 +1,34 @@
-"""Units: what one event is. A unit is a linear map from the log-ratios of tokens to those of events."""
+"""Units: what one event is. A unit is a map, linear in most cases, from the log-ratios of tokens to those of events."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
 
-from geomalign.batch import Total
+from geomalign.batch import Batch, Total
 from geomalign.locality import Locality
 
-__all__ = ["MeanSequence", "Pair", "ResponseUnit", "Sequence", "Token", "Unit"]
+__all__ = [
+    "Chosen",
+    "Clamped",
+    "MeanSequence",
+    "Offset",
+    "Pair",
+    "PairUnit",
+    "Preference",
+    "Rejected",
+    "ResponseUnit",
+    "Sequence",
+    "Shared",
+    "SortedPair",
+    "Token",
+    "TransportedPair",
+    "Unit",
+]
 
 
 class Unit(ABC):
@@ -25,6 +42,10 @@ class Unit(ABC):
     """Whether it needs the single tokens' log-probabilities, not only their sums."""
     paired: bool = False
     """Whether its events are pairs, which only a `PreferenceBatch` has."""
+    per_token: bool = False
+    """Whether its events are tokens."""
+    linear: bool = True
+    """Whether `reduce` is linear, so that the way from an event's gradient to its tokens needs no log-probability."""
 
     @property
     @abstractmethod
@@ -36,8 +57,11 @@ class Unit(ABC):
         """`(row, token)` log-ratios (zero where masked) → log-ratios `(row, token)` or `(row,)`."""
 
     @abstractmethod
-    def spread(self, gradient: Tensor, mask: Tensor) -> Tensor:
-        """Adjoint of `reduce`: gradient in the reduced log-ratios → gradient in `(row, token)`, zero where masked."""
+    def spread(self, gradient: Tensor, mask: Tensor, tokens: Tensor | None = None) -> Tensor:
+        """Adjoint of `reduce`: gradient in the reduced log-ratios → gradient in `(row, token)`, zero where masked.
+
+        `tokens` are the log-ratios that were reduced; only a unit that is not linear in them (`Clamped`) looks at them.
+        """
 
     @abstractmethod
     def combine(self, u: Tensor) -> Tensor:
@@ -50,6 +74,10 @@ class Unit(ABC):
     @abstractmethod
     def support(self, mask: Tensor) -> Tensor:
         """Booleans in the shape of the events: those that exist."""
+
+    def shift(self, rows: Batch) -> Tensor | float:
+        """What is subtracted from the coordinate of every event, without gradient: nothing in most units."""
+        return 0.0
 
     @abstractmethod
     def events(self, total: Total) -> tuple[Tensor, Tensor]:
@@ -88,6 +116,7 @@ class Token(ResponseUnit):
     """One token: Δ_it = log π(y_it | y_i,<t) − log π_k(y_it | y_i,<t). PPO, GRPO, DAPO."""
 
     needs_tokens = True
+    per_token = True
 
     @property
     def locality(self) -> Locality:
@@ -96,7 +125,7 @@ class Token(ResponseUnit):
     def reduce(self, tokens: Tensor, mask: Tensor) -> Tensor:
         return tokens
 
-    def spread(self, gradient: Tensor, mask: Tensor) -> Tensor:
+    def spread(self, gradient: Tensor, mask: Tensor, tokens: Tensor | None = None) -> Tensor:
         return torch.where(mask, gradient, 0)
 
     def support(self, mask: Tensor) -> Tensor:
@@ -120,7 +149,7 @@ class Sequence(ResponseUnit):
     def reduce(self, tokens: Tensor, mask: Tensor) -> Tensor:
         return tokens.sum(-1)
 
-    def spread(self, gradient: Tensor, mask: Tensor) -> Tensor:
+    def spread(self, gradient: Tensor, mask: Tensor, tokens: Tensor | None = None) -> Tensor:
         return torch.where(mask, gradient[:, None], 0)
 
     def support(self, mask: Tensor) -> Tensor:
@@ -148,7 +177,7 @@ class MeanSequence(ResponseUnit):
     def reduce(self, tokens: Tensor, mask: Tensor) -> Tensor:
         return tokens.sum(-1) / mask.sum(-1).clamp(min=1)
 
-    def spread(self, gradient: Tensor, mask: Tensor) -> Tensor:
+    def spread(self, gradient: Tensor, mask: Tensor, tokens: Tensor | None = None) -> Tensor:
         return torch.where(mask, (gradient / mask.sum(-1).clamp(min=1))[:, None], 0)
 
     def support(self, mask: Tensor) -> Tensor:
@@ -195,8 +224,8 @@ class Pair(Unit):
     def reduce(self, tokens: Tensor, mask: Tensor) -> Tensor:
         return self.of.reduce(tokens, mask)
 
-    def spread(self, gradient: Tensor, mask: Tensor) -> Tensor:
-        return self.of.spread(gradient, mask)
+    def spread(self, gradient: Tensor, mask: Tensor, tokens: Tensor | None = None) -> Tensor:
+        return self.of.spread(gradient, mask, tokens)
 
     def combine(self, u: Tensor) -> Tensor:
         chosen, rejected = u.chunk(2)
@@ -218,3 +247,334 @@ class Pair(Unit):
     def latex_event(self, u: str, coordinate: str) -> str:
         margin = f"-{self.margin:g}" if self.margin else ""
         return rf"{u}=w(y_i^+)-w(y_i^-){margin},\quad w(y_i)={coordinate}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Clamped(ResponseUnit):
+    """A response whose tokens' log-ratios are clamped before they are gathered: Δ_i = of(clamp(Δ_it, low, high)).
+
+    A clamped token keeps its part in the coordinate and has no gradient (GMPO).
+
+    Args:
+        of: the unit of one response.
+        low: bound from below, in nats; None for none.
+        high: bound from above, in nats; None for none.
+
+    Source: GMPO (arXiv 2507.20673) eq. 4.
+    """
+
+    of: ResponseUnit = MeanSequence()
+    low: float | None = None
+    high: float | None = None
+    needs_tokens = True
+    linear = False
+
+    def __post_init__(self) -> None:
+        low, high = -math.inf if self.low is None else self.low, math.inf if self.high is None else self.high
+        if not low <= 0 <= high:
+            raise ValueError(
+                f"Clamped(low={self.low!r}, high={self.high!r}): bounds of Δ on both sides of zero, such as ±0.4."
+            )
+
+    @property
+    def locality(self) -> Locality:
+        return self.of.locality
+
+    def _clamp(self, tokens: Tensor) -> Tensor:
+        return tokens if self.low is None and self.high is None else tokens.clamp(self.low, self.high)
+
+    def reduce(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        return self.of.reduce(self._clamp(tokens), mask)
+
+    def spread(self, gradient: Tensor, mask: Tensor, tokens: Tensor | None = None) -> Tensor:
+        assert tokens is not None, "Clamped is not linear: its adjoint needs the log-ratios"
+        clamped = self._clamp(tokens)
+        return torch.where(clamped == tokens, self.of.spread(gradient, mask, clamped), 0)
+
+    def support(self, mask: Tensor) -> Tensor:
+        return self.of.support(mask)
+
+    def events(self, total: Total) -> tuple[Tensor, Tensor]:
+        return self.of.events(total)
+
+    def latex(self, anchor: str | None) -> str:
+        low = r"-\infty" if self.low is None else f"{self.low:g}"
+        high = r"\infty" if self.high is None else f"{self.high:g}"
+        return self.of.latex(anchor) + rf"\Big|_{{\Delta_{{i,t}}\in[{low},{high}]}}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Shared(ResponseUnit):
+    """Every token is an event that carries the coordinate of its whole response: Δ_it = Δ_i.
+
+    With a measure over tokens a response then counts by its length, which a plain mean over responses does not
+    (LUSPO; "sequence-level importance sampling" under a token average in trainers).
+
+    Args:
+        of: the unit of the response whose log-ratio is shared.
+    """
+
+    of: ResponseUnit = MeanSequence()
+    needs_tokens = True
+    per_token = True
+
+    @property
+    def locality(self) -> Locality:
+        return self.of.locality
+
+    def reduce(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        return torch.where(mask, self.of.reduce(tokens, mask)[:, None], 0)
+
+    def spread(self, gradient: Tensor, mask: Tensor, tokens: Tensor | None = None) -> Tensor:
+        return self.of.spread(torch.where(mask, gradient, 0).sum(-1), mask, tokens)
+
+    def support(self, mask: Tensor) -> Tensor:
+        return mask
+
+    def events(self, total: Total) -> tuple[Tensor, Tensor]:
+        return total.tokens, total.sequences
+
+    def latex(self, anchor: str | None) -> str:
+        return self.of.latex(anchor)
+
+
+class PairUnit(Unit):
+    """A unit with one event a pair, of responses that are gathered by `of`."""
+
+    paired = True
+    of: ResponseUnit
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.of, ResponseUnit) or self.of.support(torch.ones(1, 1, dtype=torch.bool)).ndim != 1:
+            name = type(self).__name__
+            raise ValueError(
+                f"{name}(of={self.of!r}): a pair compares whole responses; use Sequence() or MeanSequence()."
+            )
+
+    @property
+    def needs_tokens(self) -> bool:  # type: ignore[override]
+        return self.of.needs_tokens
+
+    def reduce(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        return self.of.reduce(tokens, mask)
+
+    def spread(self, gradient: Tensor, mask: Tensor, tokens: Tensor | None = None) -> Tensor:
+        return self.of.spread(gradient, mask, tokens)
+
+    def support(self, mask: Tensor) -> Tensor:
+        chosen, rejected = self.of.support(mask).chunk(2)
+        return chosen & rejected
+
+    def events(self, total: Total) -> tuple[Tensor, Tensor]:
+        return total.pairs, total.pairs
+
+    def latex(self, anchor: str | None) -> str:
+        return self.of.latex(anchor)
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen(PairUnit):
+    """The preferred response of a pair by itself: u = chart(Δ_chosen). A term on the chosen side alone (NCA, ORPO's and
+    CPO's likelihood).
+
+    Args:
+        of: the unit of one response.
+    """
+
+    of: ResponseUnit = Sequence()
+
+    @property
+    def locality(self) -> Locality:
+        return self.of.locality
+
+    def combine(self, u: Tensor) -> Tensor:
+        return u.chunk(2)[0]
+
+    def split(self, gradient: Tensor, u: Tensor) -> Tensor:
+        return torch.cat([gradient, torch.zeros_like(gradient)])
+
+    def latex_event(self, u: str, coordinate: str) -> str:
+        return rf"{u}=w(y_i^+),\quad w(y_i)={coordinate}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Rejected(PairUnit):
+    """The other response of a pair by itself: u = chart(Δ_rejected).
+
+    Args:
+        of: the unit of one response.
+    """
+
+    of: ResponseUnit = Sequence()
+
+    @property
+    def locality(self) -> Locality:
+        return self.of.locality
+
+    def combine(self, u: Tensor) -> Tensor:
+        return u.chunk(2)[1]
+
+    def split(self, gradient: Tensor, u: Tensor) -> Tensor:
+        return torch.cat([torch.zeros_like(gradient), gradient])
+
+    def latex_event(self, u: str, coordinate: str) -> str:
+        return rf"{u}=w(y_i^-),\quad w(y_i)={coordinate}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Preference(PairUnit):
+    """The probability that the policy prefers the chosen response: u = σ(beta · (chart(Δ_chosen) − chart(Δ_rejected)))
+    in (0, 1).
+
+    In this coordinate the losses that are not convex in the margin are: EXO is a Fenchel–Young loss of the negative
+    entropy, Savage's of a square.
+
+    Args:
+        of: the unit of one response.
+        beta: inverse temperature, positive.
+    """
+
+    of: ResponseUnit = Sequence()
+    beta: float = 1.0
+
+    def __post_init__(self) -> None:
+        PairUnit.__post_init__(self)
+        if not self.beta > 0:
+            raise ValueError(f"Preference(beta={self.beta!r}): an inverse temperature is positive.")
+
+    @property
+    def locality(self) -> Locality:
+        return Locality.GROUP
+
+    def combine(self, u: Tensor) -> Tensor:
+        chosen, rejected = u.chunk(2)
+        return torch.sigmoid(self.beta * (chosen - rejected))
+
+    def split(self, gradient: Tensor, u: Tensor) -> Tensor:
+        chosen, rejected = u.chunk(2)
+        x = self.beta * (chosen - rejected)
+        slope = self.beta * torch.sigmoid(x) * torch.sigmoid(-x) * gradient
+        return torch.cat([slope, -slope])
+
+    def latex_event(self, u: str, coordinate: str) -> str:
+        return rf"{u}=\sigma\left({self.beta:g}\left(w(y_i^+)-w(y_i^-)\right)\right),\quad w(y_i)={coordinate}"
+
+
+@dataclasses.dataclass(frozen=True)
+class SortedPair(PairUnit):
+    """Chosen against rejected responses of equal rank in the batch, u = sort(chart(Δ_chosen)) −
+    sort(chart(Δ_rejected)): optimal transport in one dimension.
+
+    The chosen responses as a distribution are pushed above the rejected ones as a distribution, so pairing does not
+    matter (AOT, unpaired). The k-th event of the batch is the pair of rank k. Ranks belong to one batch: parts of it
+    are not evaluated apart.
+
+    Args:
+        of: the unit of one response.
+
+    Source: AOT (arXiv 2406.05882) eq. 8.
+    """
+
+    of: ResponseUnit = Sequence()
+
+    @property
+    def locality(self) -> Locality:
+        return Locality.BATCH
+
+    def combine(self, u: Tensor) -> Tensor:
+        chosen, rejected = u.chunk(2)
+        return torch.sort(chosen, stable=True).values - torch.sort(rejected, stable=True).values
+
+    def split(self, gradient: Tensor, u: Tensor) -> Tensor:
+        chosen, rejected = u.chunk(2)
+        place = [torch.argsort(side, stable=True) for side in (chosen, rejected)]
+        signed = (gradient, -gradient)
+        return torch.cat([torch.zeros_like(g).scatter(0, p, g) for p, g in zip(place, signed, strict=True)])
+
+    def latex_event(self, u: str, coordinate: str) -> str:
+        return rf"{u}=w(y^+)_{{(i)}}-w(y^-)_{{(i)}},\quad w(y_i)={coordinate}"
+
+
+@dataclasses.dataclass(frozen=True)
+class TransportedPair(PairUnit):
+    """The policy's margin against the reference's margin of equal rank: u_i = m_i − m^ref_(rank of m_i), m = log π(y⁺)
+    − log π(y⁻).
+
+    The policy's margins as a distribution are pushed above the reference's as a distribution, without saying which pair
+    should rise by how much (AOT, paired). To be used with the chart LogRatio(). Ranks belong to one batch.
+
+    Args:
+        of: the unit of one response.
+
+    Source: AOT (arXiv 2406.05882) eq. 7.
+    """
+
+    of: ResponseUnit = Sequence()
+
+    @property
+    def locality(self) -> Locality:
+        return Locality.BATCH
+
+    def combine(self, u: Tensor) -> Tensor:
+        chosen, rejected = u.chunk(2)
+        return chosen - rejected
+
+    def split(self, gradient: Tensor, u: Tensor) -> Tensor:
+        return torch.cat([gradient, -gradient])
+
+    def shift(self, rows: Batch) -> Tensor:
+        mask = rows.support
+        with torch.no_grad():
+            policy, reference = (
+                self.combine(self.of.reduce(rows.log_probs(name, repr(self)), mask)) for name in ("policy", "reference")
+            )
+            matched = torch.zeros_like(reference).scatter(
+                0, torch.argsort(policy, stable=True), torch.sort(reference).values
+            )
+            return matched - reference
+
+    def latex_event(self, u: str, coordinate: str) -> str:
+        moved = r"\left(m^{\mathrm{ref}}_{(i)}-m^{\mathrm{ref}}_i\right)"
+        return rf"{u}=w(y_i^+)-w(y_i^-)-{moved},\quad w(y_i)={coordinate}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Offset(ResponseUnit):
+    """A response measured from a fixed level: u = chart(Δ) − origin, with the chart's coordinate moved as a whole.
+
+    Args:
+        of: the unit of the response.
+        origin: in units of the chart, such as BCO's reward shift δ/β.
+    """
+
+    of: ResponseUnit = Sequence()
+    origin: float = 0.0
+
+    @property
+    def needs_tokens(self) -> bool:  # type: ignore[override]
+        return self.of.needs_tokens
+
+    @property
+    def locality(self) -> Locality:
+        return self.of.locality
+
+    def reduce(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        return self.of.reduce(tokens, mask)
+
+    def spread(self, gradient: Tensor, mask: Tensor, tokens: Tensor | None = None) -> Tensor:
+        return self.of.spread(gradient, mask, tokens)
+
+    def support(self, mask: Tensor) -> Tensor:
+        return self.of.support(mask)
+
+    def shift(self, rows: Batch) -> Tensor | float:
+        return self.origin
+
+    def events(self, total: Total) -> tuple[Tensor, Tensor]:
+        return self.of.events(total)
+
+    def latex(self, anchor: str | None) -> str:
+        return self.of.latex(anchor)
+
+    def latex_event(self, u: str, coordinate: str) -> str:
+        return f"{u}={coordinate}-{self.origin:g}" if self.origin else f"{u}={coordinate}"
