@@ -326,35 +326,43 @@ class Boltzmann(SamplingGeometry):
 
 @dataclasses.dataclass(frozen=True)
 class Excited(SamplingGeometry):
-    """g = centred [(1−α)Ā + αĀe^Ā] with Ā = tanh(g₀): good responses pull more than poor ones push (W-GOPO).
+    """g = centred [(1−α)Ā + αĀe^Ā], Ā = centred [scale·tanh(g₀/scale)]: good responses pull more than poor ones push
+    (W-GOPO).
 
     Args:
-        alpha: in [0, 1]; 0 is the squashed advantage itself.
-        of: the geometry whose drive g₀ is squashed.
+        alpha: in [0, 1]; 0 is the squashed advantage itself. Above 1/(1 + e⁻²) = 0.881 it is not monotone in Ā.
+        of: the geometry whose drive g₀ is squashed; W-GOPO's is r − mean.
+        scale: positive; |Ā| < 2·scale. Large ones do not squash, and with alpha=0 leave GOPO.
 
     For small Ā the drive is Ā + αĀ² + …, of first order for every α: it does not vanish to second order for poor
     responses.
 
-    Source: W-GOPO, in later versions of GOPO (arXiv 2602.21269).
+    Source: W-GOPO (later than GOPO, arXiv 2602.21269) eq. 9 and Proposition 4.5.
     """
 
     alpha: float = 0.5
-    of: SamplingGeometry = GroupAdvantage(scale="group")
+    of: SamplingGeometry = GroupAdvantage()
+    scale: float = 1.0
 
     def __post_init__(self) -> None:
         _is_sampling(self, self.of)
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"Excited(alpha={self.alpha!r}): a mixing weight in [0, 1].")
+        if not self.scale > 0:
+            raise ValueError(f"Excited(scale={self.scale!r}): the size of an advantage that is squashed, positive.")
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
-        squashed = torch.tanh(self.of.drive(batch))
-        if squashed.ndim != 1 or not isinstance(batch, Batch):
-            raise ValueError(f"Excited needs one drive a response; {self.of!r} gave {tuple(squashed.shape)}.")
-        return batch.groups().centred((1 - self.alpha) * squashed + self.alpha * squashed * torch.exp(squashed))
+        drive = self.of.drive(batch)
+        if drive.ndim != 1 or not isinstance(batch, Batch):
+            raise ValueError(f"Excited needs one drive a response; {self.of!r} gave {tuple(drive.shape)}.")
+        groups = batch.groups()
+        squashed = groups.centred(self.scale * torch.tanh(drive / self.scale))
+        return groups.centred((1 - self.alpha) * squashed + self.alpha * squashed * torch.exp(squashed))
 
     def latex(self) -> str:
+        squashed = rf"\bar A=\operatorname{{centre}}_G\left[{self.scale:g}\tanh(a/{self.scale:g})\right]"
         mixed = rf"{1 - self.alpha:g}\,\bar A_i+{self.alpha:g}\,\bar A_i e^{{\bar A_i}}"
-        return rf"\operatorname{{centre}}_G\left[{mixed}\right]"
+        return rf"\operatorname{{centre}}_G\left[{mixed}\right],\ {squashed},\ a={self.of.latex()}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,11 +26,11 @@ __all__ = [
     "Annealed",
     "Controlled",
     "Controller",
-    "Cosine",
+    "CosineSchedule",
     "DualAscent",
     "EscortESS",
-    "Geometric",
-    "Linear",
+    "GeometricSchedule",
+    "LinearSchedule",
     "Schedule",
     "TrustRegion",
     "chi_square_stiffness",
@@ -336,7 +336,7 @@ class Schedule(ABC):
 
 
 @dataclasses.dataclass(frozen=True)
-class Linear(Schedule):
+class LinearSchedule(Schedule):
     """start + (stop − start)·progress."""
 
     start: float
@@ -347,7 +347,7 @@ class Linear(Schedule):
 
 
 @dataclasses.dataclass(frozen=True)
-class Cosine(Schedule):
+class CosineSchedule(Schedule):
     """Half a cosine from start to stop: slow at both ends."""
 
     start: float
@@ -358,7 +358,7 @@ class Cosine(Schedule):
 
 
 @dataclasses.dataclass(frozen=True)
-class Geometric(Schedule):
+class GeometricSchedule(Schedule):
     """start^{1−progress} · stop^{progress}: equal factors in equal times; start and stop positive."""
 
     start: float

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 from geomalign.objective import BaseObjective
-from geomalign.recipes import policy, preference
+from geomalign.recipes import policy, preference, solved
 from geomalign.recipes.policy import dapo, dr_grpo, gopo, grpo, gspo, mirror_descent, opo, ppo, reinforce, rloo
 from geomalign.recipes.preference import chi_po, dpo, ipo, simpo, slic
+from geomalign.recipes.solved import opo_annealed, opo_ess, opo_held, opo_trust_region
 
-_MODULES = (policy, preference)
+_MODULES = (policy, preference, solved)
 _CATALOGUE: dict[str, Callable[..., BaseObjective]] = {
     name: getattr(module, name) for module in _MODULES for name in module.__all__
 }
@@ -28,6 +29,10 @@ __all__ = [
     "ipo",
     "mirror_descent",
     "opo",
+    "opo_annealed",
+    "opo_ess",
+    "opo_held",
+    "opo_trust_region",
     "ppo",
     "reinforce",
     "rloo",
