@@ -8,36 +8,122 @@ from collections.abc import Callable
 from typing import Any
 
 from geomalign.objective import BaseObjective
-from geomalign.recipes import policy, preference, solved
+from geomalign.recipes import (
+    advantages,
+    distillation,
+    importance,
+    margins,
+    policy,
+    preference,
+    regression,
+    sides,
+    solved,
+    surrogates,
+)
+from geomalign.recipes.advantages import (
+    awr,
+    best_of_k,
+    gpg,
+    optimal_baseline,
+    pass_at_k,
+    raft,
+    reinforce_plus_plus,
+    remax,
+    w_gopo,
+)
+from geomalign.recipes.distillation import generalized_jsd
+from geomalign.recipes.importance import cispo, dppo, topr, vespo
+from geomalign.recipes.margins import (
+    aot,
+    aot_unpaired,
+    cdpo,
+    discopop,
+    dpo_norm,
+    exo,
+    f_dpo,
+    gpo_exponential,
+    gpo_savage,
+    gpo_truncated_quadratic,
+    robust_dpo,
+    wpo,
+)
 from geomalign.recipes.policy import dapo, dr_grpo, gopo, grpo, gspo, mirror_descent, opo, ppo, reinforce, rloo
 from geomalign.recipes.preference import chi_po, dpo, ipo, simpo, slic
+from geomalign.recipes.reference import HOMONYMS, REFERENCES, Reference, published
+from geomalign.recipes.regression import a2po, dro, rebel, rpo
+from geomalign.recipes.sides import alpha_po, apo_down, apo_zero, bco, cpo, kto, nca, orpo, sppo
 from geomalign.recipes.solved import opo_annealed, opo_ess, opo_held, opo_trust_region
+from geomalign.recipes.surrogates import bnpo, cfpo, gmpo, luspo, sapo
 
-_MODULES = (policy, preference, solved)
+_MODULES = (advantages, distillation, importance, margins, policy, preference, regression, sides, solved, surrogates)
 _CATALOGUE: dict[str, Callable[..., BaseObjective]] = {
     name: getattr(module, name) for module in _MODULES for name in module.__all__
 }
 
 __all__ = [
+    "a2po",
+    "alpha_po",
+    "aot",
+    "aot_unpaired",
+    "apo_down",
+    "apo_zero",
+    "awr",
+    "bco",
+    "best_of_k",
+    "bnpo",
+    "cdpo",
+    "cfpo",
     "chi_po",
+    "cispo",
+    "cpo",
     "dapo",
+    "discopop",
     "dpo",
+    "dpo_norm",
+    "dppo",
     "dr_grpo",
+    "dro",
+    "exo",
+    "f_dpo",
+    "generalized_jsd",
+    "gmpo",
     "gopo",
+    "gpg",
+    "gpo_exponential",
+    "gpo_savage",
+    "gpo_truncated_quadratic",
     "grpo",
     "gspo",
     "ipo",
+    "kto",
+    "luspo",
     "mirror_descent",
+    "nca",
     "opo",
     "opo_annealed",
     "opo_ess",
     "opo_held",
     "opo_trust_region",
+    "optimal_baseline",
+    "orpo",
+    "pass_at_k",
     "ppo",
+    "raft",
+    "rebel",
     "reinforce",
+    "reinforce_plus_plus",
+    "remax",
     "rloo",
+    "robust_dpo",
+    "rpo",
+    "sapo",
     "simpo",
     "slic",
+    "sppo",
+    "topr",
+    "vespo",
+    "w_gopo",
+    "wpo",
 ]
 
 
