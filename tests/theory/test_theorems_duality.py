@@ -3,7 +3,7 @@
 import pytest
 import torch
 from finite import Problem, numbers, problems, vectors
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import geomalign as ga
@@ -37,6 +37,7 @@ def inside(geometry: ga.BregmanGeometry, fraction: torch.Tensor) -> torch.Tensor
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=repr)
+@settings(max_examples=25)
 @given(u=vectors(4, -0.9, 2.0), g=vectors(4, -2.0, 2.0))
 def test_decoupling(geometry, u, g):
     """The drive enters the force linearly, with slope −1, and the curvature not at all.
@@ -67,6 +68,7 @@ def test_clipping_is_not_decoupled(u, g):
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=repr)
+@settings(max_examples=25)
 @given(u=vectors(5, -0.95, 3.0), fraction=vectors(5, 0.0, 1.0))
 def test_fenchel_young_losses_are_never_negative_and_zero_at_equilibrium(geometry, u, fraction):
     """φ(u) + φ*(g) − g·u ≥ 0, with equality at u* = (φ')⁻¹(g), where the force vanishes; at the wall u* = −1 it
@@ -85,6 +87,7 @@ def test_fenchel_young_losses_are_never_negative_and_zero_at_equilibrium(geometr
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=repr)
+@settings(max_examples=25)
 @given(u=vectors(5, -0.95, 2.0), target=vectors(5, -0.95, 2.0))
 def test_the_gap_is_the_bregman_divergence_of_policy_from_target(geometry, u, target):
     """φ(u) + φ*(g) − g·u = B_φ(u ‖ u*) with g = φ'(u*): alignment minimises a distance of policy energy from
@@ -100,6 +103,7 @@ def test_the_gap_is_the_bregman_divergence_of_policy_from_target(geometry, u, ta
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=repr)
+@settings(max_examples=25)
 @given(x=vectors(3, -0.9, 2.0), y=vectors(3, -0.9, 2.0), z=vectors(3, -0.9, 2.0))
 def test_three_point_identity(geometry, x, y, z):
     """B(x‖z) = B(x‖y) + B(y‖z) + ⟨φ'(y) − φ'(z), x − y⟩, the law of cosines of mirror descent.
@@ -116,6 +120,7 @@ def test_three_point_identity(geometry, x, y, z):
 
 
 @pytest.mark.parametrize("divergence", DIVERGENCES, ids=repr)
+@settings(max_examples=25)
 @given(problem=problems())
 def test_a_bregman_divergence_taken_in_the_ratio_is_an_f_divergence(divergence, problem):
     """E_{π_k}[ψ(t) − ψ(1) − ψ'(1)(t − 1)] = D_ψ(π‖π_k) for every generator ψ, at a normalised π.
@@ -133,6 +138,7 @@ def test_a_bregman_divergence_taken_in_the_ratio_is_an_f_divergence(divergence, 
 
 
 @pytest.mark.parametrize("divergence", DIVERGENCES, ids=repr)
+@settings(max_examples=25)
 @given(log_ratio=vectors(5, -3.0, 3.0))
 def test_charts_are_dual_coordinates(divergence, log_ratio):
     """The chart of a divergence is ψ'(e^Δ): Δ for KL, t − 1 for Pearson's χ², and its inverse gives Δ back.
