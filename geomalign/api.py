@@ -1,5 +1,6 @@
 """The public names, flat: what `import geomalign as ga` offers. A new public name is one line here."""
 
+from geomalign import laws as laws
 from geomalign import recipes as recipes
 from geomalign.advantages import ActiveScale as ActiveScale
 from geomalign.advantages import Asymmetric as Asymmetric

@@ -1,0 +1,118 @@
+"""The members of every slot. A new class is tested by every law once it has a line here."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+
+import geomalign as ga
+
+
+def pseudo_huber(u: torch.Tensor) -> torch.Tensor:
+    """A user's own potential: quadratic near the anchor, linear far from it."""
+    return torch.sqrt(1 + u**2) - 1
+
+
+DIVERGENCES: list[ga.Divergence] = [
+    ga.KullbackLeibler(),
+    ga.ReverseKullbackLeibler(),
+    ga.PearsonChiSquare(),
+    ga.NeymanChiSquare(),
+    ga.CressieRead(0.5),
+    ga.CressieRead(1.5),
+    ga.CressieRead(3.0),
+    ga.JensenShannon(),
+    ga.SquaredHellinger(),
+    ga.ItakuraSaito(),
+    ga.TotalVariation(),
+    ga.KullbackLeibler() + ga.PearsonChiSquare(),
+    2.0 * ga.JensenShannon(),
+]
+
+BREGMAN: list[ga.BregmanGeometry] = [
+    ga.ChiSquare(0.7),
+    ga.KL(0.3),
+    ga.ReverseKL(0.4),
+    ga.AlphaDivergence(0.5),
+    ga.AlphaDivergence(2.5, 0.5),
+    ga.AlphaDivergence(-1.0),
+    ga.FDivergence(ga.JensenShannon(), 0.8),
+    ga.FDivergence(ga.KullbackLeibler() + ga.PearsonChiSquare()),
+    ga.Logistic(0.8),
+    ga.Hinge(0.5),
+    ga.Flat(),
+    ga.Generator(pseudo_huber),
+    0.5 * ga.Logistic(1.0),
+    ga.ChiSquare(1.0) + ga.ReverseKL(0.2),  # type: ignore[list-item]
+    ga.Logistic(0.5) + ga.ChiSquare(0.1),  # type: ignore[list-item]
+    ga.KL(0.1) + ga.ChiSquare(1.0),  # type: ignore[list-item]
+]
+COUPLED: list[ga.OptimizationGeometry] = [
+    ga.Clip(),
+    ga.Clip(0.2, 0.28),
+    ga.Clip(0.1, 0.3, dual=3.0),
+    ga.Clip() + ga.ChiSquare(0.3),
+    ga.Clip() + ga.KL(0.1),
+]
+OPTIMIZATION = BREGMAN + COUPLED
+
+CHARTS: list[ga.Chart] = [
+    ga.LogRatio(),
+    ga.LogRatio(2.0),
+    ga.Ratio(),
+    ga.Power(0.5),
+    ga.Power(-0.5),
+    ga.Power(2.0),
+    ga.Dual(ga.JensenShannon()),
+    ga.Dual(ga.ReverseKullbackLeibler()),
+    ga.Dual(ga.KullbackLeibler() + ga.PearsonChiSquare()),
+]
+
+RESPONSE_UNITS: list[ga.Unit] = [ga.Token(), ga.Sequence(), ga.MeanSequence()]
+UNITS: list[ga.Unit] = [*RESPONSE_UNITS, ga.Pair(), ga.Pair(of=ga.MeanSequence(), margin=0.5)]
+
+MEASURES: list[ga.Measure] = [ga.PooledMean(), ga.NestedMean(), ga.FixedBudget(7)]
+
+SAMPLING: list[ga.SamplingGeometry] = [
+    ga.Advantage(),
+    *(
+        ga.GroupAdvantage(baseline=baseline, scale=scale)
+        for baseline in ("none", "group", "leave_one_out", "batch")
+        for scale in ("none", "group", "batch")
+    ),
+    ga.GroupAdvantage(scale="group", ddof=0, epsilon=0.0),
+    ga.Escort(0.4),
+    ga.Escort(0.0, temperature=0.5, scaled=True),
+    ga.Escort(1.0, scaled=True),
+    ga.Escort(0.999, scaled=True),
+    ga.Escort(0.4, inverse_probability=True),
+    ga.Label(0.3),
+    ga.TruncatedImportance(ga.GroupAdvantage()),
+    ga.TruncatedImportance(ga.Escort(0.5), sequence=True),
+    ga.ClippedImportance(ga.GroupAdvantage(), high=1.2),
+    ga.ClippedImportance(ga.Advantage(), low=0.5, high=2.0),
+    ga.BoundedProjection(ga.GroupAdvantage(), 0.5),
+]
+
+CONSTANTS: list[ga.Constant] = [ga.Energy(), ga.Surrogate(), ga.Completed()]
+
+
+def recipes() -> dict[str, ga.BaseObjective]:
+    """Every recipe at its defaults, and at the settings that change its slots."""
+    variants = {
+        "grpo(beta)": ga.recipes.grpo(beta=0.04),
+        "grpo(batch)": ga.recipes.grpo(scale_rewards="batch"),
+        "ppo(beta)": ga.recipes.ppo(beta=0.1),
+        "ppo(kl)": ga.recipes.ppo(epsilon=None, beta=0.1),
+        "ppo(dual)": ga.recipes.ppo(dual_clip=3.0),
+        "dpo(smooth)": ga.recipes.dpo(label_smoothing=0.1),
+        "ipo(sum)": ga.recipes.ipo(normalize="sum"),
+        "opo(ratio)": ga.recipes.opo(form="ratio"),
+        "opo(sum)": ga.recipes.opo(normalize="sum"),
+        "gopo(free)": ga.recipes.gopo(bounded=False),
+    }
+    with warnings.catch_warnings():
+        # TRL's "robust" has no minimum, and says so.
+        warnings.simplefilter("ignore", ga.UnboundedLossWarning)
+        return {name: ga.recipes.get(name) for name in ga.recipes.names()} | variants

@@ -1,0 +1,315 @@
+"""What users meet: bad input, extremes, half precision, compilation, metrics, drives and totals."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+import geomalign as ga
+from geomalign.laws import sample_batch, sample_pairs
+
+LOGP = torch.zeros(4, 3)
+
+
+@pytest.mark.parametrize(
+    "make, told",
+    [
+        (lambda: ga.Batch(torch.zeros(4, 3, 7), None), r"`policy` of Batch is \(4, 3, 7\).*gathered"),
+        (lambda: ga.Batch(torch.zeros(4, 3, dtype=torch.long), None), "Token ids were probably passed"),
+        (
+            lambda: ga.Batch(LOGP, torch.zeros(4, 2)),
+            r"`anchor` of Batch is \(4, 2\) but `policy` is \(4, 3\).*shifted by one",
+        ),
+        (lambda: ga.Batch(LOGP, LOGP, torch.ones(4, 4)), r"`mask` of Batch is \(4, 4\)"),
+        (lambda: ga.Batch(LOGP, LOGP, reward=torch.zeros(2, 2)), r"`reward` of Batch is \(2, 2\) but there are 4 rows"),
+        (lambda: ga.Batch(LOGP, LOGP, group=torch.zeros(4)), r"`group` of Batch has dtype torch.float.*\.long\(\)"),
+        (lambda: ga.Batch(LOGP, LOGP, group=torch.zeros(3, dtype=torch.long)), r"`group` of Batch is \(3,\)"),
+        (lambda: ga.PreferenceBatch(LOGP, torch.zeros(3, 3)), r"`rejected` is \(3, 3\)"),
+        (lambda: ga.PreferenceBatch(LOGP, LOGP, LOGP), "Only one of `reference_chosen` and `reference_rejected`"),
+        (lambda: ga.recipes.get("grpoo"), "no recipe 'grpoo'. Did you mean 'grpo'"),
+        (lambda: ga.recipes.get("opo", beta=0.1), "no hyper-parameter 'beta'; it takes: alpha"),
+        (lambda: ga.recipes.opo(alpha=1.2), r"α lies in \[0, 1\]"),
+        (lambda: ga.recipes.opo(mu=0.0), r"ChiSquare\(mu=0.0\).*positive"),
+        (lambda: ga.recipes.opo(mu=-1.0), "positive"),
+        (lambda: ga.recipes.opo(form="exp"), "'log', 'ratio'"),
+        (lambda: ga.recipes.dpo(label_smoothing=0.5), r"\[0, 0.5\)"),
+        (lambda: ga.recipes.ipo(normalize="tokens"), "'mean', 'sum'"),
+        (lambda: ga.recipes.grpo(scale_rewards="std"), "'none', 'group', 'batch'"),
+        (lambda: ga.Clip(low=-0.1), "not negative"),
+        (lambda: ga.Clip(dual=1.1), r"beyond 1 \+ high"),
+        (lambda: ga.FixedBudget(0), "positive"),
+        (lambda: ga.Power(0), r"use LogRatio\(\)"),
+        (lambda: ga.Pair(of=ga.Token()), "whole responses"),  # type: ignore[arg-type]
+        (lambda: ga.Generator(lambda u: u.sum()), "elementwise"),
+        (
+            lambda: ga.Objective(unit=ga.Token(), sampling=ga.Advantage(), optimization=ga.ChiSquare),  # type: ignore[arg-type]
+            r"Did you mean optimization=ChiSquare\(…\)",
+        ),
+        (
+            lambda: ga.Objective(unit=ga.Token(), sampling=ga.Advantage(), optimization=ga.Flat(), anchor="old"),
+            '"anchor" .the rollout policy',
+        ),
+        (lambda: ga.recipes.grpo()(ga.Batch(LOGP, LOGP)), "needs `reward`, which this Batch lacks"),
+        (lambda: ga.recipes.grpo()(ga.Batch(LOGP, None, reward=LOGP[:, 0])), "needs `anchor`"),
+        (lambda: ga.recipes.grpo(beta=0.1)(ga.Batch(LOGP, LOGP, reward=LOGP[:, 0])), "needs `reference`.*beta=0"),
+        (lambda: ga.recipes.dpo()(ga.PreferenceBatch(LOGP, LOGP)), "needs `reference`"),
+        (lambda: ga.recipes.dpo()(ga.Batch(LOGP, LOGP)), "pass a PreferenceBatch"),
+        (lambda: ga.recipes.gspo()(ga.Batch(LOGP[:, 0], LOGP[:, 0], reward=LOGP[:, 0])), "needs the single tokens"),
+        (
+            lambda: ga.recipes.ppo()(ga.Batch(LOGP, LOGP), drive=torch.zeros(3)),
+            r"`drive` is \(3,\) but the batch has 4 rows",
+        ),
+        (lambda: ga.recipes.gspo()(ga.Batch(LOGP, LOGP), drive=LOGP), "takes one number a response"),
+    ],
+)
+def test_bad_input_is_told_what_was_seen_and_what_to_do(make: object, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        make()  # type: ignore[operator]
+
+
+def test_what_is_no_tensor_is_refused_by_name() -> None:
+    with pytest.raises(TypeError, match="`reward` of Batch is list"):
+        ga.Batch(LOGP, LOGP, reward=[1.0, 2.0])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="Batch or a PreferenceBatch, not on dict"):
+        ga.recipes.ppo()({})  # type: ignore[arg-type]
+
+
+def test_a_drive_that_nothing_balances_is_announced() -> None:
+    with pytest.warns(ga.UnboundedLossWarning, match=r"outside \[0, 0.1\]"):
+        ga.Objective(unit=ga.Pair(), sampling=ga.Label(0.2), optimization=ga.Logistic(0.1))
+
+
+@pytest.mark.parametrize("name", ["grpo", "gspo", "rloo", "dr_grpo", "gopo", "opo", "mirror_descent"])
+def test_a_group_of_one_or_of_equal_rewards_has_exactly_no_drive(name: str) -> None:
+    policy = -torch.rand(6, 4)
+    rewards, groups = torch.tensor([0.3, 0.3, 0.3, 1.7, -0.1, 0.2]), torch.tensor([4, 4, 4, 0, 7, 7])
+    batch = ga.Batch(policy.requires_grad_(), policy.detach() - 0.1, reward=rewards, group=groups)
+    drive = ga.recipes.get(name).drive(batch)
+    assert drive[:4].abs().max() < 1e-15 and drive[4:].abs().min() > 0
+
+
+def test_half_precision_is_computed_in_float32() -> None:
+    batch = sample_batch(dtype=torch.bfloat16)
+    for name in ("grpo", "opo", "gspo"):
+        outcome = ga.recipes.get(name)(batch)
+        wide = ga.recipes.get(name)(dataclasses.replace(batch, policy=batch.policy.float()))
+        assert outcome.loss.dtype == torch.float32
+        torch.testing.assert_close(outcome.loss, wide.loss)
+        (gradient,) = torch.autograd.grad(outcome.loss, batch.policy)
+        assert gradient.dtype == torch.bfloat16 and torch.isfinite(gradient).all()
+
+
+@given(log_ratio=st.floats(-1e4, 1e4), advantage=st.floats(-10, 10))
+def test_ppo_is_right_far_beyond_its_walls(log_ratio: float, advantage: float) -> None:
+    """At any log-ratio in float32 the clipped value is −A(1 ± ε) to rounding: no difference of large numbers."""
+    policy = torch.tensor([[log_ratio]], dtype=torch.float32)
+    batch = ga.Batch(policy, torch.zeros_like(policy), advantage=torch.tensor([advantage], dtype=torch.float32))
+    loss = ga.recipes.ppo()(batch).loss.item()
+    t = math.exp(min(log_ratio, 30.0)) * (1 + max(log_ratio - 30.0, 0.0))
+    expected = -min(t * advantage, min(max(t, 0.8), 1.2) * advantage)
+    assert math.isclose(loss, expected, rel_tol=1e-5, abs_tol=1e-6)
+
+
+def test_saturation_keeps_a_slope() -> None:
+    x = torch.tensor([1e4, -1e4], dtype=torch.float32, requires_grad=True)
+    value = ga.ChiSquare(1.0).value(ga.Ratio()(x))
+    (gradient,) = torch.autograd.grad(value.sum(), x)
+    assert torch.isfinite(value).all() and torch.isfinite(gradient).all() and gradient[0] > 0
+
+
+def test_a_satisfied_preference_keeps_its_gradient_in_float32() -> None:
+    """softplus(βu) − βu cancels at βu > 17 in float32; −log σ(βu) does not."""
+    u = torch.tensor([30.0], dtype=torch.float32, requires_grad=True)
+    energy = ga.Logistic(1.0).energy(u, torch.ones(1, dtype=torch.float32))
+    (gradient,) = torch.autograd.grad(energy.sum(), u)
+    assert math.isclose(gradient.item(), -math.exp(-30), rel_tol=1e-4)
+    assert math.isclose(ga.Logistic(1.0).force(u, torch.ones(1)).item(), -math.exp(-30), rel_tol=1e-4)
+
+
+def test_k3_does_not_vanish_by_rounding() -> None:
+    u = torch.tensor([1e-4], dtype=torch.float32)
+    assert math.isclose(ga.ReverseKL(1.0).value(u).item(), 5e-9, rel_tol=1e-3)
+    assert math.isclose(ga.KL(1.0).value(u).item(), 5e-9, rel_tol=1e-3)
+
+
+def test_sums_stand_in_for_tokens_where_only_sums_are_needed() -> None:
+    batch = sample_batch()
+    kept = batch.support.any(-1)
+    sums = ga.Batch(
+        *(torch.where(batch.support, x, 0).sum(-1)[kept] for x in (batch.policy, batch.anchor)),
+        reward=batch.reward[kept],
+        group=batch.group[kept],
+    )
+    whole = dataclasses.replace(batch, advantage=None)
+    objective = ga.recipes.opo(normalize="sum")
+    torch.testing.assert_close(objective(sums).loss, objective(whole).loss)
+    assert objective.law(sums).shape == sums.policy.shape
+    pairs = sample_pairs()
+    drop = slice(0, 5)
+    summed = ga.PreferenceBatch(
+        *(
+            torch.where(mask, x, 0).sum(-1)[drop]
+            for x, mask in (
+                (pairs.chosen, pairs.chosen_mask),
+                (pairs.rejected, pairs.rejected_mask),
+                (pairs.reference_chosen, pairs.chosen_mask),
+                (pairs.reference_rejected, pairs.rejected_mask),
+            )
+        )
+    )
+    torch.testing.assert_close(ga.recipes.dpo()(summed).loss, ga.recipes.dpo()(pairs).loss)
+
+
+def test_a_token_reward_is_summed_over_its_response() -> None:
+    batch = sample_batch()
+    tokens = torch.randn(batch.policy.shape)
+    summed = torch.where(batch.support, tokens, 0).sum(-1)
+    a = dataclasses.replace(batch, reward=torch.where(batch.support, tokens, math.nan))
+    b = dataclasses.replace(batch, reward=summed)
+    torch.testing.assert_close(ga.recipes.grpo().drive(a), ga.recipes.grpo().drive(b))
+
+
+def test_the_escort_approaches_the_advantage_and_the_target() -> None:
+    batch = sample_batch()
+    centred = ga.Escort(alpha=1.0, scaled=True).drive(batch)
+    near = ga.Escort(alpha=1 - 1e-9, scaled=True).drive(batch)
+    torch.testing.assert_close(near, centred, rtol=1e-7, atol=1e-9)
+    single = dataclasses.replace(batch, advantage=batch.advantage.float(), policy=batch.policy.float().detach())
+    near32 = ga.Escort(alpha=1 - 1e-6, scaled=True).drive(single)
+    torch.testing.assert_close(near32.double(), centred, rtol=1e-4, atol=1e-5)
+    everywhere = ga.Escort(alpha=1.0).drive(batch)
+    assert torch.equal(everywhere, torch.zeros_like(everywhere))
+
+
+def test_metrics_are_the_quantities_they_name() -> None:
+    batch = sample_batch()
+    metrics = ga.metrics(ga.recipes.ppo()(batch))
+    assert all(value.ndim == 0 and not value.requires_grad for value in metrics.values())
+    kept = batch.support
+    delta = (batch.policy - batch.anchor).detach()[kept]
+    t = torch.exp(delta)
+    expected = {
+        "ratio_mean": t.mean(),
+        "ratio_max": t.max(),
+        "chi2": ((t - 1) ** 2).mean(),
+        "kl": (t * delta - t + 1).mean(),
+        "kl_reverse": (t - 1 - delta).mean(),
+        "ess": t.sum() ** 2 / (len(t) * (t**2).sum()),
+        "log_ratio_abs": delta.abs().mean(),
+    }
+    for name, value in expected.items():
+        torch.testing.assert_close(metrics[name], value)
+    advantage = batch.advantage[:, None].expand_as(batch.policy)[kept]
+    outside = ((advantage > 0) & (t > 1.2)) | ((advantage < 0) & (t < 0.8))
+    torch.testing.assert_close(metrics["clip_fraction"], outside.double().mean())
+
+
+def test_metrics_see_that_no_geometry_can_act_on_policy() -> None:
+    policy = -torch.rand(4, 3)
+    batch = ga.Batch(policy.requires_grad_(), policy.detach(), reward=torch.tensor([1.0, 0.0, 1.0, 0.0]))
+    metrics = ga.metrics(ga.recipes.opo()(batch))
+    assert metrics["inactive"] == 1 and metrics["chi2"] == 0 and metrics["ess"] == 1
+    # With Δ ≡ 0 the gradient is −E[g ∇log π], whatever the potential and the chart.
+    drive = ga.recipes.opo().drive(batch)
+    laws = [
+        ga.Objective(unit=ga.Token(), chart=chart, sampling=ga.Advantage(), optimization=geometry).law(
+            batch, drive=drive
+        )
+        for chart in (ga.LogRatio(), ga.Ratio())
+        for geometry in (ga.ChiSquare(3.0), ga.KL(2.0), ga.Clip(), ga.Flat())
+    ]
+    assert all(torch.allclose(law, laws[0], atol=1e-15) for law in laws)
+
+
+def test_outcome_gap_is_zero_exactly_at_equilibrium() -> None:
+    drive = torch.tensor([0.3, -0.2, 0.1])
+    objective = ga.recipes.opo(mu=2.0)
+    at = (drive / 2.0)[:, None].expand(3, 4)
+    batch = ga.Batch(at.clone().requires_grad_(), torch.zeros(3, 4))
+    outcome = objective(batch, drive=drive)
+    assert outcome.gap.abs().max() < 1e-16 and outcome.force.abs().max() < 1e-16
+    away = objective(ga.Batch(at + 0.1, torch.zeros(3, 4)), drive=drive)
+    assert (away.gap > 1e-3).all()
+
+
+COMPILED = r"""
+import torch, geomalign as ga
+from geomalign.laws import sample_batch, sample_pairs
+torch.set_num_threads(1)
+for name in {names}:
+    torch._dynamo.reset()
+    objective = ga.recipes.get(name)
+    batch = sample_pairs() if any(t.unit.paired for _, t in objective.terms) else sample_batch()
+    compiled = torch.compile(lambda b: objective(b).loss, fullgraph=True, backend="aot_eager")
+    assert torch.allclose(compiled(batch), objective(batch).loss, rtol=1e-12, atol=1e-14), name
+print("compiled")
+"""
+
+
+def compiles(names: list[str]) -> None:
+    # In a process of its own: Dynamo's warnings and caches are not this suite's business.
+    code = COMPILED.format(names=names)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ}, check=False)
+    assert done.stdout.strip().endswith("compiled"), done.stderr[-2000:]
+
+
+def test_an_objective_compiles_without_graph_breaks() -> None:
+    compiles(["rloo", "grpo", "gspo", "opo", "dpo"])
+
+
+@pytest.mark.slow
+def test_every_recipe_compiles_without_graph_breaks() -> None:
+    compiles(ga.recipes.names())
+
+
+class Cosh(ga.BregmanGeometry):
+    """The user's own geometry of README: φ(u) = μ(cosh u − 1)."""
+
+    def __init__(self, mu: float) -> None:
+        self.mu = mu
+
+    def value(self, u: Tensor) -> Tensor:
+        return self.mu * (torch.cosh(u) - 1)
+
+    def mirror(self, u: Tensor, drive: Tensor | None = None) -> Tensor:
+        return self.mu * torch.sinh(u)
+
+    def curvature(self, u: Tensor, drive: Tensor | None = None) -> Tensor:
+        return self.mu * torch.cosh(u)
+
+    def conjugate(self, drive: Tensor) -> Tensor:
+        u = self.equilibrium(drive)
+        return drive * u - self.value(u)
+
+    def equilibrium(self, drive: Tensor) -> Tensor:
+        return torch.asinh(drive / self.mu)
+
+    @property
+    def domain(self) -> ga.Interval:
+        return ga.Interval()
+
+    @property
+    def drives(self) -> ga.Interval:
+        return ga.Interval()
+
+    def latex(self, u: str, drive: str) -> str:
+        return rf"\mu(\cosh {u}-1)"
+
+
+def test_a_geometry_of_ones_own_trains_to_its_equilibrium() -> None:
+    objective = ga.Objective(unit=ga.Token(), sampling=ga.Advantage(), optimization=Cosh(0.5))
+    policy = torch.zeros(3, 1, requires_grad=True)
+    advantage = torch.tensor([1.0, -0.5, 0.2])
+    for _ in range(400):
+        loss = objective(ga.Batch(policy, torch.zeros(3, 1), advantage=advantage)).loss
+        policy = (policy - torch.autograd.grad(loss, policy)[0]).detach().requires_grad_()
+    torch.testing.assert_close(policy[:, 0].detach(), torch.asinh(advantage / 0.5), rtol=1e-8, atol=1e-8)
