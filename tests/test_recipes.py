@@ -246,7 +246,7 @@ CORE |= {"dpo", "ipo", "slic", "simpo", "chi_po"}
 
 
 def test_every_core_recipe_has_its_formula_here() -> None:
-    assert CORE <= set(LITERALS) & set(ga.recipes.names())
+    assert set(LITERALS) & set(ga.recipes.names()) >= CORE
 
 
 def test_mirror_descent_is_opo_with_the_advantage_as_drive() -> None:
@@ -285,6 +285,7 @@ def test_sums_and_multiples_are_those_of_the_losses() -> None:
     assert sum([a, b])(BATCH).loss == (a + b)(BATCH).loss
 
 
+@pytest.mark.filterwarnings("ignore::geomalign.objective.UnboundedLossWarning")
 @pytest.mark.parametrize("name", ga.recipes.names())
 def test_latex_is_balanced_and_names_the_loss(name: str) -> None:
     text = ga.recipes.get(name).latex()
