@@ -1,0 +1,485 @@
+"""TRL: `GeometryGRPOTrainer(objective=…)` and `GeometryDPOTrainer(objective=…)`, drop-in for TRL's trainers.
+
+```python
+from geomalign.adapters.trl import GeometryGRPOTrainer
+
+trainer = GeometryGRPOTrainer(model, reward_funcs, args=GRPOConfig(…), train_dataset=…, objective=ga.recipes.opo())
+```
+
+TRL generates, scores, logs and saves as always and even evaluates its own loss, for its metrics; the gradient is the
+objective's. The drive is computed once a rollout, where the groups of all ranks are whole (TRL shuffles completions
+before the loss), and the loss sees only tensors. An entropy bonus and a router loss, where TRL adds them, are kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import math
+import warnings
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from geomalign import distributed
+from geomalign.batch import Batch, PreferenceBatch, Total
+from geomalign.locality import Locality
+from geomalign.metrics import metrics
+from geomalign.objective import BaseObjective, Drives, Objective, Outcome
+from geomalign.sampling import SamplingGeometry, TruncatedImportance
+
+__all__ = ["DPOGeometry", "GRPOGeometry", "GeometryDPOTrainer", "GeometryGRPOTrainer"]  # noqa: F822 (see __getattr__)
+
+_TOTALS = tuple(f.name for f in dataclasses.fields(Total))
+_SUPERSEDED_GRPO = (
+    "loss_type",
+    "epsilon",
+    "epsilon_high",
+    "delta",
+    "importance_sampling_level",
+    "use_bias_correction_kl",
+    "sapo_temperature_pos",
+    "sapo_temperature_neg",
+    "vespo_k_pos",
+    "vespo_k_neg",
+    "vespo_lambda_pos",
+    "vespo_lambda_neg",
+)
+_SUPERSEDED_REWARDS = ("scale_rewards", "multi_objective_aggregation")
+_SUPERSEDED_DPO = (
+    "loss_type",
+    "loss_weights",
+    "beta",
+    "label_smoothing",
+    "f_divergence_type",
+    "f_alpha_divergence_coef",
+    "use_weighting",
+    "discopop_tau",
+)
+
+
+class SupersededWarning(UserWarning):
+    """An argument of the host trainer's own loss was set; the objective decides instead."""
+
+
+class InactiveGeometryWarning(UserWarning):
+    """Every update happens where policy and anchor coincide, so all objectives have the same gradient."""
+
+
+class GRPOGeometry:
+    """Mixin that makes a `trl.GRPOTrainer` minimise an objective: `class Mine(GRPOGeometry, MyGRPOTrainer)`.
+
+    Args:
+        objective: of single responses; a term with `anchor="reference"` needs a non-zero `beta` in the `GRPOConfig`,
+            which there only makes TRL score the reference and log `kl`.
+        advantage: whose advantage drives it. "objective": its sampling geometry reads the (weighted) rewards.
+            "trl": it reads TRL's advantages (`scale_rewards`, `multi_objective_aggregation`), as `Advantage()` does.
+        record: a file or folder to append what `geomalign audit` reads: log-probabilities, rewards and groups of every
+            micro-batch, as JSON lines, one file a process.
+
+    All other arguments are TRL's. `loss_type`, `epsilon` and the other parameters of TRL's own loss have no influence
+    on the gradient and are warned about. `top_entropy_quantile` and `off_policy_mask_threshold` drop what they drop in
+    TRL from the loss, while means still divide by what the batch holds. TRL's importance weights of a rollout engine
+    multiply the drive.
+    """
+
+    objective: BaseObjective
+
+    def __init__(
+        self,
+        *args: Any,
+        objective: BaseObjective,
+        advantage: str = "objective",
+        record: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        _check_objective(objective, paired=False)
+        if advantage not in ("objective", "trl"):
+            raise ValueError(f"GeometryGRPOTrainer(advantage={advantage!r}): choose 'objective' or 'trl'.")
+        super().__init__(*args, **kwargs)
+        self.objective = objective
+        self._geometry_advantage = advantage
+        self._geometry_record = record
+        self._geometry_seen: dict[str, Any] = {}
+        _check_grpo(objective, self.args, advantage)  # type: ignore[attr-defined]
+
+    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
+        rewards: Tensor = super()._calculate_rewards(*args, **kwargs)  # type: ignore[misc]
+        self._geometry_seen["rewards"] = rewards
+        return rewards
+
+    def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
+        output: dict[str, Any] = super()._generate_and_score_completions(inputs)  # type: ignore[misc]
+        return output | self._geometry_drive(output)
+
+    def _geometry_drive(self, output: dict[str, Any]) -> dict[str, Tensor]:
+        """What the loss will need of a rollout: the rows' drives, and how much the rollout of all ranks holds."""
+        mask = _completion_mask(output)
+        rows = mask.shape[0]
+        mine = slice(self.accelerator.process_index * rows, (self.accelerator.process_index + 1) * rows)  # type: ignore[attr-defined]
+        rewards: Tensor = self._geometry_seen["rewards"]
+        training = self.model.training  # type: ignore[attr-defined]
+        size = self.num_generations if training else self.num_generations_eval  # type: ignore[attr-defined]
+        group = (torch.arange(len(rewards), device=rewards.device) // size)[mine]
+        # As in TRL: a response that no reward function could score (all NaN) is in no group and has no drive; one that
+        # the loss leaves out (mask_truncated_completions) still counts in its group's statistics.
+        scored = ~rewards.isnan().all(1)[mine]
+        known = (mask | ~mask.any(-1, keepdim=True)) & scored[:, None]
+        reward = (rewards * self.reward_weights.to(rewards.device)).nansum(1)[mine]  # type: ignore[attr-defined]
+        old = output.get("old_per_token_logps")
+        batch = Batch(
+            policy=torch.zeros(mask.shape, dtype=torch.float32, device=mask.device) if old is None else old,
+            anchor=old,
+            mask=known,
+            reward=reward,
+            advantage=output["advantages"] if self._geometry_advantage == "trl" else None,
+            reference=output.get("ref_per_token_logps"),
+            group=group,
+            behavior=_behavior(output),
+        )
+        try:
+            drive = distributed.drive(self.objective, batch)
+        except ValueError as error:
+            if old is not None:
+                raise
+            raise ValueError(
+                f"{error} TRL scores the rollout policy only where it will differ from the policy: with "
+                "num_iterations > 1, or steps_per_generation > gradient_accumulation_steps."
+            ) from error
+        weight = output.get("importance_sampling_ratio")
+        drives = [_weighted(g, weight) for g in (drive if isinstance(drive, Drives) else [drive])]
+        total = distributed.total(Batch(batch.policy, None, mask))
+        extras = {f"geometry_drive_{k}": g for k, g in enumerate(drives)}
+        extras |= {f"geometry_{name}": count for name, count in zip(_TOTALS, total.astuple(), strict=True)}
+        if self._geometry_record:
+            extras |= {"geometry_reward": reward, "geometry_group": group}
+        return extras
+
+    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        log_probs, *others = super()._get_per_token_logps_and_entropies(*args, **kwargs)  # type: ignore[misc]
+        self._geometry_seen["log_probs"] = log_probs
+        # TRL's own loss then has no gradient but that of an entropy bonus or a router loss, which are kept.
+        return (log_probs.detach(), *others)
+
+    def get_high_entropy_mask(self, *args: Any, **kwargs: Any) -> Tensor:
+        kept: Tensor = super().get_high_entropy_mask(*args, **kwargs)  # type: ignore[misc]
+        self._geometry_seen.setdefault("kept", []).append(kept)
+        return kept
+
+    def get_off_policy_mask(self, *args: Any, **kwargs: Any) -> Tensor:
+        kept: Tensor = super().get_off_policy_mask(*args, **kwargs)  # type: ignore[misc]
+        self._geometry_seen.setdefault("kept", []).append(kept)
+        return kept
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Tensor:
+        self._geometry_seen["ours"] = False
+        loss: Tensor = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[misc]
+        if not self._geometry_seen["ours"]:
+            raise ValueError(
+                "TRL computed its loss without its log-probabilities, inside a fused kernel, so the objective never "
+                "saw them. Set use_liger_kernel=False."
+            )
+        return loss
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        self._geometry_seen.pop("kept", None)
+        theirs: Tensor = super()._compute_loss(model, inputs)  # type: ignore[misc]
+        self._geometry_seen["ours"] = True
+        policy = self._geometry_seen.pop("log_probs")
+        old = inputs.get("old_per_token_logps")
+        mask = _completion_mask(inputs)
+        for kept in self._geometry_seen.get("kept", []):
+            mask = mask & (kept != 0)
+        batch = Batch(
+            policy, policy.detach() if old is None else old, mask, reference=inputs.get("ref_per_token_logps")
+        )
+        training = self.model.training  # type: ignore[attr-defined]
+        # The rollout is used up in steps_per_generation micro-batches, of which one optimiser step takes a share.
+        share = self.current_gradient_accumulation_steps / self.args.steps_per_generation if training else 1.0  # type: ignore[attr-defined]
+        total = Total(*(inputs[f"geometry_{name}"] * share for name in _TOTALS))
+        drives = [inputs[f"geometry_drive_{k}"] for k in range(len(self.objective.terms))]
+        drive = drives[0] if isinstance(self.objective, Objective) else Drives(drives)
+        outcome = self.objective(batch, drive, total)
+        _log(self, outcome)
+        if self._geometry_record:
+            _record(self, batch, inputs)
+        # Gradients are averaged over processes, but the parts of a whole add up.
+        return outcome.loss * self.accelerator.num_processes + _kept_gradient(theirs)  # type: ignore[attr-defined]
+
+
+class DPOGeometry:
+    """Mixin that makes a `trl.DPOTrainer` minimise an objective: `class Mine(DPOGeometry, MyDPOTrainer)`.
+
+    Args:
+        objective: of pairs, or of single responses with labels; its reference is TRL's reference model (or its
+            precomputed log-probabilities, of which only the sums over responses exist and are spread over the tokens).
+
+    All other arguments are TRL's. `loss_type`, `beta` and the other parameters of TRL's own loss have no influence on
+    the gradient, only on TRL's metrics (`rewards/…` are β Δ), and are warned about. The mean is over all pairs of an
+    optimiser step: also with an uneven last micro-batch, where TRL averages means.
+    """
+
+    objective: BaseObjective
+
+    def __init__(self, *args: Any, objective: BaseObjective, **kwargs: Any) -> None:
+        _check_objective(objective, paired=True)
+        super().__init__(*args, **kwargs)
+        self.objective = objective
+        self._geometry_total: Total | None = None
+        self._geometry_completion_mask: Tensor | None = None
+        args_ = self.args  # type: ignore[attr-defined]
+        if getattr(args_, "ld_alpha", None) is not None:
+            raise ValueError(
+                f"ld_alpha={args_.ld_alpha} re-weights log-probabilities inside TRL's loss: leave it None."
+            )
+        if getattr(args_, "padding_free", False):
+            raise ValueError("padding_free=True flattens the pairs into one row: set it to False.")
+        _warn_superseded(args_, _SUPERSEDED_DPO)
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        samples = super().get_batch_samples(*args, **kwargs)  # type: ignore[misc]
+        device = self.accelerator.device  # type: ignore[attr-defined]
+        masks = [_pair_masks(batch["completion_mask"][:, 1:].to(device)) for batch in samples[0]]
+        parts = [PreferenceBatch(x.float(), y.float(), None, None, x, y).total() for x, y in masks]
+        if parts:
+            counts = torch.stack([torch.stack(part.astuple()) for part in parts]).sum(0)
+            self._geometry_total = Total(*self.accelerator.reduce(counts, "sum").unbind())  # type: ignore[attr-defined]
+        return samples
+
+    def _truncate_inputs(self, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
+        truncated: tuple[Tensor, Tensor, Tensor] = super()._truncate_inputs(*args)  # type: ignore[misc]
+        self._geometry_completion_mask = truncated[2]
+        return truncated
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
+        self._geometry_completion_mask = inputs["completion_mask"]
+        with _forwards(model, self.model, self.ref_model) as seen:  # type: ignore[attr-defined]
+            theirs = super()._compute_loss(model, inputs, return_outputs)  # type: ignore[misc]
+        mask = self._geometry_completion_mask[:, 1:] != 0
+        policy = next((k for k, forward in enumerate(seen) if forward.module is model), None)
+        if policy is None:
+            raise ValueError(
+                "TRL computed its loss without calling the model, inside a fused kernel, so the objective never saw "
+                "its log-probabilities. Set use_liger_kernel=False."
+            )
+        chosen, rejected = _token_log_probs(seen[policy], mask).chunk(2)
+        masks = _pair_masks(mask)
+        if "ref_chosen_logps" in inputs:
+            sums = (inputs["ref_chosen_logps"], inputs["ref_rejected_logps"])
+            reference = tuple(_spread(x, side) for x, side in zip(sums, masks, strict=True))
+        else:
+            with torch.no_grad():
+                reference = _token_log_probs(seen[policy + 1], mask).chunk(2)
+        batch = PreferenceBatch(chosen, rejected, *reference, *masks)
+        outcome = self.objective(batch, total=self._geometry_total if self.model.training else None)  # type: ignore[attr-defined]
+        _log(self, outcome)
+        loss = outcome.loss
+        if self.model.training:  # type: ignore[attr-defined]
+            # The Trainer averages micro-batches and processes, but the parts of a whole add up.
+            loss = loss * (self.accelerator.num_processes * self.current_gradient_accumulation_steps)  # type: ignore[attr-defined]
+        if return_outputs:
+            return loss + _kept_gradient(theirs[0]), theirs[1]
+        return loss + _kept_gradient(theirs)
+
+
+@functools.cache
+def _trainer(name: str) -> type:
+    """The trainer class, made when TRL is first needed."""
+    import trl
+
+    mixin, host = {
+        "GeometryGRPOTrainer": (GRPOGeometry, trl.GRPOTrainer),
+        "GeometryDPOTrainer": (DPOGeometry, trl.DPOTrainer),
+    }[name]
+    return type(name, (mixin, host), {"__module__": __name__, "__doc__": mixin.__doc__})
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("GeometryGRPOTrainer", "GeometryDPOTrainer"):
+        return _trainer(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+class _Forward(NamedTuple):
+    module: Any
+    inputs: dict[str, Any]
+    outputs: dict[str, Any]
+
+
+@contextlib.contextmanager
+def _forwards(policy: Any, *others: Any) -> Iterator[list[_Forward]]:
+    """Every forward pass of these modules, in order; the policy's log-probabilities leave it without gradient."""
+    seen: list[_Forward] = []
+
+    def hook(module: Any, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
+        seen.append(_Forward(module, kwargs, dict(output)))
+        if module is not policy:
+            return None
+        detached = {k: v.detach() for k, v in output.items() if k in ("logits", "log_probs") and v is not None}
+        return type(output)(**{**output, **detached})
+
+    modules = {id(module): module for module in (policy, *others) if module is not None}
+    handles = [module.register_forward_hook(hook, with_kwargs=True) for module in modules.values()]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _token_log_probs(forward: _Forward, mask: Tensor) -> Tensor:
+    """`(row, token)` of a forward pass: TRL ≥ 1.15 fuses them with the head, before it gave logits."""
+    if forward.outputs.get("log_probs") is not None:
+        log_probs: Tensor = forward.outputs["log_probs"]
+        return log_probs[:, -mask.shape[1] :]
+    from trl.trainer.utils import selective_log_softmax
+
+    selected: Tensor = selective_log_softmax(forward.outputs["logits"][:, :-1], forward.inputs["input_ids"][:, 1:])
+    return selected
+
+
+def _pair_masks(mask: Tensor) -> tuple[Tensor, Tensor]:
+    chosen, rejected = (mask != 0).chunk(2)
+    return chosen, rejected
+
+
+def _spread(sums: Tensor, mask: Tensor) -> Tensor:
+    """Sums over responses as equal shares of their tokens: sums and means over tokens are then exact."""
+    return torch.where(mask, (sums / mask.sum(-1).clamp(min=1))[:, None], 0)
+
+
+def _completion_mask(inputs: dict[str, Any]) -> Tensor:
+    mask: Tensor = inputs["completion_mask"] != 0
+    return mask & (inputs["tool_mask"] != 0) if "tool_mask" in inputs else mask
+
+
+def _behavior(output: dict[str, Any]) -> Tensor | None:
+    """The rollout engine's log-probabilities; a token it could not score (NaN) is taken to agree with the trainer."""
+    behavior: Tensor | None = output.get("sampling_per_token_logps")
+    if behavior is None:
+        return None
+    agreeing = output.get("old_per_token_logps")
+    return torch.where(behavior.isnan(), 0 if agreeing is None else agreeing, behavior)
+
+
+def _weighted(drive: Tensor, weight: Tensor | None) -> Tensor:
+    """The drive times TRL's importance weight `(row, 1)` or `(row, token)`."""
+    if weight is None:
+        return drive
+    if drive.ndim == 1 and weight.shape[1] == 1:
+        return drive * weight[:, 0]
+    return (drive[:, None] if drive.ndim == 1 else drive) * weight
+
+
+def _kept_gradient(theirs: Tensor) -> Tensor | float:
+    """Zero, with the gradient of what TRL adds to its loss besides the policy's term."""
+    return theirs - theirs.detach() if theirs.requires_grad else 0.0
+
+
+def _log(trainer: Any, outcome: Outcome) -> None:
+    """Our metrics beside the host's, under `geom/`: one transfer, and over processes the mean (or the extreme)."""
+    values = {name: value for name, value in metrics(outcome).items() if name != "loss"}
+    stacked = torch.stack([value.to(outcome.loss.dtype) for value in values.values()])
+    table = trainer.accelerator.gather(stacked[None]).T.tolist()
+    mode = "train" if trainer.model.training else "eval"
+    for name, row in zip(values, table, strict=True):
+        finite = [x for x in row if math.isfinite(x)]
+        if finite:
+            extreme = {"min": min, "max": max}.get(name.rsplit("_", 1)[-1])
+            value = extreme(finite) if extreme else sum(finite) / len(finite)
+            trainer._metrics[mode][f"geom/{name}"].append(value)
+
+
+def _record(trainer: Any, batch: Batch, inputs: dict[str, Any]) -> None:
+    from geomalign.audit import record
+
+    row = dataclasses.replace(batch, reward=inputs["geometry_reward"], group=inputs["geometry_group"])
+    record(trainer._geometry_record, row, step=trainer.state.global_step, rank=trainer.accelerator.process_index)
+
+
+def _samplings(objective: BaseObjective) -> Iterator[SamplingGeometry]:
+    """The sampling geometries of an objective, and those they wrap."""
+    for _, term in objective.terms:
+        sampling: Any = term.sampling
+        while isinstance(sampling, SamplingGeometry):
+            yield sampling
+            sampling = getattr(sampling, "of", None)
+
+
+def _check_objective(objective: BaseObjective, *, paired: bool) -> None:
+    if not isinstance(objective, BaseObjective):
+        raise ValueError(
+            f"objective={objective!r} is not an objective. Pass ga.recipes.get('opo', alpha=0.4) or an ga.Objective(…)."
+        )
+    if not paired and any(term.unit.paired for _, term in objective.terms):
+        raise ValueError("this objective compares pairs, but GRPO samples single responses: use GeometryDPOTrainer.")
+
+
+def _check_grpo(objective: BaseObjective, args: Any, advantage: str) -> None:
+    """Refuse or warn at construction about arguments of TRL that would do something else than they say."""
+    terms = [term for _, term in objective.terms]
+    by_tokens = all(term.unit.locality <= Locality.TOKEN for term in terms)
+    referenced = any(term.anchor == "reference" for term in terms)
+    if referenced and args.beta == 0:
+        raise ValueError(
+            "a term of the objective is measured from the reference policy, which TRL scores only if beta is not zero: "
+            "set GRPOConfig(beta=0.04). The value has no influence; the objective's own coefficient is the strength."
+        )
+    if args.beta != 0 and not referenced:
+        warnings.warn(
+            f"beta={args.beta}: TRL scores a reference and logs `kl`, but no term of the objective measures from it: "
+            "nothing pulls towards it. Use ga.recipes.grpo(beta=…), or beta=0 to save the forward pass.",
+            SupersededWarning,
+            stacklevel=3,
+        )
+    if getattr(args, "top_entropy_quantile", 1.0) < 1.0 and not by_tokens:
+        raise ValueError(
+            f"top_entropy_quantile={args.top_entropy_quantile} drops single tokens, but an event of this objective is "
+            "a whole response. Use a unit of tokens, or top_entropy_quantile=1.0."
+        )
+    if args.use_vllm and getattr(args, "vllm_importance_sampling_correction", False):
+        mode = getattr(args, "vllm_importance_sampling_mode", "token")
+        if any(isinstance(sampling, TruncatedImportance) for sampling in _samplings(objective)):
+            raise ValueError(
+                "both TRL (vllm_importance_sampling_correction=True) and the objective (TruncatedImportance) would "
+                "weigh by the engine's probabilities: turn one off."
+            )
+        if not by_tokens and mode.startswith("token"):
+            raise ValueError(
+                f"vllm_importance_sampling_mode={mode!r} weighs single tokens, but an event of this objective is a "
+                "whole response: choose a sequence mode."
+            )
+    _warn_superseded(args, _SUPERSEDED_GRPO + (_SUPERSEDED_REWARDS if advantage == "objective" else ()))
+    at_anchor = args.num_iterations == 1 and args.gradient_accumulation_steps % args.steps_per_generation == 0
+    if at_anchor and any(term.anchor == "anchor" for term in terms):
+        warnings.warn(
+            "geometry inactive: with num_iterations=1 and steps_per_generation <= gradient_accumulation_steps every "
+            "update is made where the policy equals the rollout policy, so each objective has the gradient "
+            "−E[g ∇log π] and only the drive matters. Set num_iterations > 1, or steps_per_generation to a multiple of "
+            "gradient_accumulation_steps.",
+            InactiveGeometryWarning,
+            stacklevel=3,
+        )
+
+
+def _warn_superseded(args: Any, names: tuple[str, ...]) -> None:
+    fields = {f.name: f for f in dataclasses.fields(args)}
+    changed = [name for name in names if name in fields and _was_set(fields[name], getattr(args, name))]
+    if changed:
+        given = ", ".join(f"{name}={getattr(args, name)!r}" for name in changed)
+        warnings.warn(
+            f"{given}: parameters of TRL's own loss, which the objective replaces; they only show in TRL's metrics. "
+            "Set their counterparts in the objective.",
+            SupersededWarning,
+            stacklevel=4,
+        )
+
+
+def _was_set(field: dataclasses.Field[Any], value: Any) -> bool:
+    default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+    return bool(value != default and [value] != default and value is not None)

@@ -1,0 +1,331 @@
+"""A recipe through the adapter and TRL's own loss of the same name train the same weights.
+
+Runs in an environment with TRL (tests/adapters/environments.sh builds one per release); skipped elsewhere.
+"""
+
+import functools
+import json
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import geomalign as ga
+
+trl = pytest.importorskip("trl", reason="needs TRL: bash tests/adapters/environments.sh")
+pytest.importorskip("datasets")
+
+from . import trl_worker  # noqa: E402
+
+pytestmark = [
+    pytest.mark.float32,
+    pytest.mark.filterwarnings("ignore"),  # of TRL, transformers and datasets about each other
+]
+
+ADVANTAGE = {"std_epsilon": 1e-4}  # TRL's
+NESTED = {"loss_type": "grpo", "use_bias_correction_kl": False}
+
+GRPO: dict[str, dict[str, Any]] = {
+    "grpo": {"objective": ("grpo", ADVANTAGE), "args": NESTED},
+    "grpo, two epochs": {"objective": ("grpo", ADVANTAGE), "args": NESTED | {"num_iterations": 2}},
+    "grpo, accumulated": {
+        "objective": ("grpo", ADVANTAGE),
+        "args": NESTED | {"num_iterations": 2, "gradient_accumulation_steps": 4},
+    },
+    "grpo, leashed": {
+        "objective": ("grpo", ADVANTAGE | {"beta": 0.04}),
+        "args": NESTED | {"num_iterations": 2, "beta": 0.04},
+    },
+    "grpo, leashed, accumulated": {
+        "objective": ("grpo", ADVANTAGE | {"beta": 0.04}),
+        "args": NESTED | {"num_iterations": 2, "gradient_accumulation_steps": 4, "beta": 0.04},
+    },
+    "dapo": {
+        "objective": ("dapo", ADVANTAGE),
+        "args": {"loss_type": "dapo", "epsilon_high": 0.28, "num_iterations": 2, "gradient_accumulation_steps": 4},
+    },
+    "dr_grpo": {
+        "objective": ("dr_grpo", {"length": 8}),
+        "args": {
+            "loss_type": "dr_grpo",
+            "scale_rewards": "none",
+            "num_iterations": 2,
+            "gradient_accumulation_steps": 4,
+        },
+    },
+    "gspo": {
+        "objective": ("gspo", ADVANTAGE | {"epsilon": 0.02, "epsilon_high": 0.03}),
+        "args": {
+            "loss_type": "grpo",
+            "importance_sampling_level": "sequence",
+            "epsilon": 0.02,
+            "epsilon_high": 0.03,
+            "num_iterations": 2,
+        },
+    },
+    "two rewards": {
+        "objective": ("dapo", ADVANTAGE),
+        "args": {"loss_type": "dapo", "epsilon_high": 0.28, "num_iterations": 2, "reward_weights": [0.7, 0.5]},
+        "two_rewards": True,
+    },
+    "truncated masked": {
+        "objective": ("dapo", ADVANTAGE),
+        "args": {
+            "loss_type": "dapo",
+            "epsilon_high": 0.28,
+            "gradient_accumulation_steps": 4,
+            "num_iterations": 2,
+            "mask_truncated_completions": True,
+            "max_completion_length": 12,
+        },
+    },
+    "high-entropy tokens": {
+        "objective": ("dapo", ADVANTAGE),
+        "args": {"loss_type": "dapo", "epsilon_high": 0.28, "num_iterations": 2, "top_entropy_quantile": 0.5},
+    },
+    "off-policy masked": {
+        "objective": ("grpo", ADVANTAGE),
+        "args": NESTED | {"num_iterations": 4, "off_policy_mask_threshold": 1e-4},
+    },
+    "adapter weights": {
+        "objective": ("grpo", ADVANTAGE | {"beta": 0.04}),
+        "args": NESTED | {"num_iterations": 2, "beta": 0.04},
+        "peft": True,
+    },
+}
+if "entropy_coef" in trl.GRPOConfig.__dataclass_fields__:
+    # Releases with an entropy bonus also rescale the token count where a rollout serves several optimiser steps.
+    GRPO["entropy bonus"] = {
+        "objective": ("dapo", ADVANTAGE),
+        "args": {
+            "loss_type": "dapo",
+            "epsilon_high": 0.28,
+            "gradient_accumulation_steps": 2,
+            "steps_per_generation": 4,
+            "entropy_coef": 0.05,
+        },
+    }
+DPO: dict[str, dict[str, Any]] = {
+    "dpo": {"objective": ("dpo", {"beta": 0.3}), "args": {"loss_type": ["sigmoid"]}},
+    "dpo, accumulated": {
+        "objective": ("dpo", {"beta": 0.3}),
+        "args": {"loss_type": ["sigmoid"], "gradient_accumulation_steps": 4},
+    },
+    "slic": {"objective": ("slic", {"beta": 0.3}), "args": {"loss_type": ["hinge"]}},
+    "precomputed": {
+        "objective": ("dpo", {"beta": 0.3}),
+        "args": {"loss_type": ["sigmoid"], "precompute_ref_log_probs": True},
+    },
+    "adapter weights": {"objective": ("dpo", {"beta": 0.3}), "args": {"loss_type": ["sigmoid"]}, "peft": True},
+}
+
+
+@functools.cache
+def run(case: str) -> dict[str, Any]:
+    """A run of the JSON case, once a session."""
+    return trl_worker.run(json.loads(case))
+
+
+def ours(kind: str, case: dict[str, Any]) -> dict[str, Any]:
+    return run(json.dumps(case | {"trainer": kind, "ours": True}))
+
+
+def theirs(kind: str, case: dict[str, Any]) -> dict[str, Any]:
+    return run(json.dumps(case | {"trainer": kind, "ours": False}))
+
+
+def assert_same_training(a: dict[str, Any], b: dict[str, Any]) -> None:
+    assert a["weights"].keys() == b["weights"].keys()
+    for name, weight in a["weights"].items():
+        torch.testing.assert_close(weight, b["weights"][name], atol=1e-6, rtol=0)
+    moved = [(w - a["start"][n]).abs().max() for n, w in a["weights"].items() if n in a["start"]]
+    assert not moved or max(moved) > 1e-3
+    for mine, host in zip(a["log"], b["log"], strict=True):
+        assert host.keys() <= mine.keys()
+        if "grad_norm" in host:
+            assert mine["grad_norm"] == pytest.approx(host["grad_norm"], abs=1e-5, rel=1e-4)
+            assert any(name.startswith("geom/") for name in mine)
+
+
+@pytest.mark.parametrize("name", GRPO)
+def test_grpo_trains_the_same_weights(name: str) -> None:
+    assert_same_training(ours("grpo", GRPO[name]), theirs("grpo", GRPO[name]))
+
+
+@pytest.mark.parametrize("name", DPO)
+def test_dpo_trains_the_same_weights(name: str) -> None:
+    assert_same_training(ours("dpo", DPO[name]), theirs("dpo", DPO[name]))
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    """Adapter and TRL on two gloo processes, all cases in one torchrun."""
+    names = [
+        ("grpo", name) for name in ("grpo, leashed, accumulated", "dapo", "gspo", "two rewards", "truncated masked")
+    ]
+    names += [("dpo", "dpo, accumulated"), ("dpo", "slic")]
+    cases = []
+    for kind, name in names:
+        case = {"grpo": GRPO, "dpo": DPO}[kind][name] | {"trainer": kind}
+        if kind == "grpo":
+            # Two rows a process and groups of four: every group is split across both.
+            case = case | {"args": case["args"] | {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}}
+        cases += [case | {"ours": True}, case | {"ours": False}]
+    out = tmp_path_factory.mktemp("two") / "results.pt"
+    script = Path(__file__).with_name("trl_worker.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
+    done = subprocess.run(
+        [*command, json.dumps(cases), str(out)], env=environment, capture_output=True, text=True, timeout=540
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    results = torch.load(out, weights_only=False)
+    return {f"{kind}: {name}": (results[2 * k], results[2 * k + 1]) for k, (kind, name) in enumerate(names)}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "grpo: grpo, leashed, accumulated",
+        "grpo: dapo",
+        "grpo: gspo",
+        "grpo: two rewards",
+        "grpo: truncated masked",
+        "dpo: dpo, accumulated",
+        "dpo: slic",
+    ],
+)
+def test_two_processes_train_the_same_weights(two_processes: dict[str, Any], name: str) -> None:
+    assert_same_training(*two_processes[name])
+
+
+def test_an_uneven_last_micro_batch_is_part_of_the_mean() -> None:
+    """Six pairs as 4 + 2 make the step of six at once, where TRL averages the two means."""
+    case = {"objective": ("dpo", {"beta": 0.3}), "rows": 6}
+    parts = ours("dpo", case | {"args": {"gradient_accumulation_steps": 2, "max_steps": 2}})
+    whole = theirs("dpo", case | {"args": {"per_device_train_batch_size": 6, "max_steps": 2}})
+    averaged = theirs("dpo", case | {"args": {"gradient_accumulation_steps": 2, "max_steps": 2}})
+    for name, weight in parts["weights"].items():
+        torch.testing.assert_close(weight, whole["weights"][name], atol=1e-6, rtol=0)
+    assert max((w - averaged["weights"][n]).abs().max() for n, w in parts["weights"].items()) > 1e-5
+
+
+def test_ipo_equals_trl_up_to_its_length() -> None:
+    """TRL divides by the completion mask's length, which the recipe does too (`normalize="mean"`)."""
+    case = {"objective": ("ipo", {"tau": 0.3}), "args": {"loss_type": ["ipo"]}}
+    assert_same_training(ours("dpo", case), theirs("dpo", case))
+
+
+@pytest.mark.parametrize("name", ["opo", "gopo", "mirror_descent", "rloo", "reinforce"])
+def test_what_trl_has_not_trains_too(name: str) -> None:
+    args = {"num_iterations": 2, "gradient_accumulation_steps": 2}
+    result = ours("grpo", {"objective": (name, {}), "args": args})
+    assert max((w - result["start"][n]).abs().max() for n, w in result["weights"].items()) > 1e-4
+    assert all(torch.isfinite(w).all() for w in result["weights"].values())
+
+
+def test_trl_advantages_can_drive() -> None:
+    """With `advantage="trl"` and the identity geometry, TRL's own scaling of several rewards is what pulls."""
+    args = {"loss_type": "dapo", "num_iterations": 2, "scale_rewards": "batch"}
+    case = {"objective": ("ppo", {}), "args": args, "two_rewards": True}
+    assert_same_training(ours("grpo", case | {"ours_args": {"advantage": "trl"}}), theirs("grpo", case))
+
+
+def test_evaluation_reports_both() -> None:
+    case = {"objective": ("grpo", ADVANTAGE), "args": NESTED | {"num_iterations": 2, "max_steps": 2}, "evaluate": True}
+    mine, host = ours("grpo", case)["metrics"], theirs("grpo", case)["metrics"]
+    assert host.keys() <= mine.keys()
+    assert mine["eval_loss"] == pytest.approx(host["eval_loss"], abs=1e-5)
+    case = {"objective": ("dpo", {"beta": 0.3}), "args": {"max_steps": 2}, "evaluate": True}
+    mine, host = ours("dpo", case)["metrics"], theirs("dpo", case)["metrics"]
+    assert mine["eval_loss"] == pytest.approx(host["eval_loss"], abs=1e-5)
+
+
+def test_on_policy_single_steps_are_called_inactive() -> None:
+    result = ours("grpo", {"objective": ("opo", {}), "args": {"max_steps": 2}})
+    assert any(text.startswith("InactiveGeometryWarning: geometry inactive") for text in result["warnings"])
+    assert result["log"][0]["geom/inactive"] == 1.0
+    active = ours("grpo", GRPO["grpo, two epochs"])
+    assert not any(text.startswith("InactiveGeometryWarning") for text in active["warnings"])
+    assert active["log"][1]["geom/inactive"] < 1.0
+
+
+def test_superseded_arguments_are_named() -> None:
+    seen = ours("grpo", GRPO["grpo"])["warnings"]
+    assert any(text.startswith("SupersededWarning: loss_type='grpo'") for text in seen)
+
+
+def config(**arguments: Any) -> Any:
+    base = trl_worker.common("unused") | {"per_device_train_batch_size": 4, "num_generations": 4}
+    return trl.GRPOConfig(**trl_worker.known(trl.GRPOConfig, base | arguments))
+
+
+@pytest.mark.parametrize(
+    ("objective", "arguments", "message"),
+    [
+        (ga.recipes.dpo(), {}, "compares pairs"),
+        ("opo", {}, "is not an objective"),
+        (ga.recipes.grpo(beta=0.04), {}, "non-zero beta|beta is not zero"),
+        (ga.recipes.opo(), {"top_entropy_quantile": 0.5}, "drops single tokens"),
+    ],
+)
+def test_what_cannot_work_is_refused_at_construction(
+    objective: Any, arguments: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    from geomalign.adapters.trl import GeometryGRPOTrainer
+
+    with pytest.raises(ValueError, match=message):
+        GeometryGRPOTrainer(
+            trl_worker.model(),
+            trl_worker.reward,
+            args=config(**arguments),
+            train_dataset=trl_worker.Dataset.from_dict({"prompt": ["a b"] * 8}),
+            processing_class=trl_worker.tokenizer(),
+            objective=objective,
+        )
+
+
+def test_a_drive_of_rollout_log_probs_says_how_to_get_them() -> None:
+    from geomalign.adapters.trl import GeometryGRPOTrainer
+
+    objective = ga.Objective(
+        unit=ga.Sequence(), sampling=ga.Escort(0.5, inverse_probability=True), optimization=ga.ChiSquare(1.0)
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer = GeometryGRPOTrainer(
+            trl_worker.model(),
+            trl_worker.reward,
+            args=config(max_steps=1),
+            train_dataset=trl_worker.Dataset.from_dict({"prompt": ["a b"] * 8}),
+            processing_class=trl_worker.tokenizer(),
+            objective=objective,
+        )
+    with pytest.raises(ValueError, match="num_iterations > 1"):
+        trainer.train()
+
+
+def test_engine_weights_multiply_the_drive() -> None:
+    """What TRL multiplies a clipped loss by, the drive carries: the loss is homogeneous in it."""
+    from geomalign.adapters.trl import _weighted
+
+    drive, weight = torch.tensor([2.0, -1.0]), torch.tensor([[0.5], [2.0]])
+    assert torch.equal(_weighted(drive, weight), torch.tensor([1.0, -2.0]))
+    tokens = torch.tensor([[1.0, 0.0, 2.0], [1.0, 1.0, 0.5]])
+    assert torch.equal(_weighted(drive, tokens), drive[:, None] * tokens)
+    policy = torch.randn(2, 3)
+    batch = ga.Batch(policy, policy + 0.4 * torch.randn(2, 3))
+    loss = ga.recipes.ppo()
+    weighted = loss(batch, drive=_weighted(drive, tokens)).loss
+    ratio = torch.exp(batch.policy - batch.anchor)
+    surrogate = -torch.min(ratio * drive[:, None], ratio.clamp(0.8, 1.2) * drive[:, None])
+    torch.testing.assert_close(weighted, (tokens * surrogate).mean())

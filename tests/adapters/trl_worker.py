@@ -1,0 +1,196 @@
+"""One TRL run on a tiny model made on the fly:  python tests/adapters/trl_worker.py '{"trainer": "grpo", …}' OUT.pt
+
+Run by test_trl.py in its own process, and under torchrun for two. `ours` chooses the adapter or TRL's own loss; the
+weights after training, the log and the warnings are saved.
+"""
+
+import dataclasses
+import json
+import os
+import sys
+import tempfile
+import warnings
+from typing import Any
+
+import torch
+from datasets import Dataset
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+import geomalign as ga
+
+LETTERS = "abcdefghijklmnop"
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    vocabulary = {token: k for k, token in enumerate(["<pad>", "<eos>", "<unk>", *LETTERS])}
+    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
+
+
+def model(seed: int = 0) -> LlamaForCausalLM:
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=3 + len(LETTERS),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        pad_token_id=0,
+        eos_token_id=1,
+        bos_token_id=1,
+        initializer_range=0.3,
+    )
+    return LlamaForCausalLM(config)
+
+
+def loaded(folder: str, seed: int = 0) -> LlamaForCausalLM:
+    """The same from a checkpoint of every rank's own, which TRL reads again for the reference."""
+    made, path = model(seed), f"{folder}/model-{seed}"
+    made.config.architectures = [type(made).__name__]
+    made.config.save_pretrained(path)
+    save_file(made.state_dict(), f"{path}/model.safetensors", {"format": "pt"})
+    return LlamaForCausalLM.from_pretrained(path)
+
+
+def adapter() -> Any:
+    from peft import LoraConfig
+
+    torch.manual_seed(3)
+    return LoraConfig(r=4, target_modules=["q_proj", "v_proj"], lora_dropout=0.0, init_lora_weights="gaussian")
+
+
+def reward(completions: list[str], **kwargs: Any) -> list[float]:
+    """Share of the letter a, and a little for length: differs within every group."""
+    return [text.count("a") - 0.3 * text.count("b") + 0.01 * len(text) for text in completions]
+
+
+def second_reward(completions: list[str], **kwargs: Any) -> list[float | None]:
+    """Cannot score every response."""
+    return [None if "c" in text else float(text.count("d")) for text in completions]
+
+
+def known(config: type, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Those arguments that this release's configuration has."""
+    names = {field.name for field in dataclasses.fields(config)}
+    return {name: value for name, value in arguments.items() if name in names}
+
+
+def common(folder: str) -> dict[str, Any]:
+    return {
+        "output_dir": folder,
+        "use_cpu": True,
+        "bf16": False,
+        "report_to": "none",
+        "save_strategy": "no",
+        "logging_steps": 1,
+        "learning_rate": 3e-3,
+        "lr_scheduler_type": "constant",
+        "max_grad_norm": 0.7,
+        "adam_epsilon": 1e-4,  # so that a gradient that is zero up to rounding does not move a weight by the rate
+        "seed": 5,
+        "gradient_checkpointing": False,
+        "disable_tqdm": True,
+        "dataloader_pin_memory": False,
+    }
+
+
+def run_grpo(case: dict[str, Any], folder: str) -> Any:
+    import trl
+
+    from geomalign.adapters.trl import GeometryGRPOTrainer
+
+    prompts = [" ".join(LETTERS[(k + j) % len(LETTERS)] for j in range(2 + k % 3)) for k in range(32)]
+    arguments = common(folder) | {
+        "per_device_train_batch_size": 4,
+        "num_generations": 4,
+        "max_completion_length": 8,
+        "max_prompt_length": None,
+        "max_steps": 4,
+        "temperature": 1.0,
+        "use_vllm": False,
+    }
+    arguments |= case.get("args", {})
+    config = trl.GRPOConfig(**known(trl.GRPOConfig, arguments))
+    rewards = [reward, second_reward] if case.get("two_rewards") else [reward]
+    shared: dict[str, Any] = {
+        "model": loaded(folder),
+        "reward_funcs": rewards,
+        "args": config,
+        "train_dataset": Dataset.from_dict({"prompt": prompts}),
+        "eval_dataset": Dataset.from_dict({"prompt": prompts[:8]}) if case.get("evaluate") else None,
+        "processing_class": tokenizer(),
+        "peft_config": adapter() if case.get("peft") else None,
+    }
+    if not case["ours"]:
+        return trl.GRPOTrainer(**shared)
+    return GeometryGRPOTrainer(**shared, objective=objective(case), **case.get("ours_args", {}))
+
+
+def run_dpo(case: dict[str, Any], folder: str) -> Any:
+    import trl
+
+    from geomalign.adapters.trl import GeometryDPOTrainer
+
+    def text(k: int, step: int, length: int) -> str:
+        return " " + " ".join(LETTERS[(k * step + j * j) % len(LETTERS)] for j in range(length))
+
+    rows = case.get("rows", 32)
+    dataset = Dataset.from_dict(
+        {
+            "prompt": [LETTERS[k % 16] for k in range(rows)],
+            "chosen": [text(k, 3, 2 + k % 4) for k in range(rows)],
+            "rejected": [text(k, 5, 1 + k % 5) for k in range(rows)],
+        }
+    )
+    arguments = common(folder) | {"per_device_train_batch_size": 4, "max_length": 32, "max_steps": 3, "beta": 0.3}
+    arguments |= case.get("args", {})
+    config = trl.DPOConfig(**known(trl.DPOConfig, arguments))
+    shared: dict[str, Any] = {
+        "model": loaded(folder),
+        "ref_model": None if case.get("peft") else model(seed=1),
+        "args": config,
+        "train_dataset": dataset,
+        "eval_dataset": dataset.select(range(8)) if case.get("evaluate") else None,
+        "processing_class": tokenizer(),
+        "peft_config": adapter() if case.get("peft") else None,
+    }
+    if not case["ours"]:
+        return trl.DPOTrainer(**shared)
+    return GeometryDPOTrainer(**shared, objective=objective(case))
+
+
+def objective(case: dict[str, Any]) -> Any:
+    name, hyperparameters = case["objective"]
+    return ga.recipes.get(name, **hyperparameters)
+
+
+def run(case: dict[str, Any]) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    torch.manual_seed(7)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer = {"grpo": run_grpo, "dpo": run_dpo}[case["trainer"]](case, folder)
+        trainer.train()
+        metrics = trainer.evaluate() if case.get("evaluate") else {}
+        inner = trainer.accelerator.unwrap_model(trainer.model)
+        weights = {name: p.detach().clone() for name, p in inner.named_parameters() if p.requires_grad}
+        return {
+            "weights": weights,
+            "start": {name: p.detach() for name, p in model().named_parameters()},
+            "log": trainer.state.log_history,
+            "metrics": metrics,
+            "warnings": [f"{w.category.__name__}: {w.message}" for w in caught],
+        }
+
+
+if __name__ == "__main__":
+    results = [run(case) for case in json.loads(sys.argv[1])]
+    if os.environ.get("RANK", "0") == "0":
+        torch.save(results, sys.argv[2])
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
