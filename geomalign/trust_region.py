@@ -369,7 +369,16 @@ class GeometricSchedule(Schedule):
 
 
 class Controller(ABC):
-    """Sets the stiffness μ of a run from what it sees; the only objects here that remember anything."""
+    """Sets the stiffness μ of a run from what it sees; the only objects here that remember anything.
+
+    Equality and `repr` are those of the hyper-parameters, as for every other part; the memory is in `state_dict()`.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and repr(self) == repr(other)
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
 
     @property
     @abstractmethod
@@ -525,7 +534,7 @@ class DualAscent(Controller):
         self._log_mu, self._sum, self._measured = state["log_mu"], state["sum"], state["measured"]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True)
 class Controlled(BaseObjective):
     """An objective whose stiffness a controller sets: φ(u) − (g/μ)·u, which is 1/μ times μφ(u) − g·u.
 
