@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from finite import numbers, problems, rows, vectors
+from finite import group_of, numbers, problems, rows, vectors
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -71,6 +71,27 @@ def test_chi_square_trust_region_duality(problem, radius, other):
     rival = problem.centred(torch.sin(other * torch.arange(1.0, problem.drive.shape[0] + 1)))
     rival = rival * math.sqrt(radius) / problem.dot(rival, rival).sqrt().clamp(min=1e-9)
     assert problem.dot(problem.drive, rival) <= problem.dot(problem.drive, best) + 1e-9
+
+
+@given(reward=vectors(6, -3.0, 3.0), radius=numbers(1e-3, 0.5))
+def test_the_stiffness_is_solved_by_the_trust_region(reward, radius):
+    """`TrustRegion(chi2=ε)` puts the equilibrium exactly on E[v²] = ε, whatever the scale of the rewards; so
+    does kl=ε on the KL sphere.
+
+    Source: OPO, Proposition 7.3, solved for μ; Peters et al. 2010 for KL
+    Notebook: 05 §2
+    """
+    if reward.std() < 1e-3:
+        return
+    for scale in (1.0, 100.0):
+        batch = rows(torch.zeros(6), torch.zeros(6), reward=scale * reward)
+        v = ga.TrustRegion(chi2=radius).drive(batch)
+        torch.testing.assert_close((v**2).mean(), torch.tensor(radius), rtol=1e-9, atol=0)
+        stiffness = ga.chi_square_stiffness(scale * reward, group_of(reward), radius)
+        torch.testing.assert_close(v, (reward - reward.mean()) * scale / stiffness, rtol=1e-7, atol=1e-9)
+        t = ga.TrustRegion(kl=radius).drive(batch).exp()
+        torch.testing.assert_close(t.mean(), torch.tensor(1.0), rtol=0, atol=1e-9)
+        torch.testing.assert_close(ga.KullbackLeibler().generator(t).mean(), torch.tensor(radius), rtol=1e-6, atol=0)
 
 
 @given(delta=numbers(1e-6, 4.0), fraction=vectors(8, -1.0, 1.0))

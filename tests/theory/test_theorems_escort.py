@@ -1,7 +1,7 @@
 """The escort family: from the target to the anchor along an exponential geodesic."""
 
 import torch
-from finite import group_of, numbers, policies, problems, rows, vectors
+from finite import numbers, policies, problems, rows, vectors
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -110,6 +110,10 @@ def test_the_effective_sample_size_grows_with_alpha(reward, first, second):
     low, high = sorted((first, second))
     assert ess(low) <= ess(high) + 1e-9
     torch.testing.assert_close(ess(1.0), torch.tensor(6.0))
+    solved = ga.EscortESS(0.75)
+    alpha = float(solved.alpha(batch))
+    reached = ess(0.0) / 6 >= 0.75
+    assert (alpha == 0) if reached else (ess(alpha) / 6 - 0.75).abs() <= 1e-6
 
 
 @given(anchor=policies(4), advantage=vectors(4, -1.5, 1.5), gap=st.sampled_from([1e-3, 1e-5]))
@@ -133,14 +137,13 @@ def test_w_gopo_reduces_to_gopo(reward, mu):
     Source: W-GOPO, Theorem 5.1
     Notebook: 04 §8
     """
-    c, alpha = 1e6, 0.0
-    squashed = c * torch.tanh((reward - reward.mean()) / c)
-    advantage = squashed - squashed.mean()
-    drive = (1 - alpha) * advantage + alpha * advantage * advantage.exp()
-    target = ga.bounded_projection((drive - drive.mean()) / mu, group_of(reward))
+    w_gopo = ga.recipes.w_gopo(alpha=0.0, mu=mu, scale=1e6)
     gopo = ga.recipes.gopo(mu=mu)
     batch = rows(torch.zeros(6), torch.zeros(6), reward=reward)
+    target = w_gopo.optimization.equilibrium(w_gopo.drive(batch))
     torch.testing.assert_close(gopo.optimization.equilibrium(gopo.drive(batch)), target, rtol=1e-8, atol=1e-8)
+    squashed = ga.recipes.w_gopo(alpha=0.0, mu=mu, scale=0.1)
+    assert (squashed.drive(batch) / mu).clamp(min=-1).abs().max() <= max(1.0, 0.2 / mu)
     centred = (reward - reward.mean()) / mu
-    if (centred > -1).all():
+    if (centred > -1 + 1e-6).all():
         torch.testing.assert_close(target, centred, rtol=1e-8, atol=1e-8)
