@@ -63,7 +63,7 @@ def canvas(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(rc=STYLE):
         figure = Figure(figsize=(panel[0] * columns, panel[1] * rows), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots(rows, columns, squeeze=False, **options)
@@ -138,7 +138,7 @@ def label_right(
     heights = axis.transData.transform([(0.0, y) for y in ends.values()])[:, 1]
     bottom, top = axis.transAxes.transform([(0.0, 0.0), (0.0, 1.0)])[:, 1]
     places = [(min(max(h, bottom), top) - bottom) / (top - bottom) for h in heights]
-    height = axis.get_window_extent().height / axis.get_figure(root=True).dpi * 72
+    height = axis.get_window_extent().height / STYLE["figure.dpi"] * 72
     for name, place in zip(ends, spread(places, 1.25 * size / height, 0.02, 1.0)):
         axis.annotate(
             name,
@@ -191,7 +191,7 @@ def _coordinate(term: Objective, x: torch.Tensor) -> torch.Tensor:
 
 
 def _reach(term: Objective, drives: torch.Tensor) -> float:
-    """A little beyond where the drives come to rest, at most 1.5 nats; of pairs without rest, until the link is flat."""
+    """A little beyond where the drives come to rest, at most 1.5 nats; of pairs without rest, where the link is flat."""
     rest = term.optimization.equilibrium(drives)
     paired = term.unit.paired
     rest = rest if paired else term.chart.inverse(rest)
@@ -366,7 +366,7 @@ def curves(
     *,
     xlabel: str = "iteration",
 ) -> Path:
-    """Small multiples: one row a quantity, one column a step size, one line an objective (mean over seeds; band: all seeds).
+    """Small multiples: one row a quantity, one column a step size, one line an objective (mean; band: all seeds).
 
     Args:
         rows: (title, scale) of each quantity, scale "linear", "log" or "share" (linear, 0 to 1).
@@ -424,7 +424,7 @@ def _log_axis(axis: Axes) -> None:
     """Ticks that can be read: 1, 2, 5 within a decade or two, powers of ten beyond."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-    if any(len(line.get_ydata()) for line in axis.get_lines()):
+    if axis.get_lines():
         axis.set_yscale("log")
         low, high = axis.get_ylim()
         narrow = high / low < 300
@@ -443,7 +443,7 @@ def step_sizes(
     panels: Sequence[tuple[str, float | None]],
     data: Mapping[tuple[str, str, int], tuple[float, float, np.ndarray]],
 ) -> Path:
-    """The main figure: final accuracy by step size, one panel a distribution, intervals over seeds and every seed's dot.
+    """The main figure: final accuracy by step size, one panel a distribution, with intervals and every seed's dot.
 
     Args:
         panels: (title, accuracy before training or None).

@@ -78,17 +78,12 @@ def comparison(
                     if k in tail[0] and k not in ("step", "rate")
                 }
                 final |= {k: v for k, v in lines[-1].items() if k.startswith("accuracy")}
-                slots: dict[str, object] = dict(SLOTS)
+                terms = [{"coefficient": 1.0, **SLOTS}]
                 if label == "grpo":
-                    slots = {
-                        "terms": [
-                            {**SLOTS, "optimization": "Clip(low=0.2, high=0.2)"},
-                            {**LEASH, "coefficient": 0.04, "anchor": "reference"},
-                        ]
-                    }
+                    terms.append({"coefficient": 0.04, **SLOTS, **LEASH})
                 summary = {
                     "name": name, "label": label, "objective": label, "options": {}, "rate": rate, "seed": seed, "mode": "rl",
-                    "slots": slots, "latex": r"\mathcal{L} = \tfrac{\mu}{2} u^2 - g\,u", "parameters": 187104, "iterations": iterations,
+                    "slots": terms[0], "terms": terms, "latex": r"\mathcal{L} = \tfrac{\mu}{2} u^2 - g\,u", "parameters": 187104, "iterations": iterations,
                     "base": {"accuracy_in": 0.06, "accuracy_out": 0.02}, "final": final,
                     "time": {"generation": 18.0, "scoring": 1.2, "update": 12.0, "evaluation": 3.0, "total": 34.2},
                     "cpu_seconds": 34.0, "tokens": 144000, "tokens_per_second": 4600.0, "masked": 0, "skipped": 0, "warnings": [],
@@ -100,7 +95,7 @@ def comparison(
         "torch": "2.13.0",
         "transformers": "5.23.0",
         "geomalign": "0.1.0",
-        "cpu": "a processor",
+        "processor": "a processor",
         "cores": 2,
     }
     top = {

@@ -1,6 +1,6 @@
 """The report of a comparison: Markdown, figures, CSV and JSON lines, from the files that the runs left.
 
-Every sentence that compares is computed: a difference is stated where its interval over seeds supports it, and not elsewhere.
+Every sentence that compares is computed: a difference is stated where its interval over seeds supports it.
 """
 
 from __future__ import annotations
@@ -100,22 +100,23 @@ def read(directory: str | Path) -> Results:
         ValueError: no run in it is finished.
     """
     directory = Path(directory)
+    top = _json(directory / "summary.json")
     if (directory / "runs").is_dir():
-        folders = sorted(path.parent for path in (directory / "runs").glob("*/summary.json"))
-        top = _json(directory / "summary.json")
-        order = {run["name"]: i for i, run in enumerate(top.get("runs", []))}
-        folders.sort(key=lambda folder: (order.get(folder.name, len(order)), folder.name))
+        known = {run["name"]: run for run in top.get("runs", [])}
+        order = {name: i for i, name in enumerate(known)}
+        folders = sorted((path.parent for path in (directory / "runs").glob("*/summary.json")), key=lambda f: f.name)
+        folders.sort(key=lambda folder: order.get(folder.name, len(order)))
     else:
-        folders = [directory] if (directory / "summary.json").is_file() else []
-        top = {}
+        known, folders = {}, [directory] if top else []
+        top = {"base": top.get("base"), "environment": _json(directory / "environment.json")}
     if not folders:
-        raise ValueError(
-            f"{directory} holds no finished run (no summary.json); let `geomalign compare --resume` finish one first."
-        )
-    runs = tuple(Run(_json(folder / "summary.json"), tuple(_lines(folder / "metrics.jsonl"))) for folder in folders)
-    if not top:
-        top = {"base": runs[0].summary.get("base"), "environment": _json(directory / "environment.json")}
-    return Results(runs, top)
+        raise ValueError(f"{directory} holds no finished run; let `geomalign compare --resume` finish one first.")
+    runs = []
+    for folder in folders:
+        summary = {**_json(folder / "summary.json"), **known.get(folder.name, {})}
+        summary.setdefault("label", str(summary["objective"]).replace(":", "."))
+        runs.append(Run(summary, tuple(_lines(folder / "metrics.jsonl"))))
+    return Results(tuple(runs), top)
 
 
 def write(directory: str | Path) -> Path:
@@ -245,13 +246,15 @@ FIGURES: tuple[tuple[str, str, tuple[Row, ...]], ...] = (
     ),
     (
         "gradient",
-        "Gradient before clipping. Its size follows the scale of each loss, so compare shapes, and the lower row, which divides by the "
+        "Gradient before clipping. Its size follows the scale of each loss, so compare shapes, and the lower row, "
+        "which divides by the "
         "range of the drive.",
         (("grad_norm", "gradient norm", "log"), ("grad_per_range", "gradient norm per unit of drive range", "log")),
     ),
     (
         "distance",
-        "How far the policy moves from the rollout policy within one iteration, on whole responses, and what is left of its entropy.",
+        "How far the policy moves from the rollout policy within one iteration, on whole responses, and what is left "
+        "of its entropy.",
         (
             ("kl", "KL(π‖π_old), nats", "log"),
             ("chi2", "χ²(π‖π_old)", "log"),
@@ -261,8 +264,10 @@ FIGURES: tuple[tuple[str, str, tuple[Row, ...]], ...] = (
     ),
     (
         "geometry",
-        "What the geometry does: the share of events it switches off, its scale-free stiffness (mean curvature over the standard "
-        "deviation of the drive), and the share of updates at Δ ≈ 0, where no geometry can act.",
+        "What the geometry does: the share of events it switches off, its scale-free stiffness (mean curvature over "
+        "the "
+        "standard deviation of the drive; none is drawn where nothing curves, as between the walls of a clip), and the "
+        "share of updates at Δ ≈ 0, where no geometry can act.",
         (
             ("clip_fraction", "share of events switched off", "linear"),
             ("stiffness", "stiffness μ/sd(g)", "log"),
@@ -286,7 +291,7 @@ def draw(results: Results, folder: Path) -> dict[str, tuple[str, str]]:
     labels, rates = results.labels, results.rates
     base = results.summary.get("base") or {}
     data: dict[tuple[str, str, int], tuple[float, float, np.ndarray]] = {}
-    panels = []
+    panels: list[tuple[str, float | None]] = []
     for key, title in (
         ("accuracy_in", f"trained on: {_tiers(results, 'in')}"),
         ("accuracy_out", f"harder: {_tiers(results, 'out')}"),
@@ -320,7 +325,7 @@ def draw(results: Results, folder: Path) -> dict[str, tuple[str, str]]:
             )
             drawn[name] = (
                 f"figures/{name}.png",
-                caption + " Lines are means over seeds (geometric on a logarithmic axis), bands span all seeds.",
+                caption + _line_caption(results),
             )
 
     phases = ("generation", "scoring", "update", "evaluation")
@@ -351,12 +356,19 @@ def _tiers(results: Results, side: str) -> str:
     return text + (f" ({', '.join(unseen)} never seen)" if side == "out" and unseen else "")
 
 
+def _line_caption(results: Results) -> str:
+    if len(results.seeds) < 2:
+        return ""
+    return " Lines are means over seeds (geometric on a logarithmic axis), bands span all seeds."
+
+
 def _main_caption(results: Results) -> str:
     n = len(results.seeds)
     if n < 2:
         return "Final greedy accuracy by step size. One seed, so no interval: nothing here is more than an observation."
     return (
-        f"Final greedy accuracy by step size. Filled marks are means over {n} seeds, bars Student's {LEVEL:.0%} intervals "
+        f"Final greedy accuracy by step size. Filled marks are means over {n} seeds, bars Student's {LEVEL:.0%} "
+        "intervals "
         "(cut at 0 and 1), open circles the single seeds."
     )
 
@@ -376,7 +388,8 @@ def markdown(results: Results, figures: Mapping[str, tuple[str, str]]) -> str:
         *_findings(results),
         *_figure(figures, "step-size"),
         "## Objectives",
-        "Every objective is the same formula, L = E_measure[ φ(u, g) − g·u ] with u = chart(log π_θ − log π_anchor), with five slots filled:",
+        "Every objective is the same formula, L = E_measure[ φ(u, g) − g·u ] with u = chart(log π_θ − log π_anchor), "
+        "with five slots filled:",
         _slots(results),
         *_formulas(results),
         "## Final numbers",
@@ -414,8 +427,10 @@ def _setting(results: Results) -> str:
     steps = "optimizer steps" if all(r.summary.get("mode") == "offline" for r in results.runs) else "iterations"
     parts = [
         f"{len(results.runs)} runs: {len(results.labels)} objective{'s' * (len(results.labels) > 1)} × "
-        f"{len(results.rates)} step size{'s' * (len(results.rates) > 1)} × {len(results.seeds)} seed{'s' * (len(results.seeds) > 1)}, "
-        f"{run.get('iterations', '?')} {steps} each, on a decoder of {run.get('parameters', 0):,} parameters, all from one base."
+        f"{len(results.rates)} step size{'s' * (len(results.rates) > 1)} × {len(results.seeds)} "
+        f"seed{'s' * (len(results.seeds) > 1)}, "
+        f"{run.get('iterations', '?')} {steps} each, on a decoder of {run.get('parameters', 0):,} parameters, all "
+        "from one base."
     ]
     if math.isfinite(base.get("accuracy_in") or math.nan):
         parts.append(
@@ -438,7 +453,7 @@ def _setting(results: Results) -> str:
         for name in ("python", "torch", "transformers", "geomalign")
         if environment.get(name)
     ]
-    machine = [str(environment[name]) for name in ("cpu", "device") if environment.get(name)]
+    machine = [str(environment[name]) for name in ("processor", "device") if environment.get(name)]
     if environment.get("cores"):
         machine.append(f"{environment['cores']} cores")
     if named:
@@ -463,8 +478,10 @@ def _warnings(results: Results) -> list[str]:
         shares = shares[np.isfinite(shares)]
         if len(shares) and shares.mean() > INACTIVE:
             lines.append(
-                f"geometry inactive: {shares.mean():.0%} of the updates of {label} were made at Δ ≈ 0, where the gradient is −E[g ∇log π] whatever "
-                "the geometry. Raise the step size or the number of updates a rollout before reading geometry into its numbers."
+                f"geometry inactive: {shares.mean():.0%} of the updates of {label} were made at Δ ≈ 0, where the "
+                "gradient is −E[g ∇log π] whatever "
+                "the geometry. Raise the step size or the number of updates a rollout before reading geometry into "
+                "its numbers."
             )
         for quantity, text in (
             ("skipped", "updates were skipped because the loss or its gradient was not finite"),
@@ -507,7 +524,7 @@ def _findings(results: Results) -> list[str]:
             + (
                 "After Holm's correction for their number, these differences hold at the 5 % level:"
                 if sure
-                else "**No difference between two objectives holds at the 5 % level after Holm's correction for their number.**"
+                else "**No difference between objectives holds at the 5 % level after Holm's correction for their number.**"
             )
         )
         if sure:
@@ -515,7 +532,8 @@ def _findings(results: Results) -> list[str]:
         if loose:
             by_chance = (1 - LEVEL) * len(found)
             lines.append(
-                f"Taken one by one, the following intervals exclude zero as well; about {by_chance:.1g} of {len(found)} would do so by chance alone, "
+                f"Taken one by one, the following intervals exclude zero as well; about {by_chance:.1g} of "
+                f"{len(found)} would do so by chance alone, "
                 "so they are leads and not results:"
             )
             lines.append(_difference_table(loose, adjusted=False))
@@ -552,9 +570,8 @@ def _step_size_sentence(results: Results, key: str) -> str:
     if not parts:
         return ""
     return (
-        f"From step size {plotting.step_size(small)} to {plotting.step_size(large)}, the accuracy on {_NAMES[key]} changes by (points, paired by seed, 95 % intervals): "
-        + "; ".join(parts)
-        + "."
+        f"From step size {plotting.step_size(small)} to {plotting.step_size(large)}, the accuracy on {_NAMES[key]} "
+        "changes by (points, paired by seed, 95 % intervals): " + "; ".join(parts) + "."
     )
 
 
@@ -562,8 +579,8 @@ def _slots(results: Results) -> str:
     header = ("objective", "unit", "chart", "sampling (drive g)", "optimization (potential φ)", "measure", "anchor")
     rows = []
     for label in results.labels:
-        slots = results.of(label)[0].summary.get("slots") or {}
-        terms = slots.get("terms", slots if isinstance(slots, list) else [slots])
+        summary = results.of(label)[0].summary
+        terms = summary.get("terms") or [summary.get("slots") or {}]
         for i, term in enumerate(terms):
             coefficient = float(term.get("coefficient", 1.0))
             name = label if i == 0 else ""
@@ -627,14 +644,21 @@ _TABLES: tuple[tuple[Column, ...], ...] = (
 def _final_note(results: Results) -> str:
     spread = f"mean ± half-width of the {LEVEL:.0%} interval over seeds" if len(results.seeds) > 1 else "one seed"
     return (
-        f"{spread[0].upper()}{spread[1:]}. Accuracies are of the last evaluation, the rest means over the last 10 steps. *grad / range*: gradient norm per "
-        "unit of drive range; *off*: share of events that the geometry switches off; *μ/sd(g)*: scale-free stiffness; *Δ≈0*: share of updates where "
+        f"{spread[0].upper()}{spread[1:]}. Accuracies are of the last evaluation, the rest means over the last 10 "
+        "steps. *grad / range*: gradient norm per "
+        "unit of drive range; *off*: share of events that the geometry switches off; *μ/sd(g)*: scale-free "
+        "stiffness; *Δ≈0*: share of updates where "
         "no geometry can act; KL, χ² and effective sample size are of whole responses against the rollout policy."
     )
 
 
 def _final_tables(results: Results) -> list[str]:
-    tiers: list[Column] = [(f"accuracy/{tier}", f"tier {tier}, %", _percent) for tier in results.tiers]
+    trained = list(results.tiers.values()).count("in")
+    tiers: list[Column] = [
+        (f"accuracy/{tier}", f"tier {tier}, %", _percent)
+        for tier, kind in results.tiers.items()
+        if kind != "in" or trained > 1  # a single trained tier is the column "in"
+    ]
     blocks = []
     for rate in results.rates:
         blocks.append(f"Step size {plotting.step_size(rate)}:")
@@ -687,8 +711,10 @@ def _time_table(results: Results) -> str:
 def _data(results: Results) -> str:
     folder = "The folder of each run holds" if len(results.runs) > 1 else "The run's folder holds"
     return (
-        "[finals.csv](finals.csv): the last numbers of every run. [metrics.csv](metrics.csv) and [metrics.jsonl](metrics.jsonl): every step of every run. "
-        f"{folder} its configuration, its metrics and the trained model, which `AutoModelForCausalLM.from_pretrained` loads."
+        "[finals.csv](finals.csv): the last numbers of every run. [metrics.csv](metrics.csv) and "
+        "[metrics.jsonl](metrics.jsonl): every step of every run. "
+        f"{folder} its configuration, its metrics and the trained model, which "
+        "`AutoModelForCausalLM.from_pretrained` loads."
     )
 
 

@@ -1,0 +1,277 @@
+"""The commands. Each reads its options, calls the library and prints; none computes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from geomalign.cli import options, show
+from geomalign.cli.progress import Display, console, metrics_table
+
+if TYPE_CHECKING:
+    from geomalign.training import CompareConfig, TrainConfig
+
+app = typer.Typer(
+    name="geomalign",
+    help="LLM alignment objectives as geometry: compose, train, compare and analyse them.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Out = Annotated[Path, typer.Option("--out", "-o", help="Directory of the results.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue what is in the directory: finished runs are kept.")]
+Config = Annotated[Path | None, typer.Option("--config", "-c", help="TOML file; the options given here win over it.")]
+Preset = Annotated[
+    str | None, typer.Option("--preset", "-p", help="ci, default or gpu: a setting that is known to fit.")
+]
+Set = Annotated[
+    list[str],
+    typer.Option(
+        "--set", "-s", metavar="KEY=VALUE", help="Any setting by its dotted name, e.g. rl.iterations=40. Repeatable."
+    ),
+]
+Model = Annotated[
+    str | None, typer.Option("--model", help="Path or name of an AutoModelForCausalLM checkpoint to start from.")
+]
+Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps, …")]
+Dtype = Annotated[str | None, typer.Option("--dtype", help="float32 or bfloat16.")]
+Iterations = Annotated[
+    int | None, typer.Option("--iterations", help="RL iterations, or optimizer steps of an offline run.")
+]
+Task = Annotated[str | None, typer.Option("--task", help="chain, or my_module:MyTask.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from geomalign import __version__
+
+        console.print(__version__, highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def geomalign(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """LLM alignment objectives as geometry: compose, train, compare and analyse them."""
+
+
+@app.command()
+def compare(
+    preset: Preset = None,
+    objective: Annotated[
+        list[str],
+        typer.Option(
+            "--objective",
+            "-O",
+            metavar="NAME",
+            help='A recipe or my_module:my_objective, with hyper-parameters: "opo mu=10 label=soft". Repeatable.',
+        ),
+    ] = [],  # noqa: B006 (typer copies it)
+    rates: Annotated[list[str], typer.Option("--rates", help="Step sizes, repeated or with commas.")] = [],  # noqa: B006
+    seeds: Annotated[list[str], typer.Option("--seeds", help="Seeds, repeated or with commas.")] = [],  # noqa: B006
+    workers: Annotated[int | None, typer.Option("--workers", "-j", help="Runs at once; 0: one a core.")] = None,
+    iterations: Iterations = None,
+    task: Task = None,
+    model: Model = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    config: Config = None,
+    set_: Set = [],  # noqa: B006
+    out: Out = Path("runs/compare"),
+    resume: Resume = False,
+) -> None:
+    """Train objectives on one task, for every step size and seed, and write a report with figures.
+
+    [dim]geomalign compare --preset ci --out runs/quick[/]
+
+    [dim]geomalign compare -O grpo -O "opo mu=10" --rates 5e-5,2e-4 --seeds 0,1,2[/]
+    """
+    from geomalign import training
+
+    chosen = (
+        training.preset(preset or "default") if config is None else training.load_config(config, training.CompareConfig)
+    )
+    if preset and config is not None:
+        raise ValueError('--preset and --config were both given; write preset = "…" into the file instead.')
+    changes: dict[str, Any] = {}
+    if objective:
+        changes["objectives"] = [vars(options.choice(text)) for text in objective]
+    if rates:
+        changes["rates"] = options.numbers(rates, float, "rates")
+    if seeds:
+        changes["seeds"] = options.numbers(seeds, int, "seeds")
+    if workers is not None:
+        changes["workers"] = workers
+    shared = _shared(chosen.run, iterations, task, model, device, dtype) | options.settings(set_)
+    changes |= {f"run.{key}": value for key, value in shared.items()}
+    _compare(training.override(chosen, changes), out, resume)
+
+
+def _compare(config: CompareConfig, out: Path, resume: bool) -> None:
+    from geomalign import training
+
+    with Display() as display:
+        summary = training.compare(config, out, resume=resume, progress=display)
+    _report(out, summary)
+    if summary.get("failed"):
+        raise typer.Exit(1)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def train(
+    context: typer.Context,
+    objective: Annotated[
+        str | None, typer.Option("--objective", "-O", help="A recipe, or my_module:my_objective.")
+    ] = None,
+    rate: Annotated[float | None, typer.Option("--rate", help="Step size.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed")] = None,
+    mode: Annotated[
+        str | None, typer.Option("--mode", help="rl, offline, or auto: offline for objectives of pairs.")
+    ] = None,
+    iterations: Iterations = None,
+    task: Task = None,
+    model: Model = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    preset: Preset = None,
+    config: Config = None,
+    set_: Set = [],  # noqa: B006
+    out: Out = Path("runs/train"),
+    resume: Resume = False,
+) -> None:
+    """Train one objective. Further options are its hyper-parameters; `geomalign show NAME` lists them.
+
+    [dim]geomalign train --objective opo --alpha 0.4 --mu 1.0[/]
+
+    [dim]geomalign train --objective my_module:my_objective --model path/to/model --device cuda --dtype bfloat16[/]
+    """
+    from geomalign import training
+
+    if preset and config is not None:
+        raise ValueError("--preset and --config were both given; choose one of them.")
+    chosen = (
+        training.train_preset(preset or "default")
+        if config is None
+        else training.load_config(config, training.TrainConfig)
+    )
+    changes = options.settings(set_)
+    given = {"objective": objective, "rate": rate, "seed": seed, "mode": mode}
+    changes |= {key: value for key, value in given.items() if value is not None}
+    hyper = options.hyperparameters(context.args)
+    if objective is not None or hyper:
+        kept = chosen.options if objective in (None, chosen.objective) else {}
+        changes["options"] = {**kept, **hyper}
+    try:
+        built = training.objective(
+            str(changes.get("objective", chosen.objective)), **changes.get("options", chosen.options)
+        )
+    except ValueError as error:
+        raise ValueError(f"{error}\n(Options of the command itself: geomalign train --help)") from error
+    paired = any(term.unit.paired for _, term in built.terms)
+    offline = changes.get("mode", chosen.mode) == "offline" or (changes.get("mode", chosen.mode) == "auto" and paired)
+    changes = _shared(chosen, iterations, task, model, device, dtype, offline=offline) | changes
+    _train(training.override(chosen, changes), out, resume)
+
+
+def _train(config: TrainConfig, out: Path, resume: bool) -> None:
+    from geomalign import training
+
+    with Display() as display:
+        summary = training.train(config, out, resume=resume, progress=display)
+    _report(out, summary)
+    console.print(f"model   {out / 'model'}", highlight=False, soft_wrap=True)
+
+
+def _shared(
+    config: TrainConfig,
+    iterations: int | None,
+    task: str | None,
+    model: str | None,
+    device: str | None,
+    dtype: str | None,
+    offline: bool = False,
+) -> dict[str, Any]:
+    """The settings that both commands have options for."""
+    steps = "offline.steps" if offline else "rl.iterations"
+    given = {steps: iterations, "task.name": task, "model.path": model, "device": device, "dtype": dtype}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def _report(out: Path, summary: dict[str, Any]) -> None:
+    """Write the report and print the final numbers."""
+    from geomalign.training import report
+
+    for warning in summary.get("warnings") or []:
+        console.print(f"[yellow]warning[/] {warning}", highlight=False, soft_wrap=True)
+    runs = summary.get("runs") or ([summary] if summary.get("final") else [])
+    if not runs:
+        console.print("No run finished, so there is no report.")
+        return
+    console.print(metrics_table({run["name"]: run["final"] for run in runs}, title="final numbers"))
+    console.print(f"report  {report.write(out)}", highlight=False, soft_wrap=True)
+
+
+@app.command(name="list")
+def list_(
+    table: Annotated[bool, typer.Option("--table", help="With the slots that each fills.")] = False,
+) -> None:
+    """List the recipes: published objectives as choices of slots."""
+    console.print(show.slots_table() if table else show.names_table())
+
+
+@app.command(name="show", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def show_(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="A recipe, or my_module:my_objective.")],
+    plot: Annotated[Path | None, typer.Option("--plot", help="Draw its gradient field to this file.")] = None,
+) -> None:
+    """Show an objective: formula, slots, curvature, what it is decoupled in. Further options are its hyper-parameters.
+
+    [dim]geomalign show grpo --beta 0.04 --plot grpo.png[/]
+    """
+    from geomalign import training
+
+    hyper = options.hyperparameters(context.args)
+    objective = training.objective(name, **hyper)
+    console.print(show.description(name, objective, hyper))
+    console.print("\n[bold]formula[/]")
+    console.print(objective.latex(), soft_wrap=True, highlight=False, markup=False)
+    if plot is not None:
+        from geomalign import plotting
+
+        console.print(
+            f"figure  {plotting.gradient_field(objective, plot, title=name)}", highlight=False, soft_wrap=True
+        )
+
+
+@app.command()
+def identify(
+    name: Annotated[
+        str,
+        typer.Argument(help="my_module:my_loss, a function of (log_ratio, advantage), (margin) or (chosen, rejected)."),
+    ],
+    kind: Annotated[
+        str | None, typer.Option("--kind", help="advantage, margin or pair; read off the arguments if left out.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Draw it to this file.")] = None,
+) -> None:
+    """Read the geometry off a loss: chart, potential, curvature, equilibrium, saturation, coupling."""
+    from geomalign.identify import identify as read
+    from geomalign.training.config import imported
+
+    if ":" not in name:
+        raise ValueError(f"{name!r} names no function; write module:function, such as my_losses:clipped.")
+    found = read(imported(name), kind=kind)
+    console.print(str(found), highlight=False, soft_wrap=True, markup=False)
+    if plot is not None:
+        from geomalign import plotting
+
+        console.print(f"figure  {plotting.identification(found, plot, title=name)}", highlight=False, soft_wrap=True)

@@ -1,0 +1,114 @@
+"""From words on the command line to settings: hyper-parameters, lists, dotted keys."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from geomalign.training.config import Choice
+
+
+def literal(text: str) -> Any:
+    """The number, truth value, list or text that a word stands for.
+
+    >>> [literal(word) for word in ("3", "2e-4", "true", "none", "[1, 2]", "log")]
+    [3, 0.0002, True, None, [1, 2], 'log']
+    """
+    words = {"true": True, "false": False, "none": None, "null": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    with contextlib.suppress(ValueError):
+        return int(text)
+    with contextlib.suppress(ValueError):
+        return float(text)
+    if text.startswith(("[", "{", '"')):
+        with contextlib.suppress(ValueError):
+            return json.loads(text)
+    return text
+
+
+def hyperparameters(words: Sequence[str]) -> dict[str, Any]:
+    """The options that the command itself does not know: hyper-parameters of the recipe.
+
+    >>> hyperparameters(["--alpha", "0.4", "--mu=1", "--std-epsilon", "1e-6"])
+    {'alpha': 0.4, 'mu': 1, 'std_epsilon': 1e-06}
+
+    Raises:
+        ValueError: a word that is no option, or an option without a value.
+    """
+    found: dict[str, Any] = {}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--") or word == "--":
+            raise ValueError(f"{word!r} was not expected here; hyper-parameters are written --name value.")
+        name, given, value = word[2:].partition("=")
+        if not given:
+            if not rest or (rest[0].startswith("--") and rest[0] != "--"):
+                raise ValueError(f"--{name} has no value; hyper-parameters are written --name value.")
+            value = rest.pop(0)
+        found[name.replace("-", "_")] = literal(value)
+    return found
+
+
+def settings(words: Iterable[str]) -> dict[str, Any]:
+    """`key=value` words as settings with dotted keys.
+
+    >>> settings(["rl.iterations=40", "model.hidden=64"])
+    {'rl.iterations': 40, 'model.hidden': 64}
+
+    Raises:
+        ValueError: a word without "=".
+    """
+    found = {}
+    for word in words:
+        key, given, value = word.partition("=")
+        if not given:
+            raise ValueError(f"--set {word!r}: write key=value, such as rl.iterations=40.")
+        found[key.strip()] = literal(value.strip())
+    return found
+
+
+def choice(text: str) -> Choice:
+    """One objective of a comparison: its name, then its hyper-parameters, and `label=` for how the report calls it.
+
+    >>> choice("opo mu=10 alpha=0.4 label=soft")
+    Choice(name='opo', options={'mu': 10, 'alpha': 0.4}, label='soft')
+
+    Raises:
+        ValueError: no name, or a word without "=".
+    """
+    words = shlex.split(text)
+    if not words:
+        raise ValueError("--objective is empty; write a recipe's name, such as opo.")
+    options = {}
+    for word in words[1:]:
+        key, given, value = word.partition("=")
+        if not given:
+            raise ValueError(f'--objective {text!r}: {word!r} is not key=value, as in "opo mu=10 label=soft".')
+        options[key.replace("-", "_")] = value if key == "label" else literal(value)
+    label = str(options.pop("label", ""))
+    return Choice(words[0], options, label)
+
+
+def numbers(texts: Sequence[str], kind: type, name: str) -> list[Any]:
+    """Numbers given one by one or with commas between them.
+
+    >>> numbers(["5e-5,2e-4", "1e-3"], float, "rates")
+    [5e-05, 0.0002, 0.001]
+
+    Raises:
+        ValueError: something that is not such a number.
+    """
+    found = []
+    for word in ",".join(texts).split(","):
+        try:
+            found.append(kind(word.strip()))
+        except ValueError:
+            raise ValueError(
+                f"--{name} {word.strip()!r} is not {'an integer' if kind is int else 'a number'}."
+            ) from None
+    return found
