@@ -34,6 +34,12 @@ def _responses(drive: Tensor, batch: Batch | PreferenceBatch, name: str, asked_b
     return total if drive.ndim == 1 else total[:, None]
 
 
+def _as_drive(drive: Tensor, batch: Batch | PreferenceBatch, name: str, asked_by: str) -> Tensor:
+    """log π_name in the shape of the drives: of tokens, or summed over responses."""
+    tokens = batch.rows.log_probs(name, asked_by).detach()
+    return tokens if drive.ndim == 2 else tokens.sum(-1)
+
+
 @dataclasses.dataclass(frozen=True)
 class TaperedImportance(SamplingGeometry):
     """g · sg[clip(π(y)/π_k(y), low, high)] with bounds by the sign of g: the ratio of whole responses, tapered.
@@ -188,8 +194,7 @@ class DivergenceMask(SamplingGeometry):
         return self.of.drive(batch)
 
     def reweight(self, drive: Tensor, log_ratio: Tensor, batch: Batch | PreferenceBatch) -> Tensor:
-        rows = batch.rows
-        log_p, log_q = rows.log_probs("policy", repr(self)).detach(), rows.log_probs("anchor", repr(self)).detach()
+        log_p, log_q = (_as_drive(drive, batch, name, repr(self)) for name in ("policy", "anchor"))
         delta = log_p - log_q
         moved = _DIVERGENCES[self.divergence][0](log_p, log_q)
         kept = torch.where(drive > 0, (moved <= self.high) | (delta <= 0), (moved <= self.low) | (delta >= 0))
@@ -229,7 +234,7 @@ class Confidence(SamplingGeometry):
         rows = batch.rows
         mean = rows.log_probs("policy", repr(self)).detach().sum(-1) / rows.support.sum(-1).clamp(min=1)
         chosen, rejected = mean.chunk(2)
-        return self.of.reweight(drive, log_ratio, batch) * torch.exp(chosen + rejected)
+        return self.of.reweight(drive, log_ratio, batch) * torch.exp((chosen + rejected).clamp(max=0))
 
     @property
     def locality(self) -> Locality:
@@ -254,9 +259,8 @@ class ImportanceRatio(SamplingGeometry):
         return torch.ones(batch.size, dtype=batch.rows.dtype, device=batch.rows.policy.device)
 
     def reweight(self, drive: Tensor, log_ratio: Tensor, batch: Batch | PreferenceBatch) -> Tensor:
-        rows = batch.rows
-        delta = (rows.log_probs("policy", repr(self)) - rows.log_probs("anchor", repr(self))).detach()
-        ratio = numerics.exp(delta if drive.ndim == 2 else delta.sum(-1))
+        log_p, log_q = (_as_drive(drive, batch, name, repr(self)) for name in ("policy", "anchor"))
+        ratio = numerics.exp(log_p - log_q)
         return drive * (ratio if self.cap is None else ratio.clamp(max=self.cap))
 
     @property
