@@ -55,6 +55,7 @@ from geomalign.importance import GammaImportance as GammaImportance
 from geomalign.importance import ImportanceRatio as ImportanceRatio
 from geomalign.importance import LeashedReward as LeashedReward
 from geomalign.importance import TaperedImportance as TaperedImportance
+from geomalign.leashes import leash as leash
 from geomalign.locality import Locality as Locality
 from geomalign.measure import FixedBudget as FixedBudget
 from geomalign.measure import Measure as Measure
