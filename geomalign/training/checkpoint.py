@@ -1,0 +1,143 @@
+"""Checkpoints that a power cut, a kill or a full disk cannot spoil, and a metrics file that follows them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import random
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+    """Write a file so that `path` holds either the old content or the whole new one, whatever happens in between.
+
+    Raises:
+        OSError: as the file system raises it (a full disk); what was at `path` is still there, and nothing else is
+        left behind.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with open(partial, "wb") as handle:
+            write(handle)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
+    # The rename itself reaches the disk with the directory; not every system can open one.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically, indented."""
+    text = json.dumps(value, indent=1, sort_keys=False) + "\n"
+    write_atomically(path, lambda handle: handle.write(text.encode()))
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def random_states() -> dict[str, Any]:
+    """The state of every global random generator: Python's, NumPy's, torch's and its devices'."""
+    states: dict[str, Any] = {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),  # noqa: NPY002
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state_all()
+    return states
+
+
+def restore_random_states(states: Mapping[str, Any]) -> None:
+    random.setstate(states["python"])
+    np.random.set_state(states["numpy"])  # noqa: NPY002
+    torch.set_rng_state(states["torch"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(states["cuda"])
+
+
+def save(path: Path, state: Mapping[str, Any]) -> None:
+    """Save a run's state, with every global random state, atomically.
+
+    Raises:
+        OSError: the disk is full, or whatever else the file system has to say; the checkpoint before is still there.
+    """
+    try:
+        write_atomically(path, lambda handle: torch.save({**state, "random": random_states()}, handle))
+    except RuntimeError as error:
+        # torch closes its archive on the way out, and that fails too when the disk is full.
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
+
+
+def load(path: Path, device: str = "cpu") -> dict[str, Any]:
+    """Load what `save` wrote and restore the global random states.
+
+    Only files this library wrote should be loaded: a checkpoint holds Python objects.
+
+    Raises:
+        ValueError: if the file cannot be read.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
+        restore_random_states(state["random"])
+    except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        raise ValueError(
+            f"{path} is not a checkpoint of this library, or is damaged ({error}); delete it to begin this run anew."
+        ) from error
+    return state
+
+
+class MetricsFile:
+    """A file of JSON lines that can be cut back to where a checkpoint was.
+
+    Args:
+        path: the file; created when missing.
+        position: bytes to keep; what follows belongs to steps that will be repeated.
+    """
+
+    def __init__(self, path: Path, position: int = 0) -> None:
+        self._handle = open(path, "ab")  # noqa: SIM115
+        self._handle.truncate(position)
+        self._handle.seek(position)
+
+    def write(self, line: Mapping[str, float]) -> None:
+        self._handle.write((json.dumps(line) + "\n").encode())
+        self._handle.flush()
+
+    def position(self) -> int:
+        """Bytes written, all of them on the disk."""
+        self._handle.flush()
+        os.fsync(self._handle.fileno())
+        return self._handle.tell()
+
+    def close(self) -> None:
+        self._handle.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """The complete lines of a metrics file; a last line that a kill cut short is left out."""
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return lines

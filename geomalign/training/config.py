@@ -1,0 +1,570 @@
+"""What a run needs to know, as frozen dataclasses that are TOML files too (neither torch nor transformers is imported
+here).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import json
+import sys
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+if TYPE_CHECKING:
+    from geomalign.objective import BaseObjective
+
+C = TypeVar("C")
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """Which task, which tiers are trained and which are only evaluated.
+
+    Args:
+        name: `"chain"`, or `"my_module:MyTask"` for a task of one's own.
+        options: keyword arguments of the task's class.
+        train_tiers: tiers the reinforcement learning samples from, with equal probability.
+        eval_tiers: tiers evaluated greedily; those above every trained tier count as out of distribution.
+        eval_prompts: prompts a tier at the last evaluation. >= 1.
+        eval_interim_prompts: prompts a tier at the earlier ones: the first of the same prompts. >= 1.
+    """
+
+    name: str = "chain"
+    options: dict[str, Any] = field(default_factory=dict)
+    train_tiers: tuple[int, ...] = (3,)
+    eval_tiers: tuple[int, ...] = (3, 4, 6)
+    eval_prompts: int = 512
+    eval_interim_prompts: int = 128
+
+    def __post_init__(self) -> None:
+        _check(len(self.train_tiers) > 0, "task.train_tiers is empty; name at least one tier, such as [3].")
+        _check(
+            set(self.train_tiers) <= set(self.eval_tiers),
+            f"task.train_tiers {list(self.train_tiers)} must be among task.eval_tiers "
+            f"{list(self.eval_tiers)}: accuracy in distribution is measured on the trained tiers.",
+        )
+        _check(
+            self.eval_prompts >= 1 and self.eval_interim_prompts >= 1,
+            "task.eval_prompts and task.eval_interim_prompts must be >= 1.",
+        )
+
+    @property
+    def harder_tiers(self) -> tuple[int, ...]:
+        """Evaluated tiers above every trained one."""
+        return tuple(tier for tier in self.eval_tiers if tier > max(self.train_tiers))
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The policy: a checkpoint (`path`), or a small Llama with these sizes.
+
+    Args:
+        path: directory or hub name that `AutoModelForCausalLM.from_pretrained` accepts; None builds the small Llama.
+        hidden, layers, heads, intermediate: sizes of the small Llama. `heads` divides `hidden`.
+        positions: longest sequence of the small Llama.
+    """
+
+    path: str | None = None
+    hidden: int = 96
+    layers: int = 2
+    heads: int = 4
+    intermediate: int = 192
+    positions: int = 256
+
+    def __post_init__(self) -> None:
+        _check(min(self.hidden, self.layers, self.heads, self.intermediate) >= 1, "model sizes must be >= 1.")
+        _check(
+            self.hidden % (2 * self.heads) == 0,
+            f"model.hidden={self.hidden} is not a multiple of 2 x model.heads={2 * self.heads}, which rotary "
+            "positions need.",
+        )
+
+
+@dataclass(frozen=True)
+class WarmStartConfig:
+    """Supervised training of the shared base: first clean workings, then a lazy teacher who stops working early and
+    guesses.
+
+    Args:
+        enabled: `"auto"` (only when the model is built here), `"yes"`, `"no"`.
+        seed: of the initial weights and of the data.
+        steps, batch, rate, warmup: steps on clean workings, traces a step, peak of the cosine schedule, steps up to
+            the peak.
+        lazy_steps, lazy_rate: steps on the lazy teacher and their constant rate.
+        tiers, weights: tiers of the traces and their relative frequencies.
+    """
+
+    enabled: str = "auto"
+    seed: int = 0
+    steps: int = 2000
+    batch: int = 32
+    rate: float = 2e-3
+    warmup: int = 20
+    lazy_steps: int = 150
+    lazy_rate: float = 5e-4
+    tiers: tuple[int, ...] = (1, 2, 3, 4, 5)
+    weights: tuple[float, ...] = (3, 3, 2, 1, 1)
+
+    def __post_init__(self) -> None:
+        _check(
+            self.enabled in ("auto", "yes", "no"),
+            f"warm_start.enabled is {self.enabled!r}; it is one of 'auto', 'yes', 'no'.",
+        )
+        _check(
+            len(self.tiers) == len(self.weights),
+            f"warm_start has {len(self.tiers)} tiers and {len(self.weights)} weights; one weight a tier.",
+        )
+        _check(
+            self.steps >= 0 and self.lazy_steps >= 0 and self.batch >= 1,
+            "warm_start.steps and lazy_steps must be >= 0, batch >= 1.",
+        )
+        _check(self.rate > 0 and self.lazy_rate > 0, "warm_start.rate and lazy_rate must be > 0.")
+
+
+@dataclass(frozen=True)
+class RLConfig:
+    """Reinforcement learning: rollout, then `epochs` x `minibatches` updates on it.
+
+    Args:
+        iterations: rollouts.
+        prompts, samples: prompts a rollout and responses a prompt (the group).
+        temperature: of the sampling policy. > 0.
+        max_new_tokens: longest response.
+        epochs, minibatches: passes over a rollout and updates a pass. With 1 x 1 every update is made at log-ratio 0,
+            where all geometries agree.
+        accumulation: micro-batches a minibatch is computed in; the gradient is the same whatever the number.
+        betas, weight_decay: of AdamW.
+        clip_norm: largest gradient norm; 0 does not clip.
+        eval_every: iterations between evaluations. >= 1.
+        checkpoint_every: iterations between checkpoints. >= 1.
+        reward_timeout: seconds after which the verification of one sample is given up; 0 waits for ever.
+    """
+
+    iterations: int = 60
+    prompts: int = 16
+    samples: int = 8
+    temperature: float = 1.0
+    max_new_tokens: int = 32
+    epochs: int = 4
+    minibatches: int = 4
+    accumulation: int = 1
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0
+    eval_every: int = 20
+    checkpoint_every: int = 10
+    reward_timeout: float = 5.0
+
+    def __post_init__(self) -> None:
+        counts = (
+            "iterations",
+            "prompts",
+            "samples",
+            "max_new_tokens",
+            "epochs",
+            "minibatches",
+            "accumulation",
+            "eval_every",
+            "checkpoint_every",
+        )
+        for name in counts:
+            _check(getattr(self, name) >= 1, f"rl.{name} is {getattr(self, name)}; it must be >= 1.")
+        _check(
+            self.temperature > 0,
+            f"rl.temperature is {self.temperature}; it must be > 0 (evaluation is greedy in any case).",
+        )
+        _check(self.clip_norm >= 0, f"rl.clip_norm is {self.clip_norm}; it must be >= 0 (0 does not clip).")
+        rows = self.prompts * self.samples
+        _check(
+            rows >= self.minibatches * self.accumulation,
+            f"rl: {rows} responses cannot fill {self.minibatches} minibatches of {self.accumulation} micro-batches.",
+        )
+
+
+@dataclass(frozen=True)
+class OfflineConfig:
+    """Preference training: correct against incorrect samples of the base, prompt by prompt.
+
+    Args:
+        prompts, samples: prompts asked and responses a prompt, from which the pairs are built.
+        pairs_per_prompt: most pairs of one prompt. >= 1.
+        epochs, batch: passes over the pairs, pairs an update.
+        accumulation, betas, weight_decay, clip_norm, temperature, max_new_tokens: as in `RLConfig`.
+        eval_every, checkpoint_every: in updates.
+    """
+
+    prompts: int = 512
+    samples: int = 16
+    pairs_per_prompt: int = 2
+    epochs: int = 3
+    batch: int = 32
+    accumulation: int = 1
+    temperature: float = 1.0
+    max_new_tokens: int = 32
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0
+    eval_every: int = 20
+    checkpoint_every: int = 20
+    reward_timeout: float = 5.0
+
+    def __post_init__(self) -> None:
+        counts = (
+            "prompts",
+            "pairs_per_prompt",
+            "epochs",
+            "batch",
+            "accumulation",
+            "max_new_tokens",
+            "eval_every",
+            "checkpoint_every",
+        )
+        for name in counts:
+            _check(getattr(self, name) >= 1, f"offline.{name} is {getattr(self, name)}; it must be >= 1.")
+        _check(
+            self.samples >= 2, f"offline.samples is {self.samples}; a pair needs at least two responses to one prompt."
+        )
+        _check(self.temperature > 0, f"offline.temperature is {self.temperature}; it must be > 0.")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One run: an objective, a step size, a seed, and everything the run shares with others.
+
+    Args:
+        objective: name of a recipe, or `"my_module:my_objective"`: an objective, or a callable that returns one.
+        options: hyper-parameters of the recipe, such as `{"alpha": 0.4, "mu": 10.0}`.
+        rate: step size of AdamW, constant. > 0.
+        seed: of prompts, sampling and minibatches (not of the base, which has `warm_start.seed`).
+        mode: `"rl"`, `"offline"`, or `"auto"`: offline when the objective's unit is a pair.
+        device: a torch device.
+        dtype: `"float32"`, or `"bfloat16"`: autocast of the forward pass; weights, log-probabilities and loss stay
+            float32.
+        threads: torch threads of the process. >= 1.
+    """
+
+    objective: str = "opo"
+    options: dict[str, Any] = field(default_factory=dict)
+    rate: float = 5e-5
+    seed: int = 0
+    mode: str = "auto"
+    device: str = "cpu"
+    dtype: str = "float32"
+    threads: int = 1
+    task: TaskConfig = field(default_factory=TaskConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    warm_start: WarmStartConfig = field(default_factory=WarmStartConfig)
+    rl: RLConfig = field(default_factory=RLConfig)
+    offline: OfflineConfig = field(default_factory=OfflineConfig)
+
+    def __post_init__(self) -> None:
+        _check(self.rate > 0, f"rate is {self.rate}; a step size is > 0.")
+        _check(self.mode in ("auto", "rl", "offline"), f"mode is {self.mode!r}; it is one of 'auto', 'rl', 'offline'.")
+        _check(
+            self.dtype in ("float32", "bfloat16"),
+            f"dtype is {self.dtype!r}; it is 'float32' or 'bfloat16' (float16 would need loss scaling).",
+        )
+        _check(self.threads >= 1, f"threads is {self.threads}; it must be >= 1.")
+
+    @property
+    def warm_started(self) -> bool:
+        """Whether this run begins with a warm start."""
+        return self.warm_start.enabled == "yes" or (self.warm_start.enabled == "auto" and self.model.path is None)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One objective of a comparison.
+
+    Args:
+        name: as `TrainConfig.objective`.
+        options: as `TrainConfig.options`.
+        label: how the comparison calls it; the name when empty. Needed to compare one recipe with itself.
+    """
+
+    name: str = "opo"
+    options: dict[str, Any] = field(default_factory=dict)
+    label: str = ""
+
+    @property
+    def title(self) -> str:
+        return self.label or self.name.replace(":", ".")
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """Objectives x step sizes x seeds, from one shared base.
+
+    Args:
+        objectives: what is compared.
+        rates: step sizes.
+        seeds: one run each, for every objective and step size.
+        workers: processes that work at once, one run each; 0 is one a core (one a device on an accelerator).
+        run: what all runs share; its objective, options, rate and seed are replaced.
+    """
+
+    objectives: tuple[Choice, ...] = (
+        Choice("opo", {"alpha": 0.4, "mu": 10.0}),
+        Choice("gspo"),
+        Choice("grpo"),
+        Choice("dapo"),
+    )
+    rates: tuple[float, ...] = (5e-5, 2e-4)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    workers: int = 0
+    run: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("objectives", "rates", "seeds"):
+            values = getattr(self, name)
+            _check(len(values) > 0, f"{name} is empty; a comparison needs at least one.")
+        titles = [choice.title for choice in self.objectives]
+        for name, values in (("objectives", titles), ("rates", self.rates), ("seeds", self.seeds)):
+            doubles = sorted({str(value) for value in values if list(values).count(value) > 1})
+            _check(
+                not doubles,
+                f"{name} names {', '.join(doubles)} twice; give objectives of the same name different labels.",
+            )
+        _check(self.workers >= 0, f"workers is {self.workers}; it must be >= 0 (0: one a core).")
+
+    def runs(self) -> dict[str, TrainConfig]:
+        """The configuration of every run by its name; the seeds outermost, so that an unfinished comparison is a
+        balanced one.
+        """
+        return {
+            f"{choice.title}-r{rate:g}-s{seed}": dataclasses.replace(
+                self.run, objective=choice.name, options=dict(choice.options), rate=rate, seed=seed
+            )
+            for seed in self.seeds
+            for rate in self.rates
+            for choice in self.objectives
+        }
+
+
+# ---------------------------------------------------------------------- mappings, TOML and flags
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The configuration as plain dictionaries and lists, ready for JSON."""
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return plain
+
+
+def from_dict(kind: type[C], mapping: Mapping[str, Any], at: str = "") -> C:
+    """The configuration that `to_dict` wrote.
+
+    Raises:
+        ValueError: for a key the configuration does not have, or a value of another type; both are named.
+    """
+    hints = typing.get_type_hints(kind)
+    names = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    for key in mapping:
+        _check(key in names, f"{at}{key} is not a setting of {kind.__name__}; it has {', '.join(names)}.")
+    return kind(**{key: _convert(hints[key], value, f"{at}{key}") for key, value in mapping.items()})
+
+
+def _convert(hint: Any, value: Any, at: str) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if isinstance(value, hint):
+            return value
+        if hint is Choice and isinstance(value, str):
+            return Choice(value)
+        _check(isinstance(value, Mapping), f"{at} is {value!r}; it is a table of settings.")
+        return from_dict(hint, value, f"{at}.")
+    if origin is tuple:
+        _check(isinstance(value, (list, tuple)), f"{at} is {value!r}; it is a list.")
+        if len(args) == 2 and args[1] is not Ellipsis:
+            _check(len(value) == len(args), f"{at} has {len(value)} values; it takes {len(args)}.")
+        return tuple(_convert(args[0], item, f"{at}[{i}]") for i, item in enumerate(value))
+    if origin is dict:
+        _check(isinstance(value, Mapping), f"{at} is {value!r}; it is a table.")
+        return dict(value)
+    if origin in (typing.Union, types.UnionType):
+        if value is None:
+            return None
+        return _convert(next(arg for arg in args if arg is not type(None)), value, at)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    _check(
+        isinstance(value, hint) and not (isinstance(value, bool) and hint is not bool),
+        f"{at} is {value!r}; it is of type {hint.__name__}.",
+    )
+    return value
+
+
+def load_config(path: str | Path, kind: type[C]) -> C:
+    """A configuration from a TOML file; what the file does not say keeps its default.
+
+    Raises:
+        ValueError: if the file is not TOML, or has a key or a type that the configuration has not.
+    """
+    try:
+        mapping = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path} is not valid TOML: {error}") from error
+    try:
+        base = preset(mapping.pop("preset")) if kind is CompareConfig and "preset" in mapping else None
+        return from_dict(kind, mapping) if base is None else override(base, _flatten(mapping))  # type: ignore[return-value]
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _flatten(mapping: Mapping[str, Any], at: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in mapping.items():
+        if isinstance(value, Mapping) and key != "options":
+            flat.update(_flatten(value, f"{at}{key}."))
+        else:
+            flat[f"{at}{key}"] = value
+    return flat
+
+
+def override(config: C, settings: Mapping[str, Any]) -> C:
+    """The configuration with some settings replaced; keys are dotted.
+
+    Example:
+        >>> override(TrainConfig(), {"rl.iterations": 5, "rate": 1e-4}).rl.iterations
+        5
+
+    Raises:
+        ValueError: for a key the configuration does not have.
+    """
+    merged = to_dict(config)
+    for key, value in settings.items():
+        *path, last = key.split(".")
+        table = merged
+        for part in path:
+            _check(
+                isinstance(table.get(part), dict),
+                f"{key} is not a setting of {type(config).__name__}: it has no table {part!r}.",
+            )
+            table = table[part]
+        table[last] = value
+    return from_dict(type(config), merged)
+
+
+def digest(*parts: Any) -> str:
+    """Eight hexadecimal digits that change when any of the plain values does."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
+
+
+# ---------------------------------------------------------------------- presets and objectives
+
+PRESETS = ("ci", "default", "gpu")
+
+
+def preset(name: str) -> CompareConfig:
+    """A comparison that is known to fit.
+
+    Args:
+        name: `"ci"`: four objectives, one rate, one seed, a smaller task: under 90 seconds on two cores. `"default"`:
+            two rates, three
+            seeds, minutes on two cores. `"gpu"`: a larger model and batch in bfloat16.
+
+    Raises:
+        ValueError: for another name.
+    """
+    if name == "default":
+        return CompareConfig()
+    if name == "ci":
+        small = TrainConfig(
+            task=TaskConfig(train_tiers=(2,), eval_tiers=(2, 3, 4), eval_prompts=128, eval_interim_prompts=64),
+            warm_start=WarmStartConfig(steps=500, lazy_steps=60, tiers=(1, 2, 3), weights=(2, 2, 1)),
+            rl=RLConfig(iterations=16, prompts=8, max_new_tokens=24, eval_every=8, checkpoint_every=8),
+        )
+        return CompareConfig(rates=(1e-4,), seeds=(0,), run=small)
+    if name == "gpu":
+        large = TrainConfig(
+            device="cuda",
+            dtype="bfloat16",
+            task=TaskConfig(train_tiers=(5,), eval_tiers=(5, 6, 8)),
+            model=ModelConfig(hidden=384, layers=6, heads=6, intermediate=1024),
+            warm_start=WarmStartConfig(
+                steps=4000, batch=256, rate=1e-3, tiers=(1, 2, 3, 4, 5, 6, 7), weights=(3, 3, 2, 2, 1, 1, 1)
+            ),
+            rl=RLConfig(iterations=200, prompts=64, samples=16, max_new_tokens=64),
+        )
+        return CompareConfig(rates=(2e-5, 1e-4), run=large)
+    raise ValueError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}.")
+
+
+def train_preset(name: str) -> TrainConfig:
+    """What the runs of a preset share: the base for training one objective."""
+    return preset(name).run
+
+
+def objective(name: str, **options: Any) -> BaseObjective:
+    """The objective that a configuration names.
+
+    Args:
+        name: a recipe's name, or `"my_module:my_objective"`: an objective, or a callable that returns one.
+        **options: hyper-parameters, handed to the recipe or the callable.
+
+    Raises:
+        ValueError: for an unknown recipe, module or attribute, options it does not take, or an attribute that is no
+        objective.
+    """
+    from geomalign import recipes
+    from geomalign.objective import BaseObjective
+
+    if ":" not in name:
+        return recipes.get(name, **options)
+    found = imported(name)
+    if isinstance(found, BaseObjective):
+        _check(
+            not options,
+            f"{name} is an objective already, so it takes no options; it was given {', '.join(options)}. "
+            "Name a function that builds it.",
+        )
+        return found
+    _check(
+        callable(found),
+        f"{name} is a {type(found).__name__}; it must be a geomalign objective or a callable that returns one.",
+    )
+    try:
+        built = found(**options)
+    except TypeError as error:
+        raise ValueError(f"{name} could not be called with {options}: {error}") from error
+    _check(
+        isinstance(built, BaseObjective),
+        f"{name} returned a {type(built).__name__}; it must return a geomalign objective.",
+    )
+    assert isinstance(built, BaseObjective)
+    return built
+
+
+def imported(name: str) -> Any:
+    """What `"module:attribute"` names; modules of the working directory are found too."""
+    module, _, attribute = name.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"{name}: there is no module {error.name!r}, looked for from {here} and the installed packages."
+        ) from error
+    for part in attribute.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            raise ValueError(f"{name}: module {module!r} has no {attribute!r}.") from None
+    return found

@@ -1,0 +1,76 @@
+"""Learning from pairs of the base's own samples."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from geomalign.training.checkpoint import read_metrics
+from geomalign.training.config import TrainConfig, objective, override
+from geomalign.training.events import silent
+from geomalign.training.offline import sample_pairs
+from geomalign.training.tasks import Problem
+from geomalign.training.trainer import Session, train
+
+pytestmark = pytest.mark.float32
+
+
+@pytest.fixture
+def offline(tiny: TrainConfig) -> TrainConfig:
+    return replace(tiny, objective="dpo", rate=1e-3)
+
+
+def session(config: TrainConfig, base: Path, directory: Path) -> Session:
+    directory.mkdir(parents=True, exist_ok=True)
+    return Session(config, objective(config.objective), directory, base, "run", silent, offline=True)
+
+
+def test_pairs_are_better_and_worse_responses_to_one_prompt(offline: TrainConfig, base: Path, tmp_path: Path) -> None:
+    run = session(offline, base, tmp_path)
+    pairs = sample_pairs(run, run.reference())
+    assert len(pairs) > 0
+    assert torch.equal(pairs.chosen.prompt, pairs.rejected.prompt)
+    texts = [side.texts(run.policy) for side in (pairs.chosen, pairs.rejected)]
+    prompts = run.policy.tokenizer.batch_decode(
+        [row[m] for row, m in zip(pairs.chosen.prompt, pairs.chosen.prompt_mask)]
+    )
+    for prompt, better, worse, e1, e2 in zip(
+        prompts, *texts, pairs.chosen.ended.tolist(), pairs.rejected.ended.tolist()
+    ):
+        problem = Problem(prompt, str(eval(prompt.rstrip(";"))), 1)
+        assert run.task.reward(problem, better, e1) == 1.0 > run.task.reward(problem, worse, e2)
+    counts = torch.unique(pairs.chosen.prompt, dim=0, return_counts=True)[1]
+    assert int(counts.max()) <= 2 * offline.offline.pairs_per_prompt
+    again = sample_pairs(run, run.reference())
+    assert torch.equal(again.chosen.response, pairs.chosen.response)
+    run.metrics.close()
+
+
+@pytest.mark.parametrize("name", ["dpo", "ipo", "simpo", "slic", "opo"])
+def test_preference_objectives_raise_the_margin(name: str, offline: TrainConfig, base: Path, tmp_path: Path) -> None:
+    """Also one of single responses, on the rows of the pairs."""
+    config = override(replace(offline, objective=name, mode="offline"), {"offline.epochs": 6, "offline.batch": 8})
+    summary = train(config, tmp_path / "run", base=base)
+    lines = read_metrics(tmp_path / "run" / "metrics.jsonl")[1:]
+    assert summary["mode"] == "offline"
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    if name != "opo":
+        assert lines[0]["inactive"] == 1.0 or name == "simpo"
+        assert lines[-1]["margin"] > lines[0]["margin"] and lines[-1]["preference_accuracy"] > 0.7
+
+
+def test_accumulation_takes_the_same_step(offline: TrainConfig, base: Path, tmp_path: Path) -> None:
+    lines = []
+    for parts in (1, 3):
+        config = override(offline, {"offline.accumulation": parts, "offline.epochs": 1})
+        train(config, tmp_path / str(parts), base=base)
+        lines.append(read_metrics(tmp_path / str(parts) / "metrics.jsonl")[1])
+    assert lines[0]["loss"] == pytest.approx(lines[1]["loss"], rel=1e-5)
+    assert lines[0]["grad_norm"] == pytest.approx(lines[1]["grad_norm"], rel=1e-4)
+
+
+def test_no_pairs_is_an_error_with_a_remedy(offline: TrainConfig, base: Path, tmp_path: Path) -> None:
+    config = override(offline, {"offline.max_new_tokens": 1})
+    with pytest.raises(ValueError, match=r"none of 16 prompts had both.*more samples"):
+        train(config, tmp_path / "run", base=base)

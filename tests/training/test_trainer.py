@@ -1,0 +1,365 @@
+"""The loop: gradients of micro-batches, on-policy updates, what misbehaves, and runs that are killed."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import geomalign as ga
+from geomalign.training import trainer
+from geomalign.training.checkpoint import read_json, read_metrics
+from geomalign.training.config import TrainConfig, override, to_dict
+from geomalign.training.events import Event, Interrupted
+from geomalign.training.model import Placement, Policy, load
+from geomalign.training.rollout import log_probs, sample
+from geomalign.training.trainer import batch_of, train, update
+
+pytestmark = pytest.mark.float32
+OBJECTIVES = ["opo", "grpo", "gspo", "dapo", "dr_grpo", "reinforce", "gopo"]
+
+
+def weights(directory: Path) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = load(directory / "model", Placement()).model.state_dict()
+    return found
+
+
+def same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def timeless(directory: Path) -> list[dict[str, float]]:
+    """The metrics that a clock has no part in."""
+    lines = read_metrics(directory / "metrics.jsonl")
+    return [{k: v for k, v in line.items() if "time/" not in k and k != "tokens_per_second"} for line in lines]
+
+
+# ---------------------------------------------------------------------- one update
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_micro_batches_add_up_to_the_gradient_of_the_whole(name: str, policy: Policy) -> None:
+    """Responses of many lengths, a masked one, rows in random order: five uneven micro-batches against one batch."""
+    objective = ga.recipes.get(name)
+    rollout = sample(
+        policy, ["3+8;", "1-2;", "9+9;"], samples=8, max_new_tokens=12, generator=torch.Generator().manual_seed(0)
+    )
+    assert len(rollout.mask.sum(-1).unique()) > 3
+    rewards = torch.rand(rollout.rows)
+    rewards[4] = math.nan
+    with torch.no_grad():
+        anchor = log_probs(policy, rollout) + 0.1 * torch.randn(rollout.mask.shape) * rollout.mask
+    batch = batch_of(rollout, rewards, 8, anchor)
+    drive = objective.drive(batch)
+    order = torch.randperm(rollout.rows)
+
+    def gradient(parts: list[torch.Tensor]) -> torch.Tensor:
+        before = torch.cat([parameter.detach().flatten().clone() for parameter in policy.parameters])
+        optimizer = torch.optim.SGD(policy.parameters, lr=1.0)
+
+        def losses() -> Any:
+            for rows in parts:
+                micro = replace(batch[rows], policy=log_probs(policy, rollout[rows]))
+                yield objective(micro, drive=drive[rows], total=batch.total()).loss
+
+        done = update(losses(), optimizer, policy.parameters, clip_norm=0)
+        after = torch.cat([parameter.detach().flatten() for parameter in policy.parameters])
+        step = before - after
+        assert done.norm == pytest.approx(float(step.norm()), rel=1e-3)
+        with torch.no_grad():
+            torch.nn.utils.vector_to_parameters(before, policy.parameters)
+        return step
+
+    whole = gradient([order])
+    assert float(whole.norm()) > 0
+    parts = gradient(list(order.split([1, 9, 2, 7, 5])))
+    torch.testing.assert_close(parts, whole, atol=2e-6 * max(1.0, float(whole.abs().max()) * 10), rtol=1e-3)
+
+
+def test_clipping_and_the_guard(policy: Policy) -> None:
+    parameter = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+    optimizer = torch.optim.AdamW([parameter], lr=0.1)
+    done = update(iter([(parameter**2).sum() / 2]), optimizer, [parameter], clip_norm=1.0)
+    assert done.norm == pytest.approx(5.0) and not done.skipped
+    value, state = parameter.detach().clone(), str(optimizer.state_dict())
+    for bad in (parameter.sum() * math.inf, parameter.sum() * math.nan, (parameter * 0).sqrt().sum()):
+        done = update(iter([bad]), optimizer, [parameter], clip_norm=1.0)
+        assert done.skipped
+        assert torch.equal(parameter.detach(), value) and str(optimizer.state_dict()) == state
+    assert not update(iter([parameter.sum()]), optimizer, [parameter], clip_norm=1.0).skipped
+
+
+# ---------------------------------------------------------------------- a run
+
+PROMISED = [
+    *[
+        "reward",
+        "reward_std",
+        "loss",
+        "grad_norm",
+        "grad_norm_max",
+        "drive_range",
+        "drive_std",
+        "entropy",
+        "kl",
+        "chi2",
+    ],
+    *["ess", "clip_fraction", "inactive", "zero_groups", "response_length", "truncated", "masked", "skipped", "tokens"],
+    *["tokens_per_second", "rate", "log_ratio_max", "time/generation", "time/scoring", "time/update", "time/step"],
+]
+
+
+@pytest.fixture(scope="module")
+def finished(tiny: TrainConfig, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run, against which interrupted ones are held."""
+    directory = tmp_path_factory.mktemp("run") / "whole"
+    train(tiny, directory, base=base)
+    return directory
+
+
+def test_a_run_writes_what_it_promises(finished: Path, tiny: TrainConfig) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    assert {path.name for path in finished.iterdir()} == {"config.json", "metrics.jsonl", "model", "summary.json"}
+    AutoModelForCausalLM.from_pretrained(finished / "model")
+    AutoTokenizer.from_pretrained(finished / "model")
+    lines = read_metrics(finished / "metrics.jsonl")
+    assert [line["step"] for line in lines] == list(range(8))
+    assert [line["step"] for line in lines if "accuracy_in" in line] == [0, 3, 6, 7]
+    for line in lines[1:]:
+        for key in PROMISED:
+            assert math.isfinite(line[key]), key
+        parts = line["time/generation"] + line["time/scoring"] + line["time/update"]
+        assert 0.8 * line["time/step"] < parts <= line["time/step"]
+        assert 0 < line["ess"] <= 1 + 1e-6 and line["kl"] >= 0 and line["chi2"] >= 0
+    summary = read_json(finished / "summary.json")
+    assert summary["slots"]["optimization"] == "Clip(low=0.2, high=0.2, dual=None)"
+    assert summary["iterations"] == 7 and summary["mode"] == "rl" and summary["decoupled"] is False
+    assert summary["final"]["accuracy_in"] == lines[-1]["accuracy_in"]
+    assert summary["base"] == {key: value for key, value in lines[0].items() if key != "step"}
+    assert summary["final"]["reward"] == pytest.approx(sum(line["reward"] for line in lines[1:]) / 7)
+    assert read_json(finished / "config.json") == to_dict(tiny)
+
+
+def test_the_first_update_is_on_policy_and_the_others_are_not(finished: Path) -> None:
+    """2 epochs × 2 minibatches: one of the four updates sees the policy that sampled, to rounding."""
+    lines = [line for line in read_metrics(finished / "metrics.jsonl")[1:] if line["drive_range"] > 0]
+    assert len(lines) > 3
+    assert all(line["inactive"] == 0.25 for line in lines)
+    assert all(line["log_ratio_max"] > 1e-3 for line in lines)
+
+
+def test_a_single_update_a_rollout_is_reported_as_geometry_inactive(
+    tiny: TrainConfig, base: Path, tmp_path: Path
+) -> None:
+    """There every objective takes the same step, up to the scale of its drive: the warning says so once."""
+    config = override(tiny, {"rl.epochs": 1, "rl.minibatches": 1, "rl.iterations": 3})
+    events: list[Event] = []
+    summary = train(config, tmp_path / "grpo", base=base, progress=events.append)
+    assert summary["final"]["inactive"] == 1.0
+    assert [event.message[:17] for event in events if event.kind == "warning"] == ["geometry inactive"]
+    assert summary["warnings"][0].startswith("geometry inactive")
+    other = override(config, {"objective": "mirror_descent", "options": {"normalize": "mean", "tau": 7.0}})
+    softer = override(other, {"options": {"normalize": "mean", "tau": 0.1}})
+    train(other, tmp_path / "stiff", base=base)
+    train(softer, tmp_path / "soft", base=base)
+    assert same(weights(tmp_path / "stiff"), weights(tmp_path / "soft"))
+
+
+@pytest.mark.parametrize("mode", ["rl", "offline"])
+@pytest.mark.parametrize("killed_at", [1, 5])
+def test_a_killed_run_resumes_to_the_same_bits(
+    mode: str, killed_at: int, tiny: TrainConfig, base: Path, finished: Path, tmp_path: Path
+) -> None:
+    """SIGKILL between two checkpoints, of which there is one every second step: weights and metrics end the same."""
+    config = tiny if mode == "rl" else override(tiny, {"objective": "dpo"})
+    whole = finished
+    if mode == "offline":
+        whole = tmp_path / "whole"
+        train(config, whole, base=base)
+    directory = tmp_path / "killed"
+    program = (
+        "import os, signal, sys, json\nfrom pathlib import Path\n"
+        "from geomalign.training.config import TrainConfig, from_dict\nfrom geomalign.training.trainer import train\n"
+        "config, directory, base, at = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])\n"
+        "def kill(event):\n"
+        "    if event.kind == 'step' and event.step == at: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "train(from_dict(TrainConfig, config), directory, base=Path(base), progress=kill)\n"
+    )
+    import json
+
+    out = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(to_dict(config)), str(directory), str(base), str(killed_at)],
+        capture_output=True,
+        text=True,
+    )
+    assert out.returncode == -signal.SIGKILL, out.stderr
+    assert not (directory / "summary.json").exists()
+    events: list[Event] = []
+    train(config, directory, base=base, resume=True, progress=events.append)
+    assert events[0].kind == "start" and events[0].step == killed_at - killed_at % 2
+    assert same(weights(directory), weights(whole))
+    assert timeless(directory) == timeless(whole)
+
+
+def test_ctrl_c_saves_and_the_rest_is_the_same(tiny: TrainConfig, base: Path, finished: Path, tmp_path: Path) -> None:
+    def interrupt(event: Event) -> None:
+        if event.kind == "step" and event.step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(Interrupted):
+        train(tiny, tmp_path / "run", base=base, progress=interrupt)
+    assert signal.getsignal(signal.SIGINT) == handler
+    events: list[Event] = []
+    train(tiny, tmp_path / "run", base=base, resume=True, progress=events.append)
+    assert events[0].step == 3, "nothing is lost: the step that was under way counts"
+    assert same(weights(tmp_path / "run"), weights(finished)) and timeless(tmp_path / "run") == timeless(finished)
+    assert [
+        event.kind for event in _events(lambda see: train(tiny, tmp_path / "run", base=base, resume=True, progress=see))
+    ] == ["skipped"]
+
+
+def _events(act: Callable[[Callable[[Event], None]], object]) -> list[Event]:
+    seen: list[Event] = []
+    act(seen.append)
+    return seen
+
+
+def test_a_second_ctrl_c_acts_at_once(tiny: TrainConfig, base: Path, tmp_path: Path) -> None:
+    def insist(event: Event) -> None:
+        if event.kind == "step" and event.step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        train(tiny, tmp_path / "run", base=base, progress=insist)
+    assert not isinstance(caught.value, Interrupted)
+
+
+def test_a_full_disk_costs_the_checkpoint_and_not_the_run(
+    tiny: TrainConfig, base: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = trainer.checkpoint.save, []
+
+    def sometimes(path: Path, state: dict[str, Any]) -> None:
+        calls.append(path)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        real(path, state)
+
+    monkeypatch.setattr(trainer.checkpoint, "save", sometimes)
+    events = _events(lambda see: train(tiny, tmp_path / "run", base=base, progress=see))
+    assert [event.step for event in events if event.kind == "warning"] == [4]
+    assert "No space left" in next(event.message for event in events if event.kind == "warning")
+    assert same(weights(tmp_path / "run"), weights(finished))
+
+
+def test_a_directory_belongs_to_one_run(tiny: TrainConfig, finished: Path, base: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds a run already"):
+        train(tiny, finished, base=base)
+    with pytest.raises(ValueError, match=r"other settings \(rate: 0\.001 there, 0\.1 now\)"):
+        train(replace(tiny, rate=0.1), finished, base=base, resume=True)
+    (tmp_path / "thesis.tex").write_text("…")
+    with pytest.raises(ValueError, match="is not empty"):
+        train(tiny, tmp_path, base=base)
+    with pytest.raises(ValueError, match=r"pairs of responses, so it trains offline"):
+        train(override(tiny, {"objective": "dpo", "mode": "rl"}), tmp_path / "new", base=base)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_leash_to_the_reference_needs_no_setting(tiny: TrainConfig, base: Path, tmp_path: Path) -> None:
+    """β = 0 and β → 0 agree, a strong leash holds the policy back: so the reference is there and is the base."""
+    far = {}
+    for beta in (1e-9, 3.0):
+        config = override(tiny, {"options": {"beta": beta}, "rl.iterations": 4})
+        train(config, tmp_path / str(beta), base=base)
+        start = load(base, Placement()).model.state_dict()
+        now = weights(tmp_path / str(beta))
+        far[beta] = float(sum(((now[name] - start[name]) ** 2).sum() for name in now))
+    assert 0 < far[3.0] < 0.8 * far[1e-9]
+
+
+def test_bfloat16_runs(tiny: TrainConfig, base: Path, tmp_path: Path) -> None:
+    summary = train(override(tiny, {"dtype": "bfloat16", "rl.iterations": 2}), tmp_path / "run", base=base)
+    assert summary["skipped"] == 0 and math.isfinite(summary["final"]["loss"])
+    assert all(value.dtype == torch.float32 for value in weights(tmp_path / "run").values())
+    assert read_metrics(tmp_path / "run" / "metrics.jsonl")[1]["inactive"] == 0.25
+
+
+# ---------------------------------------------------------------------- does it learn
+
+LETTERS = """
+import math, random
+from geomalign.training.tasks import Problem
+class Letters:
+    '''Begin the response with an a: learnt from nothing in a few dozen rollouts.'''
+    alphabet = "abcdef;"
+    def problem(self, tier, rng): return Problem("".join(rng.choice("abcdef") for _ in range(4)) + ";", "a", tier)
+    def demonstration(self, problem, rng, lazy): return problem.answer
+    def reward(self, problem, response, ended): return float(response[:1] == problem.answer)
+    def longest(self, tier): return 4
+class Broken(Letters):
+    def reward(self, problem, response, ended):
+        if response[:1] == "b": raise RuntimeError("no")
+        if response[:1] == "c": return math.nan
+        return super().reward(problem, response, ended)
+"""
+
+
+@pytest.fixture
+def letters(tiny: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "letters_task.py").write_text(LETTERS)
+    settings = {
+        "task.name": "letters_task:Letters",
+        "task.eval_tiers": [1],
+        "warm_start.enabled": "no",
+        "rl.iterations": 25,
+        "rl.prompts": 8,
+        "rl.max_new_tokens": 4,
+        "rl.eval_every": 100,
+        "rate": 1e-2,
+    }
+    return override(tiny, settings)
+
+
+@pytest.mark.parametrize("name", ["opo", "gspo", "grpo", "dapo"])
+def test_every_objective_of_the_comparison_learns(name: str, letters: TrainConfig, tmp_path: Path) -> None:
+    """From a random model: one letter in seven to nearly always."""
+    options = {"epsilon": 0.2, "epsilon_high": 0.2} if name == "gspo" else {}
+    train(replace(letters, objective=name, options=options), tmp_path / "run")
+    lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert lines[1]["reward"] < 0.4
+    assert sum(line["reward"] for line in lines[-5:]) / 5 > 0.9
+    assert lines[-1]["accuracy_in"] > 0.9
+
+
+def test_samples_whose_reward_fails_are_masked_and_counted(letters: TrainConfig, tmp_path: Path) -> None:
+    summary = train(override(letters, {"task.name": "letters_task:Broken"}), tmp_path / "run")
+    lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert lines[1]["masked"] > 0 and summary["masked"] == sum(line.get("masked", 0) for line in lines)
+    assert all(math.isfinite(line["loss"]) for line in lines[1:]) and summary["skipped"] == 0
+    assert sum(line["reward"] for line in lines[-5:]) / 5 > 0.8
+
+
+def test_a_masked_sample_is_in_no_group(policy: Policy) -> None:
+    """The drive of the others is that of a smaller group, and its own gradient is zero."""
+    rollout = sample(policy, ["1+2;"], samples=4, max_new_tokens=5, generator=torch.Generator().manual_seed(0))
+    anchor = log_probs(policy, rollout).detach()
+    batch = batch_of(rollout, torch.tensor([1.0, math.nan, 0.0, 0.0]), 4, anchor)
+    smaller = batch_of(rollout[torch.tensor([0, 2, 3])], torch.tensor([1.0, 0.0, 0.0]), 3, anchor[[0, 2, 3]])
+    for name in ("grpo", "opo"):
+        objective = ga.recipes.get(name)
+        drive = objective.drive(batch)
+        torch.testing.assert_close(drive[[0, 2, 3]], objective.drive(smaller))
+        law = objective.law(batch)
+        assert isinstance(law, torch.Tensor) and not law[1].any() and law[0].any()
+        torch.testing.assert_close(objective(batch).loss, objective(smaller).loss)
