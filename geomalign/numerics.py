@@ -199,10 +199,10 @@ def solve_newton(
             value, slope = evaluate(x)
             smooth, residual = slope is not None, value - target
             lo, hi = torch.where(residual <= 0, key, lo), torch.where(residual >= 0, key, hi)
-            better = residual.abs() < miss
             # A Newton step that is small and does not help is rounding.
             if newton and step:
-                settled = settled | (~better & ((x - best).abs() <= math.sqrt(eps) * best.abs()))
+                settled = settled | ((residual.abs() >= miss) & ((x - best).abs() <= math.sqrt(eps) * best.abs()))
+            better = residual.abs() <= miss
             best, miss = torch.where(better, x, best), torch.where(better, residual.abs(), miss)
             settled = settled | (miss == 0) | (_middle(lo, hi) == lo)
             if slope is not None:

@@ -1,0 +1,384 @@
+"""Divergences and the numerics below them: closed forms against mpmath, identities by Hypothesis, limits, refusals."""
+
+from __future__ import annotations
+
+import math
+
+import mpmath
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import special
+from torch import Tensor
+
+import geomalign as ga
+from geomalign import numerics
+
+STRICT: list[ga.Divergence] = [
+    ga.KullbackLeibler(),
+    ga.ReverseKullbackLeibler(),
+    ga.ItakuraSaito(),
+    ga.PearsonChiSquare(),
+    ga.NeymanChiSquare(),
+    ga.SquaredHellinger(),
+    ga.CressieRead(1.5),
+    ga.CressieRead(3.0),
+    ga.CressieRead(-0.7),
+    ga.CressieRead(1 + 1e-9),
+    ga.CressieRead(1e-9),
+    ga.JensenShannon(),
+    2.5 * ga.JensenShannon(),
+    ga.KullbackLeibler() + ga.PearsonChiSquare(),
+    0.3 * ga.NeymanChiSquare() + 2.0 * ga.CressieRead(1.5),
+]
+EVERY = [*STRICT, ga.TotalVariation(), 0.5 * ga.TotalVariation() + ga.PearsonChiSquare()]
+strict = pytest.mark.parametrize("d", STRICT, ids=repr)
+every = pytest.mark.parametrize("d", EVERY, ids=repr)
+
+
+def vectors(low: float, high: float) -> st.SearchStrategy[Tensor]:
+    """Many points an example: the identities are elementwise."""
+    points = st.floats(low, high, allow_subnormal=False)
+    return st.lists(points, min_size=12, max_size=12).map(torch.tensor)
+
+
+log_ratios = vectors(-6.0, 6.0)
+few = settings(max_examples=8)
+
+
+def tensor(*x: float) -> Tensor:
+    return torch.tensor(x)
+
+
+def close(a: Tensor, b: Tensor, rtol: float = 1e-9, atol: float = 1e-12) -> None:
+    torch.testing.assert_close(a, b, rtol=rtol, atol=atol)
+
+
+# --- against arbitrary precision
+
+
+def alpha(a: float) -> mpmath.mpf:
+    """ψ of the power family in 60 digits."""
+
+    def psi(t):
+        if a == 1:
+            return t * mpmath.log(t) - t + 1
+        if a == 0:
+            return -mpmath.log(t) + t - 1
+        return (t**a - a * t + a - 1) / (mpmath.mpf(a) * (a - 1))
+
+    return psi
+
+
+PRECISE = [
+    (ga.KullbackLeibler(), alpha(1)),
+    (ga.ReverseKullbackLeibler(), alpha(0)),
+    (ga.PearsonChiSquare(), lambda t: (t - 1) ** 2 / 2),
+    (ga.NeymanChiSquare(), lambda t: (t - 1) ** 2 / (2 * t)),
+    (ga.SquaredHellinger(), lambda t: 2 * (mpmath.sqrt(t) - 1) ** 2),
+    (ga.CressieRead(3.0), alpha(3)),
+    (ga.CressieRead(0.3), alpha(mpmath.mpf(0.3))),
+    (ga.CressieRead(1 + 1e-9), alpha(mpmath.mpf(1 + 1e-9))),
+    (ga.JensenShannon(), lambda t: t * mpmath.log(t) - (1 + t) * mpmath.log((1 + t) / 2)),
+]
+
+
+@pytest.mark.parametrize("d, psi", PRECISE, ids=[repr(d) for d, _ in PRECISE])
+@pytest.mark.parametrize("dtype, rtol", [(torch.float64, 4e-14), (torch.float32, 2e-5)], ids=["float64", "float32"])
+def test_values_are_accurate_to_rounding_near_the_anchor_too(d, psi, dtype, rtol):
+    """The literal formulas lose every digit at Δ = 1e-4 in float32 and at 1e-9 in float64."""
+    with mpmath.workdps(60):
+        for x in (1e-9, -1e-9, 1e-4, -1e-4, 0.02, -0.2, 0.31, 0.9, -1.1, 3.0, -5.0):
+            point = torch.tensor(x, dtype=dtype)
+            t = mpmath.exp(mpmath.mpf(float(point)))
+            exact = float(psi(t))
+            assert abs(float(d.penalty(point)) / exact - 1) <= rtol, x
+            assert abs(float(d.coordinate(point)) / float(mpmath.diff(psi, t)) - 1) <= rtol, x
+
+
+@every
+def test_extreme_log_ratios_are_finite_and_never_flat(d):
+    for dtype in (torch.float32, torch.float64):
+        x = torch.tensor([-1e4, 1e4], dtype=dtype, requires_grad=True)
+        penalty = d.penalty(x)
+        (slope,) = torch.autograd.grad(penalty.sum(), x)
+        assert torch.isfinite(penalty).all() and torch.isfinite(slope).all()
+        assert torch.isfinite(d.coordinate(x)).all() and torch.isfinite(d.slope(x)).all()
+        assert slope[1] > 0  # far above the anchor the pull is alive
+
+
+# --- identities
+
+
+@strict
+@few
+@given(x=log_ratios)
+def test_the_log_ratio_forms_are_the_ratio_forms(d, x):
+    t = x.exp()
+    close(d.penalty(x), d.generator(t))
+    close(d.coordinate(x), d.mirror(t))
+    close(d.slope(x), t * d.curvature(t))
+
+
+@strict
+@few
+@given(x=log_ratios)
+def test_mirror_and_curvature_are_derivatives(d, x):
+    t = x.exp().requires_grad_()
+    (first,) = torch.autograd.grad(d.generator(t).sum(), t, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), t)
+    close(first.detach(), d.mirror(t).detach(), rtol=1e-8)
+    close(second, d.curvature(t).detach(), rtol=1e-8)
+
+
+@strict
+@few
+@given(x=vectors(-2.5, 2.5))
+def test_the_inverse_mirror_inverts_and_is_the_derivative_of_the_conjugate(d, x):
+    t = x.exp()
+    s = d.mirror(t).requires_grad_()
+    close(d.inverse_mirror(s).detach(), t, rtol=1e-8)
+    (slope,) = torch.autograd.grad(d.conjugate(s).sum(), s)
+    close(slope, t, rtol=1e-8)
+    close(d.conjugate(s).detach(), (s.detach() * t - d.generator(t)), rtol=1e-8, atol=1e-11)
+
+
+@every
+@few
+@given(x=log_ratios, y=vectors(-1.5, 1.5))
+def test_fenchel_young(d, x, y):
+    """st ≤ ψ(t) + ψ*(s) for every t ≥ 0 and every s."""
+    t, s = x.exp(), y
+    assert bool((d.generator(t) + d.conjugate(s) - s * t >= -1e-12 * (1 + t)).all())
+
+
+@every
+@few
+@given(x=log_ratios)
+def test_the_reverse_exchanges_the_arguments(d, x):
+    t = x.exp()
+    close(d.reverse.generator(t), t * d.generator(1 / t), rtol=1e-9)
+    close(d.reverse.reverse.penalty(x), d.penalty(x))
+
+
+@strict
+def test_gradcheck_and_gradgradcheck_of_inverse_and_conjugate(d):
+    high = min(d.mirror_range.high, 3.0)
+    low = max(d.mirror_range.low, -3.0)
+    s = (low + (high - low) * torch.tensor([0.25, 0.5, 0.75])).requires_grad_()
+    for function in (d.inverse_mirror, d.conjugate):
+        assert torch.autograd.gradcheck(function, s)
+        assert torch.autograd.gradgradcheck(function, s)
+
+
+@strict
+def test_the_mirror_range_holds_the_mirror_and_ends_the_inverse(d):
+    span = d.mirror_range
+    s = d.coordinate(torch.tensor([-300.0, -1.0, 0.0, 1.0, 300.0]))
+    assert bool(span.contains(s).all())
+    if math.isfinite(span.low):
+        beyond = torch.tensor([span.low, span.low - 1.0])
+        assert torch.equal(d.inverse_mirror(beyond), torch.zeros(2))
+        close(d.conjugate(beyond), -d.generator(torch.zeros(2)))
+    if math.isfinite(span.high):
+        assert torch.isposinf(d.inverse_mirror(tensor(span.high + 0.1))).all()
+        assert torch.isposinf(d.conjugate(tensor(span.high + 0.1))).all()
+
+
+@every
+def test_repr_evaluates_to_an_equal_divergence(d):
+    names = {name: getattr(ga, name) for name in dir(ga)}
+    assert eval(repr(d), names) == d
+    assert d.latex()
+
+
+# --- limits and special cases
+
+
+@pytest.mark.parametrize(
+    "order, member",
+    [
+        (1.0, ga.KullbackLeibler()),
+        (0.0, ga.ReverseKullbackLeibler()),
+        (0.0, ga.ItakuraSaito()),
+        (2.0, ga.PearsonChiSquare()),
+        (-1.0, ga.NeymanChiSquare()),
+        (0.5, ga.SquaredHellinger()),
+    ],
+    ids=repr,
+)
+def test_the_named_members_are_orders_of_cressie_and_read(order, member):
+    t = torch.tensor([0.0, 0.01, 0.7, 1.0, 3.0, 40.0])
+    s = torch.tensor([-0.9, -0.2, 0.0, 0.3])
+    for one in (member, ga.CressieRead(order)):
+        torch.testing.assert_close(one.generator(t), ga.CressieRead(order).generator(t), rtol=0, atol=0)
+        torch.testing.assert_close(one.conjugate(s), ga.CressieRead(order).conjugate(s), rtol=0, atol=0)
+    assert ga.CressieRead(order).reverse.generator(t)[3] == 0
+
+
+@pytest.mark.parametrize("order", [0.0, 1.0])
+def test_the_kl_limits_are_approached_linearly(order):
+    """No cancellation on the way: the distance to the limit is of the order of the step, down to 1e-12."""
+    t = torch.tensor([0.2, 0.9, 1.0001, 5.0])
+    limit = ga.CressieRead(order)
+    for step in (1e-3, 1e-6, 1e-9, 1e-12):
+        near = ga.CressieRead(order + step)
+        assert float((near.generator(t) / limit.generator(t) - 1).abs().max()) <= 2 * step + 1e-13
+
+
+@few
+@given(s=vectors(-30.0, 1e3), kl=st.sampled_from([1.0, 0.2]), chi=st.sampled_from([1.0, 3.0]))
+def test_kl_plus_chi_square_is_inverted_by_lamberts_w(s, kl, chi):
+    """a log t + b (t − 1) = s ⇒ t = (a/b) W(exp((s + b)/a) b/a)."""
+    d = kl * ga.KullbackLeibler() + chi * ga.PearsonChiSquare()
+    exact = kl / chi * special.wrightomega(((s + chi) / kl + math.log(chi / kl)).numpy()).real
+    close(d.inverse_mirror(s), torch.as_tensor(exact), rtol=1e-10)
+
+
+def test_sums_and_multiples_are_an_algebra():
+    kl, chi = ga.KullbackLeibler(), ga.PearsonChiSquare()
+    assert kl + kl == 2.0 * kl
+    assert 1.0 * kl == kl and 2.0 * (0.5 * kl) == kl
+    assert 2.0 * (kl + chi) == 2.0 * kl + 2.0 * chi
+    assert (kl + chi) + kl == 2.0 * kl + chi
+    assert repr(kl + 0.5 * chi) == "KullbackLeibler() + 0.5 * PearsonChiSquare()"
+    for weight in (0.0, -1.0, math.inf, math.nan):
+        with pytest.raises(ValueError, match="finite weight > 0"):
+            weight * kl
+    with pytest.raises(TypeError):
+        kl + 1.0
+
+
+def test_cressie_read_refuses_what_is_no_order():
+    for order in (math.inf, math.nan):
+        with pytest.raises(ValueError, match="finite"):
+            ga.CressieRead(order)
+    with pytest.raises(ValueError, match="order >= 0"):
+        ga.Renyi(-0.5)
+
+
+def test_total_variation_says_that_it_has_no_inverse():
+    for d in (ga.TotalVariation(), 2.0 * ga.TotalVariation()):
+        with pytest.raises(ValueError, match="not strictly convex"):
+            d.inverse_mirror(torch.zeros(1))
+    s = torch.tensor([-1.0, -0.3, 0.4, 0.6])
+    close(ga.TotalVariation().conjugate(s), torch.tensor([-0.5, -0.3, 0.4, math.inf]))
+
+
+def test_with_total_variation_added_a_whole_interval_of_drives_stays_at_the_anchor():
+    """ψ' jumps by one at t = 1; there t does not move, and its derivative is zero."""
+    d = ga.TotalVariation() + ga.PearsonChiSquare()
+    s = torch.tensor([-0.9, -0.4, 0.1, 0.3, 1.5], requires_grad=True)
+    t = d.inverse_mirror(s)
+    close(t.detach(), torch.tensor([0.6, 1.0, 1.0, 1.0, 2.0]))
+    (slope,) = torch.autograd.grad(t.sum(), s)
+    close(slope, torch.tensor([1.0, 0.0, 0.0, 0.0, 1.0]))
+
+
+# --- values over a finite support
+
+P, Q = torch.tensor([[0.5, 0.3, 0.2, 0.0], [0.1, 0.3, 0.4, 0.2]], dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    "d, exact",
+    [
+        (ga.KullbackLeibler(), torch.special.xlogy(P, P / Q).sum()),
+        (ga.PearsonChiSquare(), ((P - Q) ** 2 / Q).sum() / 2),
+        (ga.SquaredHellinger(), 2 * ((P.sqrt() - Q.sqrt()) ** 2).sum()),
+        (ga.TotalVariation(), (P - Q).abs().sum() / 2),
+        (
+            ga.JensenShannon(),
+            torch.special.xlogy(P, 2 * P / (P + Q)).sum() + torch.special.xlogy(Q, 2 * Q / (P + Q)).sum(),
+        ),
+        (ga.ReverseKullbackLeibler(), torch.tensor(math.inf, dtype=torch.float64)),
+    ],
+    ids=lambda x: repr(x) if isinstance(x, ga.Divergence) else "",
+)
+def test_the_value_is_the_textbooks(d, exact):
+    close(d.value(P.log(), Q.log()), exact)
+    close(d.reverse.value(Q.log(), P.log()), exact)
+
+
+def test_the_value_is_exact_where_ratios_overflow():
+    """p/q = e^{±800}: KL = 0.5 log 0.5 + 0.5 (log 0.5 + 800), not what a saturated ratio would give."""
+    log_p = torch.tensor([0.5, 0.5]).log()
+    log_q = torch.tensor([math.log1p(-0.0), math.log(0.5) - 700.0])
+    close(ga.KullbackLeibler().value(log_p, log_q), 0.5 * log_p[0] + 0.5 * torch.tensor(700.0), rtol=1e-12)
+    close(ga.ReverseKullbackLeibler().value(log_q, log_p), 0.5 * log_p[0] + 0.5 * torch.tensor(700.0), rtol=1e-12)
+    close(ga.TotalVariation().value(log_p, log_q), torch.tensor(0.5))
+
+
+@every
+def test_the_value_is_differentiable_where_an_outcome_is_impossible(d):
+    logits = torch.tensor([0.1, -0.4, 0.7], requires_grad=True)
+    log_p = torch.cat([torch.log_softmax(logits, -1), torch.tensor([-math.inf])])
+    log_q = torch.tensor([0.2, 0.3, 0.5, 0.0]).log()
+    (gradient,) = torch.autograd.grad(d.value(log_p, log_q), logits)
+    assert torch.isfinite(gradient).all() and bool((gradient != 0).any())
+
+
+@pytest.mark.parametrize("order", [0.0, 0.3, 1.0, 1.5, 2.0, 5.0])
+def test_renyi_is_a_monotone_transform_of_cressie_read(order):
+    power = ga.CressieRead(order).value(P[:3].log(), Q[:3].log() - Q[:3].sum().log())
+    close(
+        ga.Renyi(order).from_power(power),
+        ga.Renyi(order).value(P[:3].log(), Q[:3].log() - Q[:3].sum().log()),
+        atol=1e-10,
+    )
+
+
+def test_renyi_stays_in_log_space():
+    log_p, log_q = torch.tensor([0.0, -2000.0]), torch.tensor([-2000.0, 0.0])
+    close(ga.Renyi(3.0).value(log_p, log_q), torch.tensor(2000.0))
+    close(ga.Renyi(0.0).value(P.log(), Q.log()), -torch.tensor(0.8).log())
+
+
+# --- numerics
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_saturation_is_the_tangent_line(dtype):
+    bound = numerics.limit(dtype)
+    x = torch.tensor([-1e4, 0.0, bound, bound + 1, 1e4], dtype=dtype, requires_grad=True)
+    for function, offset in ((numerics.exp, 0.0), (numerics.expm1, 1.0)):
+        y = function(x)
+        (slope,) = torch.autograd.grad(y.sum(), x)
+        torch.testing.assert_close(slope, numerics.exp_slope(x).detach())
+        top = torch.exp(torch.tensor(bound, dtype=dtype))
+        torch.testing.assert_close(y[-1].detach(), top * (1 + 1e4 - bound) - offset)
+        assert torch.isfinite(y.detach().float() ** 2).all() or dtype is torch.float64
+    assert float(numerics.exp(torch.tensor(-math.inf))) == 0.0
+    lowest = torch.tensor(-math.inf, requires_grad=True)
+    assert float(torch.autograd.grad(numerics.expm1(lowest), lowest)[0]) == 0.0
+
+
+@given(target=st.floats(-1e6, 1e6, allow_subnormal=False), newton=st.booleans())
+def test_a_root_is_found_from_an_infinite_bracket(target, newton):
+    cube = lambda x: x**3 + x  # noqa: E731
+    slope = (lambda x: 3 * x**2 + 1) if newton else None
+    x = numerics.solve_increasing(cube, tensor(target), derivative=slope)
+    assert float((cube(x) - target).abs()) <= 1e-13 * (1 + abs(target))
+
+
+def test_a_root_is_found_across_magnitudes_jumps_and_poles():
+    x = numerics.solve_increasing(lambda x: x, torch.tensor([1e-300, -1e300, 0.0, 3.5]))
+    assert torch.equal(x, torch.tensor([1e-300, -1e300, 0.0, 3.5]))
+    jump = numerics.solve_increasing(lambda x: torch.sign(x - 0.7), torch.tensor([0.5]), 0.0, 1.0)
+    close(jump, torch.tensor([0.7]))
+    pole = numerics.solve_increasing(
+        lambda x: 1 / (1 - x), torch.tensor([1e12]), 0.0, 1.0, derivative=lambda x: (1 - x) ** -2
+    )
+    close(1 - pole, torch.tensor([1e-12]), rtol=1e-4)
+    above = numerics.solve_increasing(torch.tanh, torch.tensor([2.0]), -1.0, 5.0)
+    close(above, torch.tensor([5.0]))
+
+
+def test_segments_agree_with_a_loop():
+    index = torch.tensor([2, 0, 2, 2, 0])
+    x = torch.tensor([1.0, -2.0, 3.0, -1e4, 0.5])
+    total = numerics.segment_logsumexp(x, index, 4)
+    close(total[0], torch.logsumexp(x[[1, 4]], 0))
+    close(total[2], torch.logsumexp(x[[0, 2, 3]], 0))
+    assert torch.isneginf(total[[1, 3]]).all()
