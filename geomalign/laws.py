@@ -32,6 +32,7 @@ __all__ = [
     "LawViolation",
     "check_chart",
     "check_divergence",
+    "check_geometry",
     "check_measure",
     "check_objective",
     "check_optimization",
@@ -65,6 +66,30 @@ def _law(slot: str) -> Callable[[Kind], Kind]:
 def _check(slot: str, member: Any) -> None:
     for law in LAWS[slot]:
         law(member)
+
+
+def check_geometry(member: Any) -> None:
+    """All laws of whatever slot `member` fills: the test of a package that offers geometries. Raises `LawViolation`.
+
+    Raises:
+        TypeError: it fills no slot.
+    """
+    slot = next((slot for kind, slot in _SLOT_OF.items() if isinstance(member, kind)), None)
+    if slot is None:
+        kinds = ", ".join(kind.__name__ for kind in _SLOT_OF)
+        raise TypeError(f"{member!r} fills no slot: it is an instance of none of {kinds}.")
+    _check(slot, member)
+
+
+_SLOT_OF: dict[type, str] = {
+    OptimizationGeometry: "optimization",
+    SamplingGeometry: "sampling",
+    Chart: "chart",
+    Unit: "unit",
+    Measure: "measure",
+    Divergence: "divergence",
+    BaseObjective: "objective",
+}
 
 
 def _equal(left: Tensor, right: Tensor, what: str, *, rtol: float = 1e-9, atol: float = 1e-10) -> None:

@@ -275,7 +275,7 @@ class DPOGeometry:
         else:
             with torch.no_grad():
                 reference = _token_log_probs(seen[policy + 1], mask).chunk(2)
-        batch = PreferenceBatch(chosen, rejected, *reference, *masks)
+        batch = PreferenceBatch(chosen, rejected, reference[0], reference[1], masks[0], masks[1])
         outcome = self.objective(batch, total=self._geometry_total if self.model.training else None)  # type: ignore[attr-defined]
         _log(self, outcome)
         loss = outcome.loss
@@ -398,8 +398,17 @@ def _log(trainer: Any, outcome: Outcome) -> None:
 def _record(trainer: Any, batch: Batch, inputs: dict[str, Any]) -> None:
     from geomalign.audit import record
 
-    row = dataclasses.replace(batch, reward=inputs["geometry_reward"], group=inputs["geometry_group"])
-    record(trainer._geometry_record, row, step=trainer.state.global_step, rank=trainer.accelerator.process_index)
+    if not trainer.model.training:
+        return
+    rows = dataclasses.replace(
+        batch,
+        reward=inputs["geometry_reward"],
+        group=inputs["geometry_group"],
+        behavior=inputs.get("sampling_per_token_logps"),
+    )
+    rollout = trainer._step // (trainer.args.steps_per_generation * trainer.num_iterations)
+    step, rank = trainer.state.global_step, trainer.accelerator.process_index
+    record(trainer._geometry_record, rows, rollout=rollout, step=step, rank=rank)
 
 
 def _samplings(objective: BaseObjective) -> Iterator[SamplingGeometry]:

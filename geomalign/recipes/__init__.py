@@ -7,9 +7,11 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from geomalign import plugins
 from geomalign.objective import BaseObjective
 from geomalign.recipes import (
     advantages,
+    core_references,
     distillation,
     importance,
     margins,
@@ -131,20 +133,21 @@ def get(name: str, **hyperparameters: Any) -> BaseObjective:
     """The recipe called `name`, for configuration files.
 
     Args:
-        name: one of `names()`.
+        name: one of `names()`, or of another package's recipes (`geomalign.plugins`).
         hyperparameters: the recipe's own.
 
     Raises:
-        ValueError: no recipe of this name, or it has no such hyper-parameter; the message names those there are.
+        ValueError: no recipe of this name, or it has no such hyper-parameter; the message names those there are. Or
+            another package's recipe could not be loaded.
 
     >>> get("dpo", beta=0.05).optimization
     Logistic(beta=0.05)
     """
-    if name not in _CATALOGUE:
+    recipe = _CATALOGUE.get(name) or plugins.recipe(name)
+    if recipe is None:
         near = difflib.get_close_matches(name, _CATALOGUE, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"there is no recipe {name!r}.{hint} There are: {', '.join(names())}.")
-    recipe = _CATALOGUE[name]
     accepted = inspect.signature(recipe).parameters
     unknown = sorted(set(hyperparameters) - set(accepted))
     if unknown:
@@ -152,9 +155,14 @@ def get(name: str, **hyperparameters: Any) -> BaseObjective:
         raise ValueError(
             f"the recipe {name!r} has no hyper-parameter {', '.join(map(repr, unknown))}; it takes: {takes}."
         )
-    return recipe(**hyperparameters)
+    objective = recipe(**hyperparameters)
+    if not isinstance(objective, BaseObjective):
+        raise ValueError(
+            f"the recipe {name!r} of another package returned {type(objective).__name__}, not an objective."
+        )
+    return objective
 
 
 def names() -> list[str]:
-    """The names that `get` knows."""
+    """The names of the recipes here; `get` knows those of other packages too."""
     return sorted(_CATALOGUE)

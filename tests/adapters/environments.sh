@@ -14,7 +14,7 @@ ALL="$NEWEST 1.14.2 1.6.0 0.29.1"
 build() {
     local version="$1" folder=".venv-trl-$1" site wanted
     if [ "$version" = "$NEWEST" ]; then
-        wanted="trl==$version torch==2.13.0 transformers==5.23.0 peft accelerate datasets pytest hypothesis scipy rich typer matplotlib pandas"
+        wanted="trl==$version torch==2.13.0 transformers==5.23.0 peft accelerate datasets requests pytest hypothesis scipy rich typer matplotlib pandas"
     else
         wanted="--no-deps trl==$version"
     fi

@@ -73,17 +73,6 @@ GRPO: dict[str, dict[str, Any]] = {
         "args": {"loss_type": "dapo", "epsilon_high": 0.28, "num_iterations": 2, "reward_weights": [0.7, 0.5]},
         "two_rewards": True,
     },
-    "truncated masked": {
-        "objective": ("dapo", ADVANTAGE),
-        "args": {
-            "loss_type": "dapo",
-            "epsilon_high": 0.28,
-            "gradient_accumulation_steps": 4,
-            "num_iterations": 2,
-            "mask_truncated_completions": True,
-            "max_completion_length": 12,
-        },
-    },
     "high-entropy tokens": {
         "objective": ("dapo", ADVANTAGE),
         "args": {"loss_type": "dapo", "epsilon_high": 0.28, "num_iterations": 2, "top_entropy_quantile": 0.5},
@@ -99,7 +88,19 @@ GRPO: dict[str, dict[str, Any]] = {
     },
 }
 if "entropy_coef" in trl.GRPOConfig.__dataclass_fields__:
-    # Releases with an entropy bonus also rescale the token count where a rollout serves several optimiser steps.
+    # Releases with an entropy bonus also count only the tokens that are in the loss, and rescale that count where a rollout
+    # serves several optimiser steps. Older ones divide by the truncated completions' tokens too.
+    GRPO["truncated masked"] = {
+        "objective": ("dapo", ADVANTAGE),
+        "args": {
+            "loss_type": "dapo",
+            "epsilon_high": 0.28,
+            "gradient_accumulation_steps": 4,
+            "num_iterations": 2,
+            "mask_truncated_completions": True,
+            "max_completion_length": 12,
+        },
+    }
     GRPO["entropy bonus"] = {
         "objective": ("dapo", ADVANTAGE),
         "args": {
@@ -199,7 +200,6 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[d
         "grpo: dapo",
         "grpo: gspo",
         "grpo: two rewards",
-        "grpo: truncated masked",
         "dpo: dpo, accumulated",
         "dpo: slic",
     ],

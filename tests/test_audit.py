@@ -1,0 +1,199 @@
+"""An audit says of a dump what was put into it, whatever the dump calls its columns."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+import geomalign as ga
+from geomalign.audit import Audit, audit, read, record
+
+
+def rollouts(scale: float, steps: int = 3, groups: int = 16, size: int = 8) -> list[ga.Batch]:
+    """Responses of 1 to 12 tokens; Δ is normal with standard deviation `scale`; half the groups have equal rewards."""
+    result = []
+    for _ in range(steps):
+        rows = groups * size
+        mask = torch.arange(12) < torch.randint(1, 13, (rows, 1))
+        anchor = -torch.rand(rows, 12)
+        group = torch.arange(groups).repeat_interleave(size)
+        reward = torch.where(group % 2 == 0, torch.randint(2, (rows,)), 1).double()
+        policy = anchor + scale * torch.randn(rows, 12)
+        result.append(ga.Batch(policy, anchor, mask, reward=reward, group=group, behavior=anchor + 0.01))
+    return result
+
+
+@pytest.fixture
+def dump(tmp_path: Path) -> Path:
+    for k, batch in enumerate(rollouts(0.2)):
+        record(tmp_path / "run", batch, rollout=k, step=k)
+    return tmp_path / "run"
+
+
+def test_facts_are_those_of_the_rows(dump: Path) -> None:
+    found = audit(dump)
+    assert found.facts["responses"] == 3 * 16 * 8
+    assert found.facts["rollouts"] == 3
+    assert found.facts["prompts"] == 3 * 16
+    assert found.facts["tokens_at_the_anchor"] < 0.01
+    assert found.facts["log_ratio_abs_quantile_0.5"] == pytest.approx(0.2 * 0.6745, rel=0.1)
+    # Of normal Δ with sd σ: E[(t−1)²] under the anchor's samples, and KL(π_k‖π) ≈ E[t − 1 − Δ].
+    s = 0.2**2
+    assert found.facts["kl_reverse"] == pytest.approx(math.exp(s / 2) - 1, rel=0.15)
+    assert found.facts["chi2"] == pytest.approx(math.exp(2 * s) - 2 * math.exp(s / 2) + 1, rel=0.15)
+    assert found.facts["ess"] == pytest.approx(math.exp(s - 2 * s), rel=0.02)
+    assert found.facts["responses_in_groups_of_equal_rewards"] == pytest.approx(0.5, abs=0.02)
+    assert found.facts["engine_log_ratio_abs_mean"] == pytest.approx(0.01, rel=1e-3)
+
+
+def test_suggested_stiffness_meets_its_radius(dump: Path) -> None:
+    found = audit(dump, radius=0.02)
+    for radius, mu in found.stiffness.items():
+        assert float(((found.drive / mu) ** 2).mean()) == pytest.approx(radius, rel=1e-6)
+    assert any("μ ≈" in sentence and "0.02" in sentence for sentence in found.advice)
+
+
+def test_objectives_are_judged_by_their_gradient(dump: Path) -> None:
+    objectives = {
+        "tight": ga.recipes.ppo(epsilon=1e-3),
+        "loose": ga.recipes.ppo(epsilon=10.0),
+        "stiff": ga.recipes.opo(mu=100.0),
+    }
+    found = audit(dump, objectives=objectives).objectives
+    assert found["tight"]["clipped"] > 0.3 > found["loose"]["clipped"] == 0
+    # Half of the tokens with a drive have moved the way it pulls, beyond so narrow a clip.
+    assert found["tight"]["tokens_without_gradient"] == pytest.approx(0.5, abs=0.05)
+    assert found["loose"]["cosine_with_at_anchor"] > 0.9
+    assert found["stiff"]["gradient_against_at_anchor"] > 1 > found["stiff"]["cosine_with_at_anchor"]
+    assert found["stiff"]["stiffness_over_sd_of_drive"] > 100
+
+
+def test_on_policy_runs_are_called_inactive(tmp_path: Path) -> None:
+    record(tmp_path / "run.jsonl", rollouts(0.0, steps=1)[0])
+    found = audit(tmp_path / "run.jsonl")
+    assert found.facts["tokens_at_the_anchor"] == 1.0
+    assert found.advice[0].startswith("Geometry inactive: 100%")
+    assert found.objectives["grpo"]["gradient_against_at_anchor"] == pytest.approx(1.0)
+
+
+def test_other_names_for_the_same_columns(tmp_path: Path) -> None:
+    """verl's names, a mask, an engine that could not score a token, and rollouts told apart by step."""
+    rows = [
+        {
+            "uid": f"q{k // 4}",
+            "step": step,
+            "score": float(k % 2),
+            "old_log_probs": [-1.0, -2.0, -3.0],
+            "log_probs": [-1.1, -2.0, -9.0],
+            "rollout_log_probs": [-1.0, None, -3.0],
+            "response_mask": [1, 1, 0],
+        }
+        for step in (1, 2)
+        for k in range(8)
+    ]
+    path = tmp_path / "dump.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    found = audit(path)
+    assert (found.facts["prompts"], found.facts["rollouts"], found.facts["tokens"]) == (4, 2, 16)
+    assert found.facts["log_ratio_abs_max"] == pytest.approx(0.1)
+    assert found.facts["sd_of_centred_reward"] == pytest.approx(0.5)
+
+
+def test_verl_generations(tmp_path: Path) -> None:
+    """`rollout_data_dir`: texts and scores, one file a step; the columns verl 0.9 writes."""
+    for step in (1, 2):
+        rows = [
+            {"input": f"prompt {k // 2}", "output": "…", "gts": "7", "score": float(k == 0), "step": step, "acc": 0.5}
+            for k in range(4)
+        ]
+        (tmp_path / f"{step}.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    found = audit(tmp_path)
+    assert (found.facts["responses"], found.facts["rollouts"], found.facts["prompts"]) == (8, 2, 4)
+    assert found.facts["responses_in_groups_of_equal_rewards"] == 0.5
+    assert found.facts["reward_mean"] == 0.25
+    assert not found.objectives
+
+
+def test_trl_completions(tmp_path: Path) -> None:
+    """`completions_*.parquet`: one column a reward function, which are summed; the advantage is none of them."""
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = {
+        "step": [1, 1, 1, 1],
+        "prompt": ["a", "a", "b", "b"],
+        "completion": ["x", "y", "x", "y"],
+        "accuracy": [1.0, 0.0, 1.0, 1.0],
+        "format": [0.5, 0.0, 0.5, 0.5],
+        "advantage": [9.0, -9.0, 0.0, 0.0],
+    }
+    (tmp_path / "completions").mkdir()
+    parquet.write_table(pyarrow.table(table), tmp_path / "completions" / "completions_00001.parquet")
+    found = audit(tmp_path)
+    assert found.facts["reward_mean"] == pytest.approx(4.5 / 4)
+    assert found.facts["responses_in_groups_of_equal_rewards"] == 0.5
+
+
+def test_report_and_figure(dump: Path, tmp_path: Path) -> None:
+    found = audit(dump)
+    text = found.text()
+    assert "| kl reverse |" in text and "| grpo |" in text and "| E[u²] | TV at most | μ |" in text
+    again = json.loads(found.to_json())
+    assert again["facts"] == found.facts and again["objectives"] == found.objectives
+    png = found.figure(tmp_path / "audit.png")
+    assert png.read_bytes().startswith(b"\x89PNG") and png.stat().st_size > 5_000
+
+
+def test_a_figure_without_log_probabilities(tmp_path: Path) -> None:
+    path = tmp_path / "scores.jsonl"
+    path.write_text('{"prompt": "a", "score": 1.0}\n{"prompt": "a", "score": 0.0}\n')
+    found = audit(path)
+    assert isinstance(found, Audit) and not found.log_ratio.numel()
+    assert found.figure(tmp_path / "audit.png").exists()
+
+
+def test_nan_rewards_and_empty_rows_are_left_out(tmp_path: Path) -> None:
+    rows = [
+        {"policy": [-1.0], "anchor": [-1.0], "reward": 1.0, "group": 0},
+        {"policy": [-1.0], "anchor": [-1.0], "reward": 0.0, "group": 0},
+        {"policy": [-5.0], "anchor": [-1.0], "reward": float("nan"), "group": 0},
+        {"policy": [], "anchor": [], "reward": 9.0, "group": 0},
+    ]
+    path = tmp_path / "dump.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    found = audit(path)
+    assert found.facts["reward_mean"] == 0.5 and found.facts["log_ratio_abs_max"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("", "no rows in"),
+        ('{"policy": [-1.0]\n', "line 1 of .* is no JSON"),
+        ("[1, 2]\n", "is list, not an object"),
+        (
+            '{"text": "hello"}\n',
+            "neither rewards nor log-probabilities among the columns rollout, text|among the columns",
+        ),
+        ('{"anchor": [-1.0], "reward": 1.0}\n', "`anchor` without `policy`"),
+        (
+            '{"policy": [-1.0, -2.0], "anchor": [-1.0], "reward": 1.0}\n',
+            "row 0 has 2 tokens in `policy` but 1 in `anchor`",
+        ),
+    ],
+)
+def test_what_cannot_be_read_says_why(tmp_path: Path, lines: str, message: str) -> None:
+    path = tmp_path / "dump.jsonl"
+    path.write_text(lines)
+    with pytest.raises(ValueError, match=message):
+        audit(path)
+    with pytest.raises(ValueError, match="there is no file"):
+        read(tmp_path / "absent.jsonl")
+
+
+def test_ranks_write_apart(tmp_path: Path) -> None:
+    for rank in (0, 1):
+        record(tmp_path / "out", rollouts(0.1, steps=1)[0], rank=rank)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["rollouts.1.jsonl", "rollouts.jsonl"]
+    assert audit(tmp_path / "out").facts["responses"] == 2 * 16 * 8
