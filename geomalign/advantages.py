@@ -75,7 +75,7 @@ class LengthBaseline(SamplingGeometry):
     """g = r − Σ_j |y_j| r_j / Σ_j |y_j| over the group: the baseline of least variance if a response's squared score
     grows with its length.
 
-    Source: OPO, "On-Policy RL with Optimal reward baseline" (arXiv 2505.23585) eq. 9. A group of one has zero drive;
+    Source: OPO, "On-Policy RL with Optimal reward baseline" (arXiv 2505.23585). A group of one has zero drive;
     verl's `opo` leaves it its reward.
     """
 
@@ -99,7 +99,7 @@ class Whitened(SamplingGeometry):
         ddof: 1 for the unbiased variance of the tokens (verl), 0 for the biased one.
         epsilon: added to the *variance*, ≥ 0.
 
-    Source: REINFORCE++ (arXiv 2501.03262) eq. 9; verl's and OpenRLHF's `masked_whiten`, which add 1e-8 to the variance.
+    Source: REINFORCE++ (arXiv 2501.03262); verl's `masked_whiten`, which adds 1e-8 to the variance.
     """
 
     of: SamplingGeometry = Advantage()
@@ -144,7 +144,7 @@ class ActiveScale(SamplingGeometry):
     Args:
         of: the geometry whose drive g₀ is scaled.
 
-    Source: GPG (arXiv 2504.02546) eq. 7, α = B/(B − M) with M responses in groups that were solved or failed
+    Source: GPG (arXiv 2504.02546), α = B/(B − M) with M responses in groups that were solved or failed
     throughout. verl counts the responses with a non-zero *reward* instead.
     """
 
@@ -179,7 +179,7 @@ class PassAtK(SamplingGeometry):
             among its draws.
         threshold: a reward above it is a success.
 
-    Source: Pass@k Training (arXiv 2508.10751) eq. 13–18.
+    Source: Pass@k Training (arXiv 2508.10751), analytical derivation.
     """
 
     k: int = 4
@@ -294,7 +294,7 @@ class Boltzmann(SamplingGeometry):
         temperature: positive, in units of g₀.
         cap: upper bound of the weight; None for none.
 
-    Source: Peng et al. 2019 (AWR, arXiv 1910.00177) eq. 10, cap 20 in its experiments.
+    Source: Peng et al. 2019 (AWR, arXiv 1910.00177), cap 20 in its experiments.
     """
 
     of: SamplingGeometry = Advantage()
@@ -375,7 +375,7 @@ class SoftBaseline(SamplingGeometry):
     Args:
         temperature: β₁, positive.
 
-    Source: A*-PO (arXiv 2505.20686) eq. 4. There V* comes from responses of the reference drawn before training; here
+    Source: A*-PO (arXiv 2505.20686). There V* comes from responses of the reference drawn before training; here
     from the group.
     """
 

@@ -50,7 +50,7 @@ class TaperedImportance(SamplingGeometry):
             does.
         negative: (low, high) under a negative drive; (0, 1) lets a response that was unlearnt be.
 
-    Source: TOPR (arXiv 2503.14286) eq. 8, these defaults. (0, 1) twice is truncated importance sampling.
+    Source: TOPR (arXiv 2503.14286), these defaults. (0, 1) twice is truncated importance sampling.
     """
 
     of: SamplingGeometry = Advantage()
@@ -98,7 +98,7 @@ class GammaImportance(SamplingGeometry):
         positive: (k, λ) under a drive that is not negative.
         negative: (k, λ) under a negative drive.
 
-    Source: VESPO (arXiv 2602.10693) eq. 11. Trainers clamp Δ of tokens to ±20 and log w to [log 1e-8, 20]; here only
+    Source: VESPO (arXiv 2602.10693). Trainers clamp Δ of tokens to ±20 and log w to [log 1e-8, 20]; here only
     e^w is kept from overflowing.
     """
 
@@ -169,7 +169,7 @@ class DivergenceMask(SamplingGeometry):
         high: threshold where it gained probability under a positive drive, > 0.
         cap: upper bound of the importance weight; None for none.
 
-    Source: DPPO (arXiv 2602.04879) eq. 12–14, the binary approximation; cap 20 as its code (and verl's) has it. verl
+    Source: DPPO (arXiv 2602.04879), the binary approximation; cap 20 as its code (and verl's) has it. verl
     adds 1e-8 inside the KL's logarithms.
     """
 

@@ -1007,7 +1007,7 @@ class Proportional(OptimizationGeometry):
     Args:
         of: a decoupled geometry, met with the drive ±1.
 
-    Source: SPO (arXiv 2401.16025) eq. 11; CFPO (arXiv 2601.22801).
+    Source: SPO (arXiv 2401.16025); CFPO (arXiv 2601.22801).
     """
 
     of: BregmanGeometry
@@ -1058,7 +1058,7 @@ class SoftGate(OptimizationGeometry):
         positive: τ under a positive drive, > 0; the larger, the narrower the gate.
         negative: τ under a drive that is not positive.
 
-    Source: SAPO (arXiv 2511.20347) eq. 5 and 6.
+    Source: SAPO (arXiv 2511.20347).
     """
 
     positive: float = 1.0
@@ -1110,9 +1110,9 @@ class Blend(OptimizationGeometry):
     the right one.
 
     Found by search over programs. It ignores the drive and is still no `BregmanGeometry`, because it is not convex: for
-    τ = 0.05 it has a local minimum at βu = −0.119 and a local maximum at 0.072, between which a pair is pushed the wrong
-    way; from τ = 0.2 on it falls everywhere. It is met with the drive 0, where its infimum is 0 at u → ∞; no other drive is
-    balanced.
+    τ = 0.05 it has a local minimum at βu = −0.119 and a local maximum at 0.072, between which a pair is pushed the
+    wrong way; from τ = 0.2 on it falls everywhere. It is met with the drive 0, where its infimum is 0 at u → ∞; no
+    other drive is balanced.
 
     Args:
         beta: inverse temperature, positive.
@@ -1226,7 +1226,7 @@ class Reweighted(OptimizationGeometry):
         of: the geometry whose value is averaged.
         through: whether the gradient passes through the weight. Without, ∂energy/∂u = w·φ_of'.
 
-    Source: DeepSeek-V3.2 (arXiv 2512.02556) eq. 7, "unbiased KL estimate".
+    Source: DeepSeek-V3.2 (arXiv 2512.02556), "unbiased KL estimate".
     """
 
     of: BregmanGeometry

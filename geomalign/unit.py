@@ -260,7 +260,7 @@ class Clamped(ResponseUnit):
         low: bound from below, in nats; None for none.
         high: bound from above, in nats; None for none.
 
-    Source: GMPO (arXiv 2507.20673) eq. 4.
+    Source: GMPO (arXiv 2507.20673).
     """
 
     of: ResponseUnit = MeanSequence()
@@ -472,7 +472,7 @@ class SortedPair(PairUnit):
     Args:
         of: the unit of one response.
 
-    Source: AOT (arXiv 2406.05882) eq. 8.
+    Source: AOT (arXiv 2406.05882).
     """
 
     of: ResponseUnit = Sequence()
@@ -506,7 +506,7 @@ class TransportedPair(PairUnit):
     Args:
         of: the unit of one response.
 
-    Source: AOT (arXiv 2406.05882) eq. 7.
+    Source: AOT (arXiv 2406.05882).
     """
 
     of: ResponseUnit = Sequence()

@@ -44,7 +44,7 @@ def _likelihood(sampling: SamplingGeometry) -> Objective:
     authors="Chu, Xiangxiang and others",
     year=2025,
     arxiv="2504.02546",
-    equation="5–7",
+    equation="the objective and its debiased advantage",
     loss="−(1/Σ|y_i|) Σ_i Σ_t α A_i log π(y_it), A = (r − mean)/F_norm, α = B/(B − M)",
     conventions=("F_norm = 1", "M responses stand in groups that were solved or failed throughout"),
     departures={"verl 0.9": "α = B/(number of non-zero rewards): another quantity, equal only by chance"},
@@ -52,7 +52,7 @@ def _likelihood(sampling: SamplingGeometry) -> Objective:
 def gpg() -> Objective:
     """−(1/Σ|y_i|) Σ_i Σ_t αA log π: the policy gradient alone, scaled for the groups that teach nothing.
 
-    Source: Chu et al. 2025 (arXiv 2504.02546) eq. 5–7 with F_norm = 1.
+    Source: Chu et al. 2025 (arXiv 2504.02546) with F_norm = 1.
     """
     return Objective(
         unit=Token(),
@@ -69,13 +69,13 @@ def gpg() -> Objective:
     authors="Hu, Jian and others",
     year=2025,
     arxiv="2501.03262",
-    equation="7–9",
+    equation="the normalised advantage",
     loss="−(1/Σ|y_i|) Σ_i Σ_t min(t A, clip(t) A), A = (A⁰ − mean)/std over the batch's tokens, A⁰_t = r − β "
     "Σ_{s≥t} Δ^ref_s",
     conventions=("normalised over the whole batch, in which a response counts by its length", "k1 in the reward"),
     departures={
         "verl 0.9": "1e-8 added to the variance; the return skips observation tokens",
-        "OpenRLHF 0.11": "the same whitening",
+        "OpenRLHF 0.11": "`reinforce` and `reinforce_baseline`: the biased variance, clamped from below at 1e-8",
     },
 )
 def reinforce_plus_plus(
@@ -90,7 +90,7 @@ def reinforce_plus_plus(
             reference.
         baseline: "none", or "group" for REINFORCE++-baseline, which subtracts the group's mean first.
 
-    Source: Hu et al. 2025 (arXiv 2501.03262) eq. 7–9.
+    Source: Hu et al. 2025 (arXiv 2501.03262).
     """
     reward: SamplingGeometry = GroupAdvantage(baseline=baseline)
     if beta:
@@ -110,7 +110,7 @@ def reinforce_plus_plus(
     authors="Li, Ziniu and others",
     year=2023,
     arxiv="2310.10505",
-    equation="4",
+    equation="the ReMax gradient estimator",
     loss="−(1/N) Σ_i (r(y_i) − r(ȳ_i)) log π(y_i), ȳ the greedy response to the same prompt",
     conventions=("the baseline is the reward of a response that is not in the batch: pass r − r(ȳ) as `advantage`",),
 )
@@ -119,7 +119,7 @@ def remax() -> Objective:
 
     Drive: the batch's `advantage`, which the caller makes from two rewards.
 
-    Source: Li et al. 2023 (arXiv 2310.10505) eq. 4.
+    Source: Li et al. 2023 (arXiv 2310.10505).
     """
     return _likelihood(Advantage())
 
@@ -129,7 +129,7 @@ def remax() -> Objective:
     authors="Hao, Yaru and others",
     year=2025,
     arxiv="2505.23585",
-    equation="7–9",
+    equation="the optimal baseline and its length-weighted form",
     loss="−(1/N) Σ_i (r_i − b*) log π(y_i), b* = Σ_j |y_j| r_j / Σ_j |y_j| in the group",
     conventions=("exactly on policy: no ratio, no clip, no KL",),
     departures={"verl 0.9": "called `opo`; a group of one keeps its reward as advantage"},
@@ -137,7 +137,7 @@ def remax() -> Objective:
 def optimal_baseline() -> Objective:
     """−(r − b*) log π(y) with the length-weighted mean reward b* of the group: the *other* method called OPO.
 
-    Source: Hao et al. 2025 (arXiv 2505.23585) eq. 9.
+    Source: Hao et al. 2025 (arXiv 2505.23585).
     """
     return _likelihood(LengthBaseline())
 
@@ -147,7 +147,7 @@ def optimal_baseline() -> Objective:
     authors="Chen, Zhipeng and others",
     year=2025,
     arxiv="2508.10751",
-    equation="13–18",
+    equation="the analytical derivation",
     loss="GRPO with A(success) = (1 − R̄)/σ, A(failure) = (1 − R̄ − C(N⁻−1, k−1)/C(N−1, k−1))/σ, R̄ = 1 − C(N⁻, "
     "k)/C(N, k)",
     conventions=("binary rewards", "σ = √(R̄(1−R̄)), the biased one; k = 1 is GRPO with ddof 0"),
@@ -216,7 +216,7 @@ def raft() -> Objective:
     authors="Peng, Xue Bin and others",
     year=2019,
     arxiv="1910.00177",
-    equation="10",
+    equation="the weighted regression",
     loss="−(1/N) Σ_i min(exp(A_i/β), ω_max) log π(y_i)",
     conventions=("weights are neither normalised nor centred", "ω_max = 20 in its code"),
 )
@@ -229,7 +229,7 @@ def awr(beta: float = 1.0, cap: float | None = 20.0) -> Objective:
 
     Drive: from the batch's `advantage`, or its `reward`.
 
-    Source: Peng et al. 2019 (arXiv 1910.00177) eq. 10.
+    Source: Peng et al. 2019 (arXiv 1910.00177).
     """
     return _likelihood(Boltzmann(Advantage(), beta, cap))
 

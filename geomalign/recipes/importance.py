@@ -59,7 +59,7 @@ def cispo(high: float | None = 5.0, low: float | None = None, std_epsilon: float
     authors="Qi, Penghui and others",
     year=2026,
     arxiv="2602.04879",
-    equation="12–14",
+    equation="the masked surrogate, binary approximation",
     loss="−(1/Σ|y_i|) Σ_i Σ_t sg[M_it min(t_it, cap)] A_i log π(y_it), "
     "M = 0 where (t−1)A > 0 and D(π_old‖π) > δ of the event {this token, any other}",
     conventions=(
@@ -90,7 +90,7 @@ def dppo(divergence: str = "tv", delta: float = 0.15, cap: float | None = 20.0) 
     authors="Le Roux, Nicolas and Bellemare, Marc G. and others",
     year=2025,
     arxiv="2503.14286",
-    equation="8",
+    equation="the TOPR gradient",
     loss="−(1/N) Σ_i sg[w_i] R_i log π(y_i), w = 1 where R_i ≥ 0, clip(π(y_i)/μ(y_i), 0, 1) where R_i < 0",
     conventions=("the ratio is of the whole response, without length normalisation", "R = ±1, a baseline shifts it"),
     departures={"ROLL": "adds the positive and the negative part with coefficients of their own"},
@@ -100,7 +100,7 @@ def topr() -> Objective:
 
     Drive: the batch's `advantage`, or its `reward`; its sign decides the side.
 
-    Source: Le Roux et al. 2025 (arXiv 2503.14286) eq. 8.
+    Source: Le Roux et al. 2025 (arXiv 2503.14286).
     """
     return Objective(
         unit=Sequence(), chart=LogRatio(), sampling=TaperedImportance(Advantage()), optimization=Flat(), anchor=None
@@ -112,7 +112,7 @@ def topr() -> Objective:
     authors="Shen, Guobin and others",
     year=2026,
     arxiv="2602.10693",
-    equation="11",
+    equation="the reshaping kernel",
     loss="−(1/Σ|y_i|) Σ_i Σ_t sg[w_i^k e^{λ(1−w_i)}] A_i log π(y_it), w_i = π(y_i)/π_old(y_i)",
     conventions=(
         "the ratio is of the whole response, without length normalisation",
@@ -133,7 +133,7 @@ def vespo(
         negative: (k, λ) under a negative one.
         std_epsilon: added to the standard deviation; 0 in the paper.
 
-    Source: Shen et al. 2026 (arXiv 2602.10693) eq. 11.
+    Source: Shen et al. 2026 (arXiv 2602.10693).
     """
     advantage = GroupAdvantage(scale="group", epsilon=std_epsilon)
     return _score_function(GammaImportance(advantage, positive, negative))

@@ -78,7 +78,7 @@ def cdpo(beta: float = 0.1, label_smoothing: float = 0.1) -> Objective:
     authors="Chowdhury, Sayak Ray and Kini, Anush and Natarajan, Nagarajan",
     year=2024,
     arxiv="2403.00409",
-    equation="12",
+    equation="the robust loss",
     loss="[−(1−ε) log σ(βu) + ε log σ(−βu)]/(1−2ε)",
     conventions=("unbiased for the loss without noise, and therefore not bounded below: the drive exceeds β",),
     departures={"TRL 1.16": "as published; unbounded below there too, without a warning"},
@@ -91,7 +91,7 @@ def robust_dpo(beta: float = 0.1, label_smoothing: float = 0.1) -> Objective:
         label_smoothing: ε in [0, 0.5), the rate of wrong labels. Above 0 an `UnboundedLossWarning` says that there is
             no minimum.
 
-    Source: Chowdhury et al. 2024 (arXiv 2403.00409) eq. 12.
+    Source: Chowdhury et al. 2024 (arXiv 2403.00409).
     """
     _smoothing("robust_dpo", label_smoothing)
     return Objective(
@@ -143,7 +143,7 @@ def exo(beta: float = 0.1, label_smoothing: float = 1e-3) -> Objective:
     authors="Lambert, Nathan and others",
     year=2024,
     arxiv="2411.15124",
-    equation="6",
+    equation="length-normalised DPO",
     loss="−log σ(β(Δ_chosen/|y⁺| − Δ_rejected/|y⁻|))",
     conventions=("β is about 5, not 0.1: the margin is a difference of averages",),
     departures={"TRL 1.16": "`sigmoid_norm`, with β = 0.1 by default", "open-instruct": "`dpo_norm`, the origin"},
@@ -155,7 +155,7 @@ def dpo_norm(beta: float = 5.0, label_smoothing: float = 0.0) -> Objective:
         beta: inverse temperature, positive, per nat a token.
         label_smoothing: ε in [0, 0.5).
 
-    Source: Lambert et al. 2024 (Tülu 3, arXiv 2411.15124) eq. 6.
+    Source: Lambert et al. 2024 (Tülu 3, arXiv 2411.15124).
     """
     _smoothing("dpo_norm", label_smoothing)
     return Objective(
@@ -181,7 +181,7 @@ _F_DIVERGENCES: dict[str, Divergence] = {
     authors="Wang, Chaoqi and others",
     year=2023,
     arxiv="2309.16240",
-    equation="10, table 1",
+    equation="table 1",
     loss="−log σ(β(f'(t_chosen) − f'(t_rejected))), t = π/π_ref of a response",
     conventions=(
         "forward KL: f' = −1/t, mass-covering; JS: f' = log(2t/(1+t)); α: f' = (1 − t^−α)/α, α in (0, 1)",
@@ -204,7 +204,7 @@ def f_dpo(
             (α = 1).
         label_smoothing: ε in [0, 0.5).
 
-    Source: Wang et al. 2023 (arXiv 2309.16240) eq. 10 and table 1.
+    Source: Wang et al. 2023 (arXiv 2309.16240) table 1.
     """
     _smoothing("f_dpo", label_smoothing)
     named = _F_DIVERGENCES | {"alpha": CressieRead(1 - alpha)}
@@ -231,9 +231,8 @@ def f_dpo(
     conventions=("without weight alignment, which needs Σ_v π(v)² of every step",),
     departures={
         "TRL 1.16": "with sampled alignment, from the logits; of a pair, the product of the two weights",
-        "open-instruct": "exp of the *sum* of the two averages of sequence-summed log-probabilities that were "
-        "already summed over "
-        "tokens (the mask broadcasts), clamped at 1: not the paper's weight",
+        "open-instruct": "exp of the two *sums* of log-probabilities, which are taken before the mask divides them, "
+        "clamped at 1: not the paper's weight",
     },
 )
 def wpo(beta: float = 0.1) -> Objective:
@@ -258,7 +257,7 @@ def wpo(beta: float = 0.1) -> Objective:
     authors="Melnyk, Igor and others",
     year=2024,
     arxiv="2406.05882",
-    equation="7",
+    equation="the paired loss",
     loss="−(1/P) Σ_k log σ(β(m_(k) − m^ref_(k))), m = log π(y⁺) − log π(y⁻), both sorted over the batch",
     conventions=("the batch is the sample: ranks are taken within it",),
     departures={"TRL 1.16": "`aot`, as published, with label smoothing; sorts within a process, not over all of them"},
@@ -272,7 +271,7 @@ def aot(beta: float = 0.1, label_smoothing: float = 0.0) -> Objective:
 
     Micro-batches do not add up to the whole batch, since ranks belong to one batch.
 
-    Source: Melnyk et al. 2024 (arXiv 2406.05882) eq. 7, paired.
+    Source: Melnyk et al. 2024 (arXiv 2406.05882), paired.
     """
     _smoothing("aot", label_smoothing)
     return Objective(
@@ -289,7 +288,7 @@ def aot(beta: float = 0.1, label_smoothing: float = 0.0) -> Objective:
     authors="Melnyk, Igor and others",
     year=2024,
     arxiv="2406.05882",
-    equation="8",
+    equation="the unpaired loss",
     loss="−(1/P) Σ_k log σ(β(Δ⁺_(k) − Δ⁻_(k))), chosen and rejected log-ratios each sorted over the batch",
     conventions=("chosen and rejected need not belong to one prompt",),
     departures={"TRL 1.16": "`aot_unpaired`, as published, with label smoothing"},
@@ -303,7 +302,7 @@ def aot_unpaired(beta: float = 0.1, label_smoothing: float = 0.0) -> Objective:
 
     Micro-batches do not add up to the whole batch, since ranks belong to one batch.
 
-    Source: Melnyk et al. 2024 (arXiv 2406.05882) eq. 8, unpaired.
+    Source: Melnyk et al. 2024 (arXiv 2406.05882), unpaired.
     """
     _smoothing("aot_unpaired", label_smoothing)
     return Objective(

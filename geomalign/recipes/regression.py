@@ -19,7 +19,7 @@ __all__ = ["a2po", "dro", "rebel", "rpo"]
     authors="Richemond, Pierre Harvey and others",
     year=2024,
     arxiv="2405.19107",
-    equation="7",
+    equation="the DRO-V loss",
     loss="(1/N) Σ_i ½ (r_i − V(x_i) − τ log(π(y_i)/π_ref(y_i)))²",
     conventions=("V is learnt beside the policy: pass r − V as `advantage`", "sum over the response's tokens"),
     departures={"verl 0.9": "a square a token without V: −(log π · A − ½β Δ²), measured from the rollout policy"},
@@ -32,7 +32,7 @@ def dro(tau: float = 1.0) -> Objective:
 
     Drive: the batch's `advantage`, or its `reward`.
 
-    Source: Richemond et al. 2024 (arXiv 2405.19107) eq. 7.
+    Source: Richemond et al. 2024 (arXiv 2405.19107).
     """
     return Objective(
         unit=Sequence(),
@@ -49,7 +49,7 @@ def dro(tau: float = 1.0) -> Objective:
     authors="Brantley, Kiant{\\'e} and others",
     year=2025,
     arxiv="2505.20686",
-    equation="5",
+    equation="the regression of its second stage",
     loss="(1/N) Σ_i (β₂ log(π(y_i)/π_ref(y_i)) − (r_i − V*(x_i)))², V* = β₁ log mean exp(r/β₁) over responses of π_ref",
     conventions=("V* is estimated before training from other samples: pass r − V* as `advantage`",),
     departures={"TRL 1.16": "as published; β₂ = 1e-3, β₁ = 0.5"},
@@ -62,7 +62,7 @@ def a2po(beta2: float = 1e-3, beta1: float | None = None) -> BaseObjective:
         beta1: temperature of V*, which is then estimated from the batch's own groups; None: the batch's `advantage` is
             r − V*.
 
-    Source: Brantley et al. 2025 (arXiv 2505.20686) eq. 5, TRL's defaults.
+    Source: Brantley et al. 2025 (arXiv 2505.20686), TRL's defaults.
     """
     return 2.0 * Objective(
         unit=Sequence(),
@@ -79,7 +79,7 @@ def a2po(beta2: float = 1e-3, beta1: float | None = None) -> BaseObjective:
     authors="Gao, Zhaolin and others",
     year=2024,
     arxiv="2404.16767",
-    equation="9",
+    equation="the relative-reward regression",
     loss="(1/P) Σ ((1/η)(log(π(y)/π_t(y)) − log(π(y')/π_t(y'))) − (r(y) − r(y')))²",
     conventions=("measured from the rollout policy: pass its log-probabilities as the pairs' reference",),
 )
@@ -91,7 +91,7 @@ def rebel(eta: float = 1.0) -> Objective:
 
     Drive: the `margin` of the pairs, r(y) − r(y').
 
-    Source: Gao et al. 2024 (arXiv 2404.16767) eq. 9.
+    Source: Gao et al. 2024 (arXiv 2404.16767).
     """
     return Objective(
         unit=Pair(),

@@ -62,7 +62,7 @@ def nca(beta: float = 0.1) -> Combination:
     authors="Jung, Seungjae and others",
     year=2024,
     arxiv="2404.04656",
-    equation="11–12",
+    equation="the BCO loss and its reward shift",
     loss="−log σ(βΔ⁺ − δ) − log σ(−(βΔ⁻ − δ)), δ = ½(E[βΔ⁺] + E[βΔ⁻])",
     conventions=("δ is a running mean, given as a number", "summed over the two responses of a pair"),
     departures={
@@ -81,7 +81,7 @@ def bco(beta: float = 0.1, delta: float = 0.0) -> BaseObjective:
     Evaluated on a `PreferenceBatch`, or on a `Batch` with rewards +1 (good) and −1 (poor): then twice the mean over
     responses.
 
-    Source: Jung et al. 2024 (arXiv 2404.04656) eq. 11–12.
+    Source: Jung et al. 2024 (arXiv 2404.04656).
     """
     return 2.0 * Objective(
         unit=Offset(Sequence(), delta / beta),
@@ -199,14 +199,14 @@ def _sigmoid(x: float) -> float:
     authors="Ethayarajh, Kawin and others",
     year=2024,
     arxiv="2402.01306",
-    equation="8",
+    equation="7, as trainers count",
     loss="λ_D (1 − σ(β(Δ − z₀))) for desirable, λ_U (1 − σ(β(z₀ − Δ))) for undesirable responses",
     conventions=(
         "z₀ = max(0, mean Δ of mismatched prompts and responses), without gradient, given as a number",
         "the mean over all responses, desirable or not",
     ),
     departures={
-        "TRL 1.16": "estimates z₀ from responses shifted by one within the batch",
+        "TRL 1.16": "estimates z₀ from each batch's mismatched completions, over all processes, ≥ 0",
         "Liger 0.8": "without λ; z₀ is handed in, as here",
     },
 )
@@ -223,7 +223,7 @@ def kto(beta: float = 0.1, desirable: float = 1.0, undesirable: float = 1.0, ref
     Drive: the sign of the batch's `reward`, +1 for desirable and −1 for undesirable responses (a `PreferenceBatch` has
     them).
 
-    Source: Ethayarajh et al. 2024 (arXiv 2402.01306) eq. 8.
+    Source: Ethayarajh et al. 2024 (arXiv 2402.01306).
     """
     at_anchor = _sigmoid(-beta * reference_point)
     return Objective(
@@ -241,7 +241,7 @@ def kto(beta: float = 0.1, desirable: float = 1.0, undesirable: float = 1.0, ref
     authors="Hong, Jiwoo and Lee, Noah and Thorne, James",
     year=2024,
     arxiv="2403.07691",
-    equation="6–7",
+    equation="4–7",
     loss="−(1/|y⁺|) log π(y⁺) − λ log σ( logit p⁺ − logit p⁻ ), p = π(y)^{1/|y|}",
     conventions=("λ is TRL's `beta`", "both terms use the average log-probability a token"),
     departures={
@@ -255,7 +255,7 @@ def orpo(lambda_: float = 0.1) -> Combination:
     Args:
         lambda_: weight of the odds-ratio term.
 
-    Source: Hong et al. 2024 (arXiv 2403.07691) eq. 6–7.
+    Source: Hong et al. 2024 (arXiv 2403.07691) eq. 4–7.
     """
     odds = Objective(
         unit=Pair(of=MeanSequence()),
@@ -272,7 +272,7 @@ def orpo(lambda_: float = 0.1) -> Combination:
     authors="Xu, Haoran and others",
     year=2024,
     arxiv="2401.08417",
-    equation="5",
+    equation="3",
     loss="−log σ(β log π(y⁺) − β log π(y⁻)) − log π(y⁺)",
     conventions=("sums over tokens in both terms",),
     departures={
@@ -288,7 +288,7 @@ def cpo(beta: float = 0.1, alpha: float = 1.0, normalize: str = "sum") -> Combin
         alpha: weight of the likelihood, positive; 1 in the paper.
         normalize: "sum" (published) or "mean": whether the likelihood is of the response or of its average token.
 
-    Source: Xu et al. 2024 (arXiv 2401.08417) eq. 5.
+    Source: Xu et al. 2024 (arXiv 2401.08417) eq. 3.
     """
     if normalize not in _LENGTHS:
         raise ValueError(f"cpo(normalize={normalize!r}): choose one of 'mean', 'sum'.")
@@ -301,7 +301,7 @@ def cpo(beta: float = 0.1, alpha: float = 1.0, normalize: str = "sum") -> Combin
     authors="Gupta, Aman and others",
     year=2025,
     arxiv="2501.03884",
-    equation="5–6",
+    equation="the AlphaPO reward and loss",
     loss="−log σ(β(r⁺ − r⁻) − γ), r = (1 − p^{−α})/α, p = π(y)^{1/|y|}",
     conventions=("length-normalised, as SimPO; α → 0 is SimPO",),
     departures={

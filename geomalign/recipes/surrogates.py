@@ -52,7 +52,7 @@ def bnpo(epsilon: float = 0.2, epsilon_high: float | None = None, std_epsilon: f
     authors="Gao, Chang and others",
     year=2025,
     arxiv="2511.20347",
-    equation="5–6",
+    equation="the soft gate and the objective",
     loss="−(1/N) Σ_i (1/|y_i|) Σ_t (4/τ_i) σ(τ_i (t_it − 1)) A_i, τ by the sign of A",
     conventions=("τ_neg where A ≤ 0", "the factor 4/τ makes the gradient at t = 1 that of t·A"),
     departures={
@@ -68,7 +68,7 @@ def sapo(tau_positive: float = 1.0, tau_negative: float = 1.05, std_epsilon: flo
         tau_negative: sharpness under an advantage that is not positive; sharper, as such tokens spread instability.
         std_epsilon: added to the standard deviation; 0 in the paper.
 
-    Source: Gao et al. 2025 (arXiv 2511.20347) eq. 5–6, its defaults.
+    Source: Gao et al. 2025 (arXiv 2511.20347), its defaults.
     """
     return Objective(
         unit=Token(),
@@ -84,7 +84,7 @@ def sapo(tau_positive: float = 1.0, tau_negative: float = 1.05, std_epsilon: flo
     authors='{\\c{C}}a{\\u{g}}atan, {\\"O}mer Veysel and others',
     year=2026,
     arxiv="2601.22801",
-    equation="the objective of §3; Simple Policy Optimization (2401.16025) eq. 11",
+    equation="the objective; Simple Policy Optimization (2401.16025) has the same",
     loss="−(1/N) Σ_i (1/|y_i|) Σ_t [ t_it A_i − (|A_i|/2ε)(t_it − 1)² ]",
     conventions=("ε is PPO's: the square has its minimum where PPO has its wall",),
 )
@@ -97,8 +97,7 @@ def cfpo(epsilon: float = 0.2, std_epsilon: float = 1e-6) -> Objective:
 
     The stiffness is |A|/ε, so it is coupled: χ² with a stiffness that follows the drive.
 
-    Source: Çağatan et al. 2026 (CFPO, arXiv 2601.22801); the same square: Xie et al. 2024 (SPO, arXiv 2401.16025) eq.
-    11.
+    Source: Çağatan et al. 2026 (CFPO, arXiv 2601.22801); the same square: Xie et al. 2024 (SPO, arXiv 2401.16025).
     """
     return Objective(
         unit=Token(),
@@ -115,7 +114,7 @@ def cfpo(epsilon: float = 0.2, std_epsilon: float = 1e-6) -> Objective:
     authors="Liu, Fanfan and others",
     year=2026,
     arxiv="2602.05261",
-    equation="the objective of §4",
+    equation="the LUSPO objective, clip ranges of §5.1",
     loss="−(1/N) Σ_i |y_i| min(s_i A_i, clip(s_i, 1−ε, 1+ε_high) A_i), s_i = (π(y_i)/π_old(y_i))^{1/|y_i|}",
     conventions=("GSPO's loss of every response times its length",),
     departures={
@@ -149,7 +148,7 @@ def luspo(epsilon: float = 2e-3, epsilon_high: float = 2.5e-3, std_epsilon: floa
     authors="Zhao, Yuzhong and others",
     year=2025,
     arxiv="2507.20673",
-    equation="4",
+    equation="the GMPO objective",
     loss="−(1/N) Σ_i A_i exp( (1/|y_i|) Σ_t clip_A(Δ_it) ), clip_A = min(Δ, ε_high) where A > 0, max(Δ, −ε_low) "
     "where A < 0",
     conventions=("ε is in nats of log t: the ratio is kept within (e^−0.4, e^0.4)", "clips tokens, before the mean"),
@@ -165,7 +164,7 @@ def gmpo(epsilon: float = 0.4, epsilon_high: float | None = None, std_epsilon: f
 
     A sum of two objectives, one for each sign of the advantage: each has its own clamp and sees its part of the drive.
 
-    Source: Zhao et al. 2025 (arXiv 2507.20673) eq. 4.
+    Source: Zhao et al. 2025 (arXiv 2507.20673).
     """
     advantage = GroupAdvantage(scale="group", epsilon=std_epsilon)
     above = epsilon if epsilon_high is None else epsilon_high

@@ -1,0 +1,76 @@
+"""The catalogue's pages are those of the code, and nothing in it is without a source or a test."""
+
+import itertools
+import re
+from pathlib import Path
+
+import pytest
+
+import geomalign as ga
+from geomalign.recipes import solved, table
+from geomalign.recipes.reference import HOMONYMS, REFERENCES
+
+ROOT = Path(__file__).parent.parent.parent
+PAGES = table.pages()
+
+
+@pytest.mark.parametrize("name", ga.recipes.names())
+def test_every_recipe_has_a_publication(name: str) -> None:
+    reference = REFERENCES[name]
+    assert reference.title and reference.loss and 1990 < reference.year < 2030
+    assert reference.arxiv is None or re.fullmatch(r"\d{4}\.\d{4,5}", reference.arxiv)
+    assert reference.arxiv or reference.venue, "a source that can be found"
+    assert reference.arxiv is None or abs(int("20" + reference.arxiv[:2]) - reference.year) <= 0
+
+
+def test_every_publication_belongs_to_a_recipe() -> None:
+    assert set(REFERENCES) == set(ga.recipes.names())
+
+
+# Those of `solved` are this library's own, and tested with the theory of what they solve.
+@pytest.mark.parametrize("name", [n for n in ga.recipes.names() if n not in solved.__all__])
+def test_every_recipe_is_compared_with_its_formula(name: str) -> None:
+    tests = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")]
+    pattern = re.compile(rf"""recipes\.{name}\(|["']{name}["']""")
+    assert any(pattern.search(text) for text in tests)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_committed_pages_are_generated(page: str) -> None:
+    committed = (ROOT / "docs" / "catalogue" / page).read_text(encoding="utf-8")
+    assert committed == PAGES[page], "run python -m geomalign.recipes.table docs/catalogue"
+
+
+def test_tables_are_well_formed() -> None:
+    for name, page in PAGES.items():
+        lines = page.splitlines()
+        for above, line in itertools.pairwise(lines):
+            if above.startswith("|") and line.startswith("|"):
+                cells = [len(re.findall(r"(?<!\\)\|", row)) for row in (above, line)]
+                assert cells[0] == cells[1], f"{name}: {line}"
+
+
+def test_bibtex_has_each_publication_once() -> None:
+    keys = re.findall(r"@misc\{([^,]+),", table.bibtex())
+    assert len(keys) == len(set(keys)) and {r.key for r in REFERENCES.values()} == set(keys)
+    for reference in REFERENCES.values():
+        twins = {r.title for r in REFERENCES.values() if r.key == reference.key}
+        assert len(twins) == 1, f"two publications share the key {reference.key}"
+
+
+def test_homonyms_name_recipes_that_exist() -> None:
+    for name, here, _ in HOMONYMS:
+        for recipe in re.findall(r"^`(\w+)`:", here):
+            assert recipe in ga.recipes.names() or recipe in dir(ga), f"{name}: {recipe}"
+
+
+def test_own_parts_are_counted_from_the_slots() -> None:
+    own = table.own_parts()
+    assert own["grpo"] == own["dpo"] == set() and own["sapo"] == {"SoftGate"}
+    assert f"{sum(1 for parts in own.values() if not parts)} of them" in PAGES["index.md"]
+
+
+def test_the_periodic_table_holds_every_recipe_once() -> None:
+    cells = table.periodic_table()
+    assert sorted(name for names in cells.values() for name in names) == ga.recipes.names()
+    assert "dpo" in cells["Label", "Logistic"] and "grpo" in cells["GroupAdvantage", "Clip"]
