@@ -26,7 +26,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1.5, 1)), (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 2)))
 INK, MUTED, FAINT = "#222222", "#6b6b6b", "#dddddd"
 
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "font.size": 9.5,
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
@@ -191,7 +191,7 @@ def _coordinate(term: Objective, x: torch.Tensor) -> torch.Tensor:
 
 
 def _reach(term: Objective, drives: torch.Tensor) -> float:
-    """A little beyond where the drives come to rest, at most 1.5 nats; of pairs without rest, where the link is flat."""
+    """A little beyond where the drives come to rest, at most 1.5 nats; of pairs without, where the link is flat."""
     rest = term.optimization.equilibrium(drives)
     paired = term.unit.paired
     rest = rest if paired else term.chart.inverse(rest)
@@ -458,16 +458,7 @@ def step_sizes(
             axis = axes[0, p]
             if base is not None:
                 axis.axhline(base, color=MUTED, lw=1, ls=(0, (2, 2)), zorder=1)
-                axis.annotate(
-                    f"before training {base:.0%}",
-                    (0.985, base),
-                    xycoords=("axes fraction", "data"),
-                    xytext=(0, 3),
-                    textcoords="offset points",
-                    ha="right",
-                    fontsize=8,
-                    color=MUTED,
-                )
+                title += f"; dashed: before training, {base:.0%}"
             for name, offset in zip(names, offsets):
                 places = [i for i, rate in enumerate(rates) if (name, rate, p) in data]
                 means = [data[name, rates[i], p][0] for i in places]
@@ -478,8 +469,9 @@ def step_sizes(
                     if math.isfinite(half):
                         low, high = max(0.0, mean - half), min(1.0, mean + half)
                         axis.vlines(i + offset, low, high, color=color, lw=2.2, alpha=0.45)
-                    beside = np.full(len(seeds), i + offset + 0.32 * gap)
-                    axis.plot(beside, seeds, ls="", marker="o", ms=3.2, mfc="none", mec=color, mew=0.9)
+                    if len(seeds) > 1:
+                        beside = np.full(len(seeds), i + offset + 0.32 * gap)
+                        axis.plot(beside, seeds, ls="", marker="o", ms=3.2, mfc="none", mec=color, mew=0.9)
                     axis.plot(i + offset, mean, marker=marker, ms=7.5, color=color, mec="white", mew=0.9, zorder=4)
             axis.set_xticks(range(len(rates)), rates)
             axis.set_xlim(-0.5, len(rates) - 0.5)

@@ -20,6 +20,7 @@ LEASH = {
     "chart": "LogRatio(scale=1.0)",
     "sampling": "Advantage()",
     "optimization": "ReverseKL(beta=1.0)",
+    "anchor": "reference",
 }
 
 
@@ -71,11 +72,11 @@ def comparison(
                         }  # fmt: skip
                     lines.append(line)
                 (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-                tail = lines[-10:]
+                tail = lines[1:][-10:]
                 final = {
                     k: float(np.mean([t[k] for t in tail]))
                     for k in tail[-1]
-                    if k in tail[0] and k not in ("step", "rate")
+                    if all(k in t for t in tail) and k not in ("step", "rate")
                 }
                 final |= {k: v for k, v in lines[-1].items() if k.startswith("accuracy")}
                 terms = [{"coefficient": 1.0, **SLOTS}]

@@ -41,7 +41,7 @@ TOP_ONLY = {
     "transformers": {"training", "adapters", "parity"},
     "tokenizers": {"training", "adapters"},
     "safetensors": {"training", "adapters"},
-    "accelerate": {"training", "adapters"},
+    "accelerate": {"training", "adapters", "parity"},
     "matplotlib": {"plotting", "training"},
     "typer": {"cli"},
     "rich": {"cli"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -66,10 +67,13 @@ def names_table() -> Table:
 def slots_table() -> Table:
     """Every recipe with the slots that it fills at its defaults."""
     from geomalign import recipes
+    from geomalign.objective import UnboundedLossWarning
 
     table = _grid("recipe", *SLOTS[:6], "decoupled")
     for name in recipes.names():
-        objective = recipes.get(name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UnboundedLossWarning)
+            objective = recipes.get(name)
         for i, (coefficient, term) in enumerate(objective.terms):
             title = name if i == 0 else f"+ {coefficient:g} ×"
             cells = (Text(short(getattr(term, slot))) for slot in SLOTS[:6])

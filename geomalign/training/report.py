@@ -524,7 +524,7 @@ def _findings(results: Results) -> list[str]:
             + (
                 "After Holm's correction for their number, these differences hold at the 5 % level:"
                 if sure
-                else "**No difference between objectives holds at the 5 % level after Holm's correction for their number.**"
+                else "**After Holm's correction for their number, no difference holds at the 5 % level.**"
             )
         )
         if sure:

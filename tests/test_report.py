@@ -1,0 +1,159 @@
+"""The report says what the data carries, and nothing more."""
+
+import csv
+import itertools
+import json
+import math
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+from synthetic import comparison
+
+from geomalign.training import report
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = comparison(tmp_path_factory.mktemp("comparison"))
+    report.write(directory)
+    return directory
+
+
+def text(directory: Path) -> str:
+    """The report without its figures."""
+    return report.markdown(report.read(directory), {})
+
+
+def test_interval_is_students() -> None:
+    values = np.array([0.91, 0.97, 0.99])
+    mean, half = report.interval(values)
+    low, high = stats.t.interval(0.95, 2, loc=values.mean(), scale=stats.sem(values))
+    assert mean - half == pytest.approx(low) and mean + half == pytest.approx(high)
+
+
+def test_one_value_has_no_interval() -> None:
+    assert math.isnan(report.interval(np.array([0.5]))[1])
+
+
+def test_every_file_that_the_report_points_to_exists(written: Path) -> None:
+    targets = re.findall(r"\]\(([^)]+)\)", (written / "report.md").read_text(encoding="utf-8"))
+    assert {"figures/step-size.png", "finals.csv", "metrics.csv", "metrics.jsonl"} <= set(targets)
+    for target in targets:
+        assert (written / target).stat().st_size > 0, target
+
+
+def test_records_hold_every_step_of_every_run(written: Path) -> None:
+    lines = [json.loads(line) for line in (written / "metrics.jsonl").read_text().splitlines()]
+    assert len(lines) == 24 * 61
+    with (written / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(lines)
+    assert float(rows[7]["grad_norm"]) == lines[7]["grad_norm"] and rows[0]["reward"] == ""
+    with (written / "finals.csv").open(newline="") as file:
+        assert {row["run"] for row in csv.DictReader(file)} == {line["run"] for line in lines}
+
+
+def test_slots_of_every_objective_and_term_are_named(written: Path) -> None:
+    table = text(written).split("## Objectives")[1].split("As formulas")[0]
+    for label in ("opo", "gspo", "grpo", "dapo"):
+        assert re.search(rf"\| {label} +(1× )?\| `MeanSequence\(\)` \|", table), label
+    assert "+ 0.04×" in table and "ReverseKL(beta=1.0)" in table and "reference" in table
+
+
+def test_numbers_in_the_table_are_those_of_the_runs(written: Path) -> None:
+    runs = [json.loads(path.read_text()) for path in (written / "runs").glob("opo-r0.0002-*/summary.json")]
+    mean, half = report.interval(np.array([run["final"]["accuracy_in"] for run in runs]))
+    table = text(written).split("Step size 2e-4:")[1]
+    assert f"| opo | {100 * mean:.1f} ± {100 * half:.1f} |" in table
+
+
+def test_a_large_consistent_difference_is_claimed(written: Path) -> None:
+    findings = text(written).split("## Findings")[1].split("## Objectives")[0]
+    claimed = findings.split("Taken one by one")[0]
+    assert re.search(r"\| 2e-4 \| the trained tier \| opo \| dapo \|", claimed)
+    assert not re.search(r"\| 5e-5 \|", claimed)
+
+
+def test_noise_is_not_claimed(tmp_path: Path) -> None:
+    """Objectives that share one mean: their scatter must not become a sentence."""
+    directory = comparison(tmp_path, labels=("a", "b", "c", "d"), rates=(1e-4,), scatter=0.2)
+    assert "no difference holds at the 5 % level" in text(directory)
+
+
+def test_a_difference_equal_on_every_seed_is_no_certainty(tmp_path: Path) -> None:
+    results = report.read(comparison(tmp_path, labels=("a", "b"), rates=(1e-4,), seeds=(0, 1)))
+    for run in results.runs:
+        run.summary["final"]["accuracy_in"] = 0.5 if run.label == "a" else 0.6  # type: ignore[index]
+    (difference,) = report.differences(results, ["accuracy_in"])
+    assert difference.adjusted == 1.0 and not difference.excludes_zero
+
+
+def test_holms_correction_orders_and_bounds(tmp_path: Path) -> None:
+    found = report.differences(report.read(comparison(tmp_path)), ["accuracy_in", "accuracy_out"])
+    ranked = sorted(found, key=lambda d: d.p)
+    assert ranked[0].adjusted == pytest.approx(min(1.0, len(found) * ranked[0].p))
+    assert all(a.adjusted <= b.adjusted <= 1 for a, b in itertools.pairwise(ranked))
+    assert all(d.adjusted >= d.p for d in found)
+
+
+def test_one_seed_makes_no_claim(tmp_path: Path) -> None:
+    directory = comparison(tmp_path, seeds=(0,))
+    assert "no interval and no claim" in text(directory) and "±" not in text(directory).split("## Final numbers")[1]
+
+
+def test_inactive_geometry_is_warned_of(tmp_path: Path) -> None:
+    directory = comparison(tmp_path, labels=("opo", "grpo"), rates=(5e-5,), inactive=0.9)
+    assert "Geometry inactive: 90% of the updates of opo" in text(directory)
+
+
+def test_failed_and_missing_runs_are_named(tmp_path: Path) -> None:
+    directory = comparison(tmp_path, labels=("opo", "grpo"), rates=(5e-5,))
+    shutil.rmtree(directory / "runs" / "grpo-r5e-05-s2")
+    top = json.loads((directory / "summary.json").read_text())
+    top["runs"] = [run for run in top["runs"] if run["name"] != "grpo-r5e-05-s2"]
+    top["failed"] = {"grpo-r5e-05-s2": "ValueError: no"}
+    (directory / "summary.json").write_text(json.dumps(top))
+    assert "Run grpo-r5e-05-s2 failed" in text(directory) and "seeds are missing for grpo at 5e-5" in text(
+        directory
+    ).replace("Seeds", "seeds")
+
+
+def test_values_that_were_not_measured_are_left_out(tmp_path: Path) -> None:
+    directory = comparison(tmp_path, labels=("opo",), rates=(5e-5,), seeds=(0, 1))
+    for path in directory.glob("runs/*/metrics.jsonl"):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        for line in lines:
+            line.pop("entropy", None)
+            line["kl"] = math.nan
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for path in directory.glob("runs/*/summary.json"):
+        summary = json.loads(path.read_text())
+        summary["final"].pop("entropy"), summary["final"].update(kl=math.nan)
+        path.write_text(json.dumps(summary))
+    (directory / "summary.json").unlink()  # an unfinished comparison has none
+    table = text(directory).split("## Final numbers")[1]
+    assert "| entropy |" not in table and "nan" not in table
+
+
+def test_a_single_run_has_a_report_too(tmp_path: Path) -> None:
+    directory = comparison(tmp_path / "many", labels=("opo",), rates=(5e-5,), seeds=(0,))
+    single = shutil.copytree(directory / "runs" / "opo-r5e-05-s0", tmp_path / "one")
+    assert text(single).startswith("# Training with opo")
+
+
+def test_nothing_finished_is_an_error_that_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no finished run"):
+        report.write(tmp_path)
+
+
+def test_equal_data_gives_equal_bytes(tmp_path: Path) -> None:
+    first, second = (comparison(tmp_path / name, labels=("opo",), rates=(5e-5,), iterations=2) for name in "ab")
+    for directory in (first, second):
+        report.write(directory)
+    assert (first / "report.md").read_bytes() == (second / "report.md").read_bytes()
+    for figure in (first / "figures").iterdir():
+        assert figure.read_bytes() == (second / "figures" / figure.name).read_bytes(), figure.name
