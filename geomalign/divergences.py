@@ -161,7 +161,8 @@ class PowerDivergence(Divergence):
         direct = ((t - 1.0) - power(a)) / (1.0 - a) if a < 0.5 else (t * power(a - 1.0) - (t - 1.0)) / a
         small = numerics.is_small(log_t, a)
         inside = torch.where(small, numerics.power_remainder(torch.where(small, log_t, 0.0), a), direct)
-        return torch.where(t > 0, inside, torch.where(t == 0, 1.0 / a if a > 0 else math.inf, math.inf))
+        at_zero = 1.0 / a if a > 0 else math.inf
+        return torch.where(t > 0, inside, torch.where(t == 0, torch.full_like(t, at_zero), math.inf))
 
     def mirror(self, t: Tensor) -> Tensor:
         p = self.exponent - 1.0
@@ -458,7 +459,8 @@ class Solved(Divergence):
     def inverse_mirror(self, s: Tensor) -> Tensor:
         inside = (s > self.mirror_range.low) & (s < self.mirror_range.high)
         log_t = numerics.invert_increasing(self.coordinate, self.slope, torch.where(inside, s, 0.0))
-        return torch.where(inside, log_t.exp(), torch.where(s <= self.mirror_range.low, 0.0, math.inf))
+        outside = torch.where(s <= self.mirror_range.low, torch.zeros_like(s), math.inf)
+        return torch.where(inside, log_t.exp(), outside)
 
     def conjugate(self, s: Tensor) -> Tensor:
         inside = s < self.mirror_range.high

@@ -193,6 +193,27 @@ def test_repr_evaluates_to_an_equal_divergence(d):
     assert d.latex()
 
 
+@every
+def test_every_method_keeps_the_dtype_and_its_precision(d):
+    """Under either default type: a constant of the wrong type would widen float32 or round float64."""
+    before = torch.get_default_dtype()
+    methods = [d.generator, d.mirror, d.curvature, d.penalty, d.coordinate, d.slope, d.conjugate]
+    if not isinstance(d, ga.TotalVariation):
+        methods.append(d.inverse_mirror)
+    points = [0.0, 0.3, 1.0, 2.5]
+    try:
+        for dtype in (torch.float32, torch.float64):
+            results = []
+            for default in (torch.float32, torch.float64):
+                torch.set_default_dtype(default)
+                results.append([method(torch.tensor(points, dtype=dtype)) for method in methods])
+            for one, other in zip(*results):
+                assert one.dtype == other.dtype == dtype
+                assert torch.equal(one, other)
+    finally:
+        torch.set_default_dtype(before)
+
+
 # --- limits and special cases
 
 
