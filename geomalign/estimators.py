@@ -35,8 +35,12 @@ class Estimate:
 def _mean_and_error(x: Tensor, mask: Tensor) -> Estimate:
     count = mask.sum(-1).to(x.dtype)
     mean = torch.where(mask, x, 0).sum(-1) / count
-    square = torch.where(mask, x - mean.unsqueeze(-1), 0).square().sum(-1)
-    return Estimate(mean, (square / (count - 1) / count).sqrt())
+    spread = torch.where(mask, x - mean.unsqueeze(-1), 0)
+    # Scaled, so that the square of what is finite is finite.
+    scale = spread.abs().amax(-1, keepdim=True)
+    scale = torch.where(scale > 0, scale, 1)
+    square = (spread / scale).square().sum(-1)
+    return Estimate(mean, scale.squeeze(-1) * (square / (count - 1) / count).sqrt())
 
 
 def _valid(log_ratio: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
