@@ -26,6 +26,8 @@ class Constant(ABC):
 
 
 def _energy(u: str, drive: str, potential: str) -> str:
+    if drive == "0":
+        return potential
     return f"-{drive}\\,{u}" if potential == "0" else f"{potential}-{drive}\\,{u}"
 
 

@@ -363,10 +363,14 @@ class Objective(BaseObjective):
         u, g = f"u_{event}", f"g_{event}"
         against = {"anchor": r"\pi_k", "reference": r"\pi_{\mathrm{ref}}", None: None}[self.anchor]
         log_ratio = self.unit.latex(against)
-        value = self.constant.latex(u, g, self.optimization.latex(u, g))
+        drive = self.sampling.latex()
+        # A term that is not driven by the samples has no drive worth a name.
+        pulled = "0" if drive == "0" else g
+        value = self.constant.latex(u, pulled, self.optimization.latex(u, g))
         lines = [rf"\mathcal{{L}}(\theta)={self.measure.latex(tokens)}\left[{value}\right]"]
         lines.append(self.unit.latex_event(u, self.chart.latex(log_ratio)))
-        lines.append(rf"{g}={self.sampling.latex()}")
+        if pulled == g:
+            lines.append(rf"{g}={drive}")
         return r",\quad ".join(lines)
 
 

@@ -173,6 +173,10 @@ def _positive(geometry: OptimizationGeometry, name: str) -> None:
         )
 
 
+def _factor(value: float) -> str:
+    return "" if value == 1 else rf"{value:g}\,"
+
+
 def _within(drives: Interval, drive: Tensor, value: Tensor) -> Tensor:
     """`value` where the drive is in the conjugate's domain, inf elsewhere."""
     return torch.where((drive >= drives.low) & (drive <= drives.high), value, float("inf"))
@@ -270,7 +274,7 @@ class KL(BregmanGeometry):
         return _REALS
 
     def latex(self, u: str, drive: str) -> str:
-        return rf"{self.beta:g}\left((1+{u})\log(1+{u})-{u}\right)"
+        return rf"{_factor(self.beta)}\left((1+{u})\log(1+{u})-{u}\right)"
 
 
 def _floor(dtype: torch.dtype) -> float:
@@ -323,7 +327,7 @@ class ReverseKL(BregmanGeometry):
         return Interval(-math.inf, self.beta)
 
     def latex(self, u: str, drive: str) -> str:
-        return rf"{self.beta:g}\left(e^{{-{u}}}+{u}-1\right)"
+        return rf"{_factor(self.beta)}\left(e^{{-{u}}}+{u}-1\right)"
 
 
 class DivergenceGeometry(BregmanGeometry):
@@ -486,7 +490,7 @@ class Logistic(BregmanGeometry):
         return Interval(0.0, self.beta)
 
     def latex(self, u: str, drive: str) -> str:
-        return rf"\log\left(1+e^{{{self.beta:g}{u}}}\right)"
+        return rf"\log\left(1+e^{{{_factor(self.beta)}{u}}}\right)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -539,7 +543,7 @@ class Hinge(BregmanGeometry):
         return Interval(0.0, self.beta)
 
     def latex(self, u: str, drive: str) -> str:
-        return rf"\max\left(1,{self.beta:g}{u}\right)"
+        return rf"\max\left(1,{_factor(self.beta)}{u}\right)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -802,8 +806,11 @@ class Clip(OptimizationGeometry):
         return _REALS
 
     def latex(self, u: str, drive: str) -> str:
-        wall = f"{self.high:g}" if self.low == self.high else rf"\epsilon_{{\operatorname{{sgn}}{drive}}}"
-        return rf"|{drive}|\left(\operatorname{{sgn}}({drive})\,{u}-{wall}\right)_+"
+        if self.low == self.high and self.dual is None:
+            return rf"|{drive}|\left(\operatorname{{sgn}}({drive})\,{u}-{self.high:g}\right)_+"
+        up, down = rf"({drive})_+\left({u}-{self.high:g}\right)_+", rf"(-{drive})_+\left(-{u}-{self.low:g}\right)_+"
+        far = "" if self.dual is None else rf"-(-{drive})_+\left({u}-{self.dual - 1:g}\right)_+"
+        return f"{up}+{down}{far}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -244,10 +244,15 @@ class Escort(SamplingGeometry):
         return drive / (1 - self.alpha) if self.scaled else drive
 
     def latex(self) -> str:
-        factor = rf"\,\pi_k(y_i)^{{-{1 - self.alpha:g}}}" if self.inverse_probability else ""
-        weight = rf"\exp\left({1 - self.alpha:g}\,A_i/{self.temperature:g}\right){factor}"
+        exponent = "A_i" if self.temperature == 1 else rf"A_i/{self.temperature:g}"
+        power = f"{1 - self.alpha:g}"
+        factor = rf"\,\pi_k(y_i)^{{-{power}}}" if self.inverse_probability else ""
+        weight = rf"\exp\left({power}\,{exponent}\right){factor}"
         drive = rf"\frac{{{weight}}}{{\operatorname{{mean}}_G(\cdot)}}-1"
-        return rf"\frac{{1}}{{{1 - self.alpha:g}}}\left({drive}\right)" if self.scaled and self.alpha < 1 else drive
+        if not self.scaled:
+            return drive
+        limit = rf"{exponent}-\operatorname{{mean}}_G({exponent})"
+        return rf"\frac{{1}}{{{power}}}\left({drive}\right)" if self.alpha < 1 else limit
 
 
 @dataclasses.dataclass(frozen=True)
