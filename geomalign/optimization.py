@@ -223,7 +223,7 @@ class ChiSquare(BregmanGeometry):
         return _REALS
 
     def latex(self, u: str, drive: str) -> str:
-        return rf"\frac{{{self.mu:g}}}{{2}}{u}^2"
+        return f"{u}^2" if self.mu == 2 else rf"\frac{{{self.mu:g}}}{{2}}{u}^2"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -630,7 +630,12 @@ class Generator(BregmanGeometry):
         return drive * u - self.value(u)
 
     def equilibrium(self, drive: Tensor) -> Tensor:
-        return numerics.solve_increasing(self.mirror, drive, max(self.low, -_FAR), min(self.high, _FAR))
+        # φ' increases: where a plain function overflows to NaN (log cosh u at u = 800) it is beyond every drive.
+        def mirror(u: Tensor) -> Tensor:
+            slope = self.mirror(u)
+            return torch.where(slope.isnan(), torch.sign(u) * math.inf, slope)
+
+        return numerics.solve_increasing(mirror, drive, max(self.low, -_FAR), min(self.high, _FAR))
 
     @property
     def domain(self) -> Interval:
