@@ -102,6 +102,19 @@ def test_the_gap_is_the_bregman_divergence_of_policy_from_target(geometry, u, ta
     torch.testing.assert_close(geometry.gap(u, g), bregman, rtol=1e-6, atol=1e-8)
 
 
+@given(drive=vectors(5, -0.95, 0.95))
+def test_a_plain_function_has_its_equilibrium_where_its_slope_is_the_drive(drive):
+    """φ = log cosh, which overflows to NaN far out: u* = artanh g all the same, and the gap there is zero.
+
+    Source: geomalign (`Generator`); inverse of the mirror
+    Notebook: 07 §1
+    """
+    geometry = ga.Generator(lambda u: torch.log(torch.cosh(u)))
+    torch.testing.assert_close(geometry.equilibrium(drive), torch.atanh(drive), rtol=1e-9, atol=1e-12)
+    gap = geometry.gap(torch.atanh(drive), drive)
+    torch.testing.assert_close(gap, torch.zeros_like(drive), rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=repr)
 @settings(max_examples=25)
 @given(x=vectors(3, -0.9, 2.0), y=vectors(3, -0.9, 2.0), z=vectors(3, -0.9, 2.0))
