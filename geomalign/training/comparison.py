@@ -120,12 +120,6 @@ def summarise(config: CompareConfig, directory: Path, failed: Mapping[str, str],
     from geomalign.training import checkpoint
     from geomalign.training.warmstart import base_name
 
-    task, warm = config.run.task, config.run.warm_start
-    taught = set(warm.tiers) if config.run.warm_started else set()
-    kinds = {
-        str(tier): "in" if tier in task.train_tiers else "harder" if tier in taught else "unseen"
-        for tier in task.eval_tiers
-    }
     runs = []
     for choice in config.objectives:
         for rate in config.rates:
@@ -136,7 +130,7 @@ def summarise(config: CompareConfig, directory: Path, failed: Mapping[str, str],
     return {
         "config": to_dict(config),
         "environment": checkpoint.read_json(directory / "environment.json"),
-        "tiers": kinds,
+        "tiers": {str(tier): kind for tier, kind in config.run.kinds().items()},
         "base": checkpoint.read_json(directory / base_name(config.run) / "warmstart.json"),
         "runs": runs,
         "failed": dict(failed),

@@ -40,7 +40,7 @@ class TaskConfig:
         name: `"chain"`, or `"my_module:MyTask"` for a task of one's own.
         options: keyword arguments of the task's class.
         train_tiers: tiers the reinforcement learning samples from, with equal probability.
-        eval_tiers: tiers evaluated greedily; those above every trained tier count as out of distribution.
+        eval_tiers: tiers evaluated greedily; those not trained on are out of distribution.
         eval_prompts: prompts a tier at the last evaluation. >= 1.
         eval_interim_prompts: prompts a tier at the earlier ones: the first of the same prompts. >= 1.
     """
@@ -63,11 +63,6 @@ class TaskConfig:
             self.eval_prompts >= 1 and self.eval_interim_prompts >= 1,
             "task.eval_prompts and task.eval_interim_prompts must be >= 1.",
         )
-
-    @property
-    def harder_tiers(self) -> tuple[int, ...]:
-        """Evaluated tiers above every trained one."""
-        return tuple(tier for tier in self.eval_tiers if tier > max(self.train_tiers))
 
 
 @dataclass(frozen=True)
@@ -281,6 +276,14 @@ class TrainConfig:
             f"dtype is {self.dtype!r}; it is 'float32' or 'bfloat16' (float16 would need loss scaling).",
         )
         _check(self.threads >= 1, f"threads is {self.threads}; it must be >= 1.")
+
+    def kinds(self) -> dict[int, str]:
+        """What the run knows of every evaluated tier: `"in"`, trained on; `"harder"`, only in the warm start;
+        `"unseen"`, in neither.
+        """
+        taught = self.warm_start.tiers if self.warm_started else ()
+        known = {tier: "harder" if tier in taught else "unseen" for tier in self.task.eval_tiers}
+        return known | dict.fromkeys(self.task.train_tiers, "in")
 
     @property
     def warm_started(self) -> bool:

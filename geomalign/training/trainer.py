@@ -171,8 +171,7 @@ class Session:
         self.step = 0
         self._saved = directory / "checkpoint.pt"
         self._warned = False
-        position = self._restore() if self._saved.exists() else 0
-        self.metrics = checkpoint.MetricsFile(directory / "metrics.jsonl", position)
+        self._kept = self._restore() if self._saved.exists() else 0
         self._clock: dict[str, float] = {}
 
     def _restore(self) -> int:
@@ -184,8 +183,8 @@ class Session:
         self.step = state["step"]
         return int(state["metrics"])
 
-    def save(self) -> None:
-        """Write the checkpoint; on a full disk the run goes on with the one before."""
+    def save(self, position: int) -> None:
+        """Write the checkpoint, with the length of the metrics file; on a full disk the run goes on with the one before."""
         state = {
             "model": self.policy.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -194,7 +193,7 @@ class Session:
             "step": self.step,
         }
         try:
-            checkpoint.save(self._saved, {**state, "metrics": self.metrics.position()})
+            checkpoint.save(self._saved, {**state, "metrics": position})
         except OSError as error:
             self.progress(
                 Event(
@@ -225,9 +224,10 @@ class Session:
         them.
         """
         self.progress(Event("start", self.name, self.step, total))
-        with contextlib.closing(self.metrics), Stop() as stop:
-            if self.step == 0 and self.metrics.position() == 0:
-                self.metrics.write({"step": 0, **self._base_accuracy()})
+        metrics = checkpoint.MetricsFile(self.directory / "metrics.jsonl", self._kept)
+        with contextlib.closing(metrics), Stop() as stop:
+            if self.step == 0:
+                metrics.write({"step": 0, **self._base_accuracy()})
             while self.step < total:
                 self._clock = {}
                 began, cpu = time.perf_counter(), time.process_time()
@@ -247,11 +247,11 @@ class Session:
                 if "tokens" in line:
                     line["tokens_per_second"] = line["tokens"] / took
                 line = {"step": self.step, "rate": self.config.rate, **line}
-                self.metrics.write(line)
+                metrics.write(line)
                 self._warn(line)
                 self.progress(Event("step", self.name, self.step, total, line))
                 if stop or (self.step % checkpoint_every == 0 and self.step < total):
-                    self.save()
+                    self.save(metrics.position())
                 stop.check()
 
     def _base_accuracy(self) -> dict[str, float]:

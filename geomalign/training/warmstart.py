@@ -72,15 +72,16 @@ def warm_start(config: TrainConfig, directory: Path, progress: Progress = silent
 
 
 def evaluate(config: TrainConfig, policy: Policy, task: Task, prompts: int) -> dict[str, float]:
-    """Greedy accuracy on every tier, and its means in and out of distribution."""
+    """Greedy accuracy on every tier, and its means over those trained on, those only taught, and those never seen."""
     scores = {
         tier: accuracy(policy, task, evaluation_set(task, tier, prompts), config.rl.reward_timeout)
         for tier in config.task.eval_tiers
     }
     out = {f"accuracy/{tier}": value for tier, value in scores.items()}
-    out["accuracy_in"] = sum(scores[tier] for tier in config.task.train_tiers) / len(config.task.train_tiers)
-    if config.task.harder_tiers:
-        out["accuracy_out"] = sum(scores[tier] for tier in config.task.harder_tiers) / len(config.task.harder_tiers)
+    for name, kind in (("accuracy_in", "in"), ("accuracy_out", "harder"), ("accuracy_unseen", "unseen")):
+        values = [scores[tier] for tier, what in config.kinds().items() if what == kind]
+        if values:
+            out[name] = sum(values) / len(values)
     return out
 
 

@@ -34,9 +34,11 @@ def test_a_preset_survives_being_written_down(name: str) -> None:
 def test_the_default_is_the_comparison_that_was_promised() -> None:
     config = preset("default")
     assert len(config.rates) == 2 and len(config.seeds) == 3 and len(config.runs()) == 24
-    task, warm = config.run.task, config.run.warm_start
-    assert set(task.harder_tiers) - set(warm.tiers), "one harder tier is in neither the warm start nor the training"
-    assert set(task.harder_tiers) & set(warm.tiers)
+    kinds = config.run.kinds()
+    assert set(kinds.values()) == {"in", "harder", "unseen"}
+    trained = max(tier for tier, kind in kinds.items() if kind == "in")
+    assert all(tier > trained for tier, kind in kinds.items() if kind != "in"), "strictly harder"
+    assert set(override(config.run, {"warm_start.enabled": "no"}).kinds().values()) == {"in", "unseen"}
 
 
 def test_runs_cross_everything_and_balance_an_unfinished_comparison() -> None:

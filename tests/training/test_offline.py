@@ -40,11 +40,9 @@ def test_pairs_are_better_and_worse_responses_to_one_prompt(offline: TrainConfig
     ):
         problem = Problem(prompt, str(eval(prompt.rstrip(";"))), 1)
         assert run.task.reward(problem, better, e1) == 1.0 > run.task.reward(problem, worse, e2)
-    counts = torch.unique(pairs.chosen.prompt, dim=0, return_counts=True)[1]
-    assert int(counts.max()) <= 2 * offline.offline.pairs_per_prompt
+    assert len(pairs) <= offline.offline.prompts * offline.offline.pairs_per_prompt
     again = sample_pairs(run, run.reference())
     assert torch.equal(again.chosen.response, pairs.chosen.response)
-    run.metrics.close()
 
 
 @pytest.mark.parametrize("name", ["dpo", "ipo", "simpo", "slic", "opo"])
