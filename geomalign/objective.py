@@ -159,7 +159,7 @@ class BaseObjective(ABC):
     def __add__(self, other: BaseObjective) -> Combination:
         if not isinstance(other, BaseObjective):
             return NotImplemented
-        return Combination(self.terms + other.terms)
+        return Combination(self._summands() + other._summands())
 
     def __radd__(self, other: int) -> BaseObjective:
         return self if other == 0 else NotImplemented
@@ -167,7 +167,11 @@ class BaseObjective(ABC):
     def __mul__(self, factor: float) -> Combination:
         if not isinstance(factor, (int, float)):
             return NotImplemented
-        return Combination(tuple((factor * coefficient, objective) for coefficient, objective in self.terms))
+        return Combination(tuple((factor * coefficient, objective) for coefficient, objective in self._summands()))
+
+    def _summands(self) -> tuple[tuple[float, Objective], ...]:
+        """The terms that it contributes to a sum; an error where its terms are not all there is to it."""
+        return self.terms
 
     __rmul__ = __mul__
 

@@ -555,6 +555,11 @@ class Controlled(BaseObjective):
     def terms(self) -> tuple[tuple[float, Objective], ...]:
         return self.of.terms
 
+    def _summands(self) -> tuple[tuple[float, Objective], ...]:
+        raise ValueError(
+            "Controlled is no term of a sum, whose parts know no controller: control the sum, Controlled(a + b, controller)."
+        )
+
     def _stiffened(self, drive: Tensor | Drives) -> Tensor | Drives:
         mu = self.controller.stiffness
         if isinstance(drive, Drives):
