@@ -557,7 +557,7 @@ class Controlled(BaseObjective):
 
     def _summands(self) -> tuple[tuple[float, Objective], ...]:
         raise ValueError(
-            "Controlled is no term of a sum, whose parts know no controller: control the sum, Controlled(a + b, controller)."
+            "Controlled is no term of a sum, whose parts know no controller: use Controlled(a + b, controller)."
         )
 
     def _stiffened(self, drive: Tensor | Drives) -> Tensor | Drives:

@@ -29,6 +29,7 @@ from geomalign.training.rollout import Rollout, log_probs, sample
 from geomalign.training.tasks import Task, draw, score
 from geomalign.training.tasks import build as build_task
 from geomalign.training.warmstart import evaluate, warm_start
+from geomalign.trust_region import Controlled
 from geomalign.unit import Sequence
 
 #: Below this log-ratio of every token, in nats, an update is the on-policy gradient, which all geometries share.
@@ -181,6 +182,8 @@ class Session:
         self.generator.set_state(state["generator"])
         self.order.set_state(state["order"])
         self.step = state["step"]
+        if isinstance(self.objective, Controlled):
+            self.objective.controller.load_state_dict(state["controller"])
         return int(state["metrics"])
 
     def save(self, position: int) -> None:
@@ -192,6 +195,8 @@ class Session:
             "order": self.order.get_state(),
             "step": self.step,
         }
+        if isinstance(self.objective, Controlled):
+            state["controller"] = self.objective.controller.state_dict()
         try:
             checkpoint.save(self._saved, {**state, "metrics": position})
         except OSError as error:
@@ -467,6 +472,9 @@ def iteration(session: Session, reference: Policy | None) -> dict[str, float]:
         drive = session.objective.drive(batch)
     with session.timed("update"):
         line = _updates(session, rollout, batch, drive)
+    if isinstance(session.objective, Controlled):
+        readings = session.objective.controller.readings()
+        line |= {f"controller_{name}": float(value) for name, value in readings.items()}
     return {**_rollout_metrics(rollout, batch, rewards, settings.samples), **line}
 
 
