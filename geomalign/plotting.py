@@ -381,7 +381,7 @@ def curves(
                     if (name, column, r) not in data:
                         continue
                     x, y = data[name, column, r]
-                    y = np.where(y > 0, y, np.nan) if scale == "log" else y
+                    y = _shown(y, scale)
                     seen = np.isfinite(y).any(axis=0)
                     if not seen.any():
                         continue
@@ -407,7 +407,7 @@ def curves(
             ends = {}
             for name in names:
                 x, y = data.get((name, columns[-1], r), (np.zeros(0), np.zeros((1, 0))))
-                y = np.where(y > 0, y, np.nan) if scale == "log" else y
+                y = _shown(y, scale)
                 seen = np.isfinite(y).any(axis=0)
                 if seen.any():
                     ends[name] = float(_mean(y[:, seen], scale)[-1])
@@ -420,6 +420,11 @@ def _mean(y: np.ndarray, scale: str) -> np.ndarray:
     return np.exp(np.nanmean(np.log(y), axis=0)) if scale == "log" else np.nanmean(y, axis=0)
 
 
+def _shown(y: np.ndarray, scale: str) -> np.ndarray:
+    """On a logarithmic axis, zero and what is rounding of zero cannot be drawn."""
+    return np.where(y > 1e-12, y, np.nan) if scale == "log" else y
+
+
 def _log_axis(axis: Axes) -> None:
     """Ticks that can be read: 1, 2, 5 within a decade or two, powers of ten beyond."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
@@ -427,6 +432,8 @@ def _log_axis(axis: Axes) -> None:
     if axis.get_lines():
         axis.set_yscale("log")
         low, high = axis.get_ylim()
+        if high / low < 1.2:
+            axis.set_ylim(low := low / 2, high := high * 2)
         narrow = high / low < 300
         axis.yaxis.set_major_locator(
             LogLocator(subs=(1, 2, 5) if high / low < 30 else (1, 3) if narrow else (1,), numticks=7)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from geomalign.cli.commands import app
-from geomalign.cli.progress import console
+from geomalign.cli.progress import Stopped, console
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -15,20 +15,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: without the program's name; those of the process if None.
     """
-    from geomalign.training.events import Interrupted
-
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         app(arguments, prog_name="geomalign")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
-    except Interrupted:
+    except Stopped:
         again = arguments if "--resume" in arguments else [*arguments, "--resume"]
         console.print("\n[bold]Interrupted; everything is saved.[/] Continue with")
         console.print(f"  {_quoted(['geomalign', *again])}", soft_wrap=True, highlight=False, markup=False)
-        return 130
-    except KeyboardInterrupt:
-        console.print("\nInterrupted.")
         return 130
     except (ValueError, FileNotFoundError) as error:
         console.print(f"[bold red]Error:[/] {_plain(error)}", soft_wrap=True, highlight=False)

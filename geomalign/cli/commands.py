@@ -41,7 +41,7 @@ Model = Annotated[
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps, …")]
 Dtype = Annotated[str | None, typer.Option("--dtype", help="float32 or bfloat16.")]
 Iterations = Annotated[
-    int | None, typer.Option("--iterations", help="RL iterations, or optimizer steps of an offline run.")
+    int | None, typer.Option("--iterations", help="RL iterations; passes over the pairs when training offline.")
 ]
 Task = Annotated[str | None, typer.Option("--task", help="chain, or my_module:MyTask.")]
 
@@ -200,7 +200,7 @@ def _shared(
     offline: bool = False,
 ) -> dict[str, Any]:
     """The settings that both commands have options for."""
-    steps = "offline.steps" if offline else "rl.iterations"
+    steps = "offline.epochs" if offline else "rl.iterations"
     given = {steps: iterations, "task.name": task, "model.path": model, "device": device, "dtype": dtype}
     return {key: value for key, value in given.items() if value is not None}
 

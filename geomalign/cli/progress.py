@@ -21,7 +21,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from geomalign.training.events import Event
+from geomalign.training.events import Event, Interrupted
 
 console = Console()
 if not console.is_terminal:
@@ -42,6 +42,10 @@ COLUMNS = (
 )
 LINE_EVERY = 10.0  # seconds between plain lines of one run
 ROWS = 12  # of the live table
+
+
+class Stopped(Exception):
+    """Ctrl-C arrived and everything is saved: `Interrupted` under a name that the command-line library lets through."""
 
 
 class Display:
@@ -76,6 +80,8 @@ class Display:
     ) -> None:
         if self.console.is_terminal:
             self._live.stop()
+        if isinstance(error, Interrupted):
+            raise Stopped from error
 
     def __call__(self, event: Event) -> None:
         match event.kind:

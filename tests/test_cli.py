@@ -1,0 +1,305 @@
+"""The commands, as a user types them."""
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+import geomalign as ga
+from geomalign import cli
+from geomalign.cli import options, progress, show
+from geomalign.training import Event
+
+TINY = """
+[task]
+train_tiers = [1]
+eval_tiers = [1, 2, 3]
+eval_prompts = 8
+eval_interim_prompts = 4
+[model]
+hidden = 16
+layers = 1
+heads = 2
+intermediate = 16
+[warm_start]
+steps = 3
+batch = 4
+warmup = 1
+lazy_steps = 2
+tiers = [1, 2]
+weights = [1.0, 1.0]
+[rl]
+iterations = 2
+prompts = 2
+samples = 4
+max_new_tokens = 6
+epochs = 1
+minibatches = 2
+eval_every = 1
+checkpoint_every = 1
+[offline]
+prompts = 8
+samples = 4
+epochs = 1
+max_new_tokens = 6
+batch = 4
+eval_every = 1
+checkpoint_every = 1
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory to work in, with a configuration that takes seconds."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.toml").write_text(TINY)
+    sections = re.sub(r"^\[(\w+)\]", r"[run.\1]", TINY, flags=re.MULTILINE)
+    (tmp_path / "compare.toml").write_text('objectives = ["opo", "grpo"]\nrates = [1e-4]\nseeds = [0]\n' + sections)
+    return tmp_path
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+    code = cli.main(list(words))
+    return code, capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["", "compare", "train", "list", "show", "identify"])
+def test_help_of_every_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out = run(capsys, *command.split(), "--help")
+    assert code == 0 and "Usage: geomalign" in out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "--version") == (0, f"{ga.__version__}\n")
+
+
+def test_list_names_every_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out = run(capsys, "list")
+    assert [line.split()[0] for line in out.splitlines()[1:] if line[:1].strip()] == ga.recipes.names()
+
+
+def test_table_names_the_slots(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out = run(capsys, "list", "--table")
+    (row,) = [line for line in out.splitlines() if line.startswith("dr_grpo ")]
+    assert re.search(r"Token\(\) +Ratio\(\) +GroupAdvantage\(\) +Clip\(\) +FixedBudget\(length=256\) +anchor +no", row)
+
+
+def test_show_tells_formula_slots_and_what_each_number_moves(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out = run(capsys, "show", "opo", "--mu", "10")
+    assert code == 0
+    assert "alpha moves sampling; mu moves optimization" in out and "φ'' = 10" in out
+    assert re.search(r"decoupled +yes", out)
+    assert ga.recipes.get("opo", mu=10).latex() in out
+
+
+def test_show_finds_the_coupling_of_dpo_and_of_clipping(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "beta moves sampling and optimization" in run(capsys, "show", "dpo")[1]
+    out = run(capsys, "show", "grpo", "--beta", "0.04")[1]
+    assert re.search(r"decoupled +no", out) and "ReverseKL" in out and "0.04 ×" in out
+
+
+@pytest.mark.parametrize("name", ["opo", "grpo", "dpo", "sapo", "chi_po", "orpo"])
+def test_show_speaks_of_any_recipe(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out = run(capsys, "show", name)
+    assert code == 0 and "curvature" in out and "formula" in out
+
+
+def test_show_draws(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "show", "gspo", "--plot", "field.png")[0] == 0
+    assert (tiny / "field.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_short_leaves_defaults_out_and_can_be_read_back() -> None:
+    for part in (ga.Escort(alpha=0.2), ga.Clip(low=0.1, high=0.3), ga.Pair(of=ga.MeanSequence()), ga.ChiSquare(2.0)):
+        assert eval(show.short(part), vars(ga.api)) == part
+    assert show.short(ga.LogRatio(scale=1.0)) == "LogRatio()"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["show", "opoo"], "Did you mean 'opo'"),
+        (["show", "opo", "--muu", "1"], "mu"),
+        (["show", "opo", "--mu"], "--mu has no value"),
+        (["show", "opo", "--mu", "-1"], "positive"),
+        (["show", "nowhere:thing"], "no module 'nowhere'"),
+        (["train", "--objective", "opo", "--alpha", "1.5"], "α lies in [0, 1]"),
+        (["train", "--objective", "opo", "--beta", "1"], "it takes: alpha"),
+        (["train", "--set", "rl.iteration=3"], "rl.iteration is not a setting"),
+        (["train", "--set", "rl.iterations"], "write key=value"),
+        (["train", "--config", "nowhere.toml"], "nowhere.toml"),
+        (["compare", "--preset", "huge"], "ci, default, gpu"),
+        (["compare", "--rates", "fast"], "--rates 'fast' is not a number"),
+        (["compare", "-O", "opo mu"], "not key=value"),
+        (["compare", "-O", "opo mu=1", "-O", "opo mu=2"], "label"),
+        (["identify", "loss"], "module:function"),
+    ],
+)
+def test_errors_say_what_was_seen_and_leave_no_trace(
+    words: list[str], said: str, tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out = run(capsys, *words)
+    assert code == 2 and said in out and "Traceback" not in out
+    assert not (tiny / "runs").exists()
+
+
+def test_words_become_numbers_lists_and_labels() -> None:
+    choice = options.choice("my:thing mu=10 form=ratio bounded=true label=soft-opo")
+    assert (choice.name, choice.label) == ("my:thing", "soft-opo")
+    assert choice.options == {"mu": 10, "form": "ratio", "bounded": True}
+    assert options.numbers(["0,1", "2"], int, "seeds") == [0, 1, 2]
+    assert options.hyperparameters(["--epsilon-high=0.3", "--mu", "-1"]) == {"epsilon_high": 0.3, "mu": -1}
+
+
+def test_a_user_objective_is_trained_and_its_model_loads(
+    tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tiny / "mine_cli.py").write_text(
+        "import geomalign as ga\n"
+        "def objective(stiffness=1.0):\n"
+        "    return ga.Objective(unit=ga.Sequence(), sampling=ga.GroupAdvantage(), optimization=ga.KL(stiffness),"
+        " chart=ga.Ratio())\n"
+    )
+    monkeypatch.syspath_prepend(str(tiny))
+    code, out = run(
+        capsys,
+        "train",
+        "-O",
+        "mine_cli:objective",
+        "--stiffness",
+        "2.5",
+        "-c",
+        "tiny.toml",
+        "--iterations",
+        "1",
+        "-o",
+        "mine",
+    )
+    assert code == 0, out
+    summary = json.loads((tiny / "mine" / "summary.json").read_text())
+    assert summary["slots"]["optimization"] == "KL(beta=2.5)" and summary["iterations"] == 1
+    assert (tiny / "mine" / "report.md").read_text(encoding="utf-8").startswith("# Training with mine_cli.objective")
+
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(tiny / "mine" / "model")
+    assert sum(p.numel() for p in model.parameters()) == summary["parameters"]
+    assert AutoTokenizer.from_pretrained(tiny / "mine" / "model")("1+2;")["input_ids"]
+
+    again, out = run(capsys, "train", "--model", "mine/model", "-c", "tiny.toml", "-o", "more")
+    assert again == 0, out
+
+
+def test_preferences_are_trained_offline_on_a_task_of_ones_own(
+    tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tiny / "my_task_cli.py").write_text(
+        "from geomalign.training.tasks import Chain\n"
+        "class Short(Chain):\n"
+        "    def reward(self, problem, response, ended):\n"
+        "        return float(len(response) < 5)\n"
+    )
+    monkeypatch.syspath_prepend(str(tiny))
+    words = (
+        "--objective",
+        "dpo",
+        "--beta",
+        "0.2",
+        "--task",
+        "my_task_cli:Short",
+        "--config",
+        "tiny.toml",
+        "--out",
+        "dpo",
+    )
+    code, out = run(capsys, "train", *words)
+    assert code == 0, out
+    summary = json.loads((tiny / "dpo" / "summary.json").read_text())
+    assert summary["mode"] == "offline" and summary["final"]["preference_accuracy"] >= 0
+    assert "## Pairs" in (tiny / "dpo" / "report.md").read_text(encoding="utf-8")
+
+
+def test_compare_reports_and_continues(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("compare", "--config", "compare.toml", "--workers", "1", "--out", "both")
+    code, out = run(capsys, *words)
+    assert code == 0, out
+    assert {path.name for path in (tiny / "both" / "runs").iterdir()} == {"opo-r0.0001-s0", "grpo-r0.0001-s0"}
+    assert (tiny / "both" / "figures" / "step-size.png").exists() and "final numbers" in out
+    refused, out = run(capsys, *words)
+    assert refused == 2 and "resume" in out
+    code, out = run(capsys, *words, "--resume")
+    assert code == 0 and out.count("already done") == 3
+
+
+@pytest.mark.slow
+def test_interrupted_comparison_says_how_to_go_on(tiny: Path) -> None:
+    """Ctrl-C in the middle of a run: exit code 130, the command to continue, and it does continue."""
+    (tiny / "compare.toml").write_text(
+        (tiny / "compare.toml").read_text().replace("iterations = 2", "iterations = 400")
+    )
+    command = [sys.executable, "-m", "geomalign", "compare", "-c", "compare.toml", "-j", "1", "-o", "out"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    job = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True, cwd=tiny
+    )
+    metrics = tiny / "out" / "runs" / "opo-r0.0001-s0" / "metrics.jsonl"
+    deadline = time.monotonic() + 240
+    while not (metrics.exists() and metrics.read_text().count("\n") > 2) and time.monotonic() < deadline:
+        assert job.poll() is None, job.communicate()[0]
+        time.sleep(0.2)
+    os.killpg(job.pid, signal.SIGINT)
+    out, _ = job.communicate(timeout=240)
+    assert job.returncode == 130
+    assert "compare -c compare.toml -j 1 -o out --resume" in out
+    assert not (tiny / "out" / "runs" / "opo-r0.0001-s0" / "summary.json").exists()
+
+
+def test_identify_reads_a_loss(tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    (tiny / "my_losses_cli.py").write_text(
+        "def squared(log_ratio, advantage):\n    return 1.5 * log_ratio**2 - advantage * log_ratio\n"
+    )
+    monkeypatch.syspath_prepend(str(tiny))
+    code, out = run(capsys, "identify", "my_losses_cli:squared", "--plot", "squared.png")
+    assert code == 0 and "ChiSquare(mu=3.0)" in out and (tiny / "squared.png").exists()
+
+
+def events(steps: int) -> list[Event]:
+    found = [
+        Event("plan", "", total=2, metrics={"workers": 1}, message='["a", "b"]'),
+        Event("start", "warm start", 0, 5),
+    ]
+    found += [Event("done", "warm start", 5, 5), Event("skipped", "a", steps, steps, {"reward": 0.5})]
+    found.append(Event("start", "b", 4, steps))
+    found += [Event("step", "b", i, steps, {"reward": i / steps, "kl": 0.01}) for i in range(5, steps + 1)]
+    return found
+
+
+def test_bars_count_what_was_done_before() -> None:
+    display = progress.Display(Console(force_terminal=True, width=120, file=io.StringIO()))
+    for event in events(10):
+        display(event)
+    whole = next(task for task in display.bars.tasks if "all runs" in task.description)
+    assert (whole.completed, whole.total) == (20, 20)
+    table = Console(width=120, record=True, file=io.StringIO())
+    table.print(display._render())
+    assert re.search(r"b +1\.000 +0\.01", table.export_text())
+
+
+def test_without_a_terminal_there_are_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress.Display() as display:
+        for event in [
+            *events(10),
+            Event("failed", "b", message="ValueError: [no]"),
+            Event("warning", "a", message="so"),
+        ]:
+            display(event)
+    out = capsys.readouterr().out
+    assert "already done a reward 0.500" in out and "failed b: ValueError: [no]" in out and "\x1b" not in out
