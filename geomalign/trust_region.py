@@ -522,10 +522,10 @@ class DualAscent(Controller):
         self._sum = torch.zeros_like(self._sum)
 
     def readings(self) -> dict[str, Tensor]:
-        """`divergence`: D̂ since the last rollout began; `stiffness`: the μ it was run with."""
+        """`divergence`: D̂ since the last rollout began; `held`: D̂/target; `stiffness`: the μ it was run with."""
         total, count = self._sum.unbind()
         now = torch.where(count > 0, total / count.clamp(min=1), self._measured.to(total.device))
-        return {"divergence": now, "stiffness": self.stiffness}
+        return {"divergence": now, "held": now / self.target, "stiffness": self.stiffness}
 
     def state_dict(self) -> dict[str, Any]:
         return {"log_mu": self._log_mu.cpu(), "sum": self._sum.cpu(), "measured": self._measured.cpu()}

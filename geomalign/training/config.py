@@ -114,7 +114,7 @@ class WarmStartConfig:
     lazy_steps: int = 150
     lazy_rate: float = 5e-4
     tiers: tuple[int, ...] = (1, 2, 3, 4, 5)
-    weights: tuple[float, ...] = (3, 3, 2, 1, 1)
+    weights: tuple[float, ...] = (3.0, 3.0, 2.0, 1.0, 1.0)
 
     def __post_init__(self) -> None:
         _check(
@@ -488,8 +488,14 @@ def preset(name: str) -> CompareConfig:
         return CompareConfig()
     if name == "ci":
         small = TrainConfig(
-            task=TaskConfig(train_tiers=(2,), eval_tiers=(2, 3, 4), eval_prompts=128, eval_interim_prompts=64),
-            warm_start=WarmStartConfig(steps=500, lazy_steps=60, tiers=(1, 2, 3), weights=(2, 2, 1)),
+            task=TaskConfig(
+                options={"largest": 4},
+                train_tiers=(2,),
+                eval_tiers=(2, 3, 4),
+                eval_prompts=128,
+                eval_interim_prompts=64,
+            ),
+            warm_start=WarmStartConfig(steps=500, lazy_steps=60, tiers=(1, 2, 3), weights=(2.0, 2.0, 1.0)),
             rl=RLConfig(iterations=16, prompts=8, max_new_tokens=24, eval_every=8, checkpoint_every=8),
         )
         return CompareConfig(rates=(1e-4,), seeds=(0,), run=small)
@@ -500,7 +506,11 @@ def preset(name: str) -> CompareConfig:
             task=TaskConfig(train_tiers=(5,), eval_tiers=(5, 6, 8)),
             model=ModelConfig(hidden=384, layers=6, heads=6, intermediate=1024),
             warm_start=WarmStartConfig(
-                steps=4000, batch=256, rate=1e-3, tiers=(1, 2, 3, 4, 5, 6, 7), weights=(3, 3, 2, 2, 1, 1, 1)
+                steps=4000,
+                batch=256,
+                rate=1e-3,
+                tiers=(1, 2, 3, 4, 5, 6, 7),
+                weights=(3.0, 3.0, 2.0, 2.0, 1.0, 1.0, 1.0),
             ),
             rl=RLConfig(iterations=200, prompts=64, samples=16, max_new_tokens=64),
         )
@@ -526,10 +536,15 @@ def objective(name: str, **options: Any) -> BaseObjective:
     """
     from geomalign import recipes
     from geomalign.objective import BaseObjective
+    from geomalign.trust_region import Controlled
 
     if ":" not in name:
         return recipes.get(name, **options)
     found = imported(name)
+    _check(
+        not isinstance(found, Controlled),
+        f"{name} is a Controlled objective, whose memory belongs to one run: name a function that builds it.",
+    )
     if isinstance(found, BaseObjective):
         _check(
             not options,

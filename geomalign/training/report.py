@@ -275,6 +275,15 @@ FIGURES: tuple[tuple[str, str, tuple[Row, ...]], ...] = (
         ),
     ),
     (
+        "controller",
+        "A solved stiffness at work: the divergence that the updates of a rollout saw over the controller's target (1: "
+        "held), and the stiffness μ it answered with.",
+        (
+            ("controller_held", "measured divergence / target", "log"),
+            ("controller_stiffness", "stiffness μ", "log"),
+        ),
+    ),
+    (
         "pairs",
         "Pairs: share ranked rightly, and the mean margin.",
         (
