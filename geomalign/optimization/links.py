@@ -1,0 +1,270 @@
+"""Links of preference losses, as potentials of the margin or of the preference probability."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import torch
+from torch import Tensor
+
+from geomalign.numerics import Interval
+from geomalign.optimization.geometry import REALS, BregmanGeometry, factor_latex, positive, within
+
+
+@dataclasses.dataclass(frozen=True)
+class Logistic(BregmanGeometry):
+    """φ(u) = softplus(βu): the link of DPO. With the drive β it is −log σ(βu).
+
+    φ*(g) = −H(g/β), the negative entropy of a Bernoulli; u* = logit(g/β)/β, infinite for a sure label: it never stops
+    pushing,
+    at an exponentially vanishing rate. β sets drive and curvature (β²σσ̄) at once.
+
+    Args:
+        beta: inverse temperature, positive.
+
+    Source: Rafailov et al. 2023 (DPO, arXiv 2305.18290) eq. 7.
+    """
+
+    beta: float = 1.0
+
+    def __post_init__(self) -> None:
+        positive(self, "beta")
+
+    def value(self, u: Tensor) -> Tensor:
+        return torch.nn.functional.softplus(self.beta * u)
+
+    def mirror(self, u: Tensor, drive: Tensor | None = None) -> Tensor:
+        return self.beta * torch.sigmoid(self.beta * u)
+
+    def curvature(self, u: Tensor, drive: Tensor | None = None) -> Tensor:
+        x = self.beta * u
+        return self.beta**2 * torch.sigmoid(x) * torch.sigmoid(-x)
+
+    # softplus(x) − p x with p = g/β is −[p log σ(x) + (1−p) log σ(−x)]: no cancellation where the label is satisfied.
+    def energy(self, u: Tensor, drive: Tensor) -> Tensor:
+        x, p = self.beta * u, drive / self.beta
+        logsigmoid = torch.nn.functional.logsigmoid
+        return -p * logsigmoid(x) - (1 - p) * logsigmoid(-x)
+
+    def force(self, u: Tensor, drive: Tensor) -> Tensor:
+        x = self.beta * u
+        return (self.beta - drive) * torch.sigmoid(x) - drive * torch.sigmoid(-x)
+
+    def conjugate(self, drive: Tensor) -> Tensor:
+        p = (drive / self.beta).clamp(0, 1)
+        return within(self.drives, drive, torch.xlogy(p, p) + torch.special.xlog1py(1 - p, -p))
+
+    def equilibrium(self, drive: Tensor) -> Tensor:
+        return torch.logit(drive / self.beta) / self.beta
+
+    @property
+    def domain(self) -> Interval:
+        return REALS
+
+    @property
+    def drives(self) -> Interval:
+        return Interval(0.0, self.beta)
+
+    def latex(self, u: str, drive: str) -> str:
+        return rf"\log\left(1+e^{{{factor_latex(self.beta)}{u}}}\right)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Hinge(BregmanGeometry):
+    """φ(u) = max(1, βu): with the drive β the hinge loss max(0, 1 − βu). Convex, not strictly; flat on either side of
+    u* = 1/β.
+
+    φ*(g) = g/β − 1 on [0, β].
+
+    Args:
+        beta: reciprocal of the margin, positive.
+
+    Source: Zhao et al. 2023 (SLiC-HF, arXiv 2305.10425) eq. 2 with δ = 1/β.
+    """
+
+    beta: float = 1.0
+
+    def __post_init__(self) -> None:
+        positive(self, "beta")
+
+    def value(self, u: Tensor) -> Tensor:
+        return 1 + torch.relu(self.beta * u - 1)
+
+    def mirror(self, u: Tensor, drive: Tensor | None = None) -> Tensor:
+        return torch.where(self.beta * u > 1, self.beta, torch.zeros_like(u))
+
+    def curvature(self, u: Tensor, drive: Tensor | None = None) -> Tensor:
+        return torch.zeros_like(u)
+
+    def energy(self, u: Tensor, drive: Tensor) -> Tensor:
+        x, p = self.beta * u, drive / self.beta
+        return p * torch.relu(1 - x) + (1 - p) * (1 + torch.relu(x - 1))
+
+    def force(self, u: Tensor, drive: Tensor) -> Tensor:
+        x = self.beta * u
+        return torch.where(x > 1, self.beta - drive, torch.where(x < 1, -drive, 0))
+
+    def conjugate(self, drive: Tensor) -> Tensor:
+        return within(self.drives, drive, drive / self.beta - 1)
+
+    def equilibrium(self, drive: Tensor) -> Tensor:
+        return torch.full_like(drive, 1 / self.beta)
+
+    @property
+    def domain(self) -> Interval:
+        return REALS
+
+    @property
+    def drives(self) -> Interval:
+        return Interval(0.0, self.beta)
+
+    def latex(self, u: str, drive: str) -> str:
+        return rf"\max\left(1,{factor_latex(self.beta)}{u}\right)"
+
+
+@dataclasses.dataclass(frozen=True)
+class SquaredHinge(BregmanGeometry):
+    """φ(u) = max(0, 1 − βu)² + 2βu: with the drive 2β the truncated quadratic max(0, 1 − βu)². Curvature 2β² up to u =
+    1/β, then none.
+
+    u* = (g/2β)/β for g < 2β; φ*(g) = (g/2β)² − 1 for g ≤ 2β.
+
+    Args:
+        beta: reciprocal of the margin, positive.
+
+    Source: GPO (arXiv 2402.05749) table 1.
+    """
+
+    beta: float = 1.0
+
+    def __post_init__(self) -> None:
+        positive(self, "beta")
+
+    def value(self, u: Tensor) -> Tensor:
+        return torch.relu(1 - self.beta * u) ** 2 + 2 * self.beta * u
+
+    def mirror(self, u: Tensor, drive: Tensor | None = None) -> Tensor:
+        return 2 * self.beta * (self.beta * u).clamp(max=1)
+
+    def curvature(self, u: Tensor, drive: Tensor | None = None) -> Tensor:
+        return torch.where(self.beta * u < 1, 2 * self.beta**2, torch.zeros_like(u))
+
+    def energy(self, u: Tensor, drive: Tensor) -> Tensor:
+        return torch.relu(1 - self.beta * u) ** 2 + (2 * self.beta - drive) * u
+
+    def force(self, u: Tensor, drive: Tensor) -> Tensor:
+        return 2 * self.beta - drive - 2 * self.beta * torch.relu(1 - self.beta * u)
+
+    def conjugate(self, drive: Tensor) -> Tensor:
+        return within(self.drives, drive, (drive / (2 * self.beta)) ** 2 - 1)
+
+    def equilibrium(self, drive: Tensor) -> Tensor:
+        return drive / (2 * self.beta**2)
+
+    @property
+    def domain(self) -> Interval:
+        return REALS
+
+    @property
+    def drives(self) -> Interval:
+        return Interval(-math.inf, 2 * self.beta)
+
+    def latex(self, u: str, drive: str) -> str:
+        return rf"\left(1-{self.beta:g}{u}\right)_+^2+{2 * self.beta:g}{u}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Entropy(BregmanGeometry):
+    """φ(u) = u log u + (1−u) log(1−u), u in [0, 1]: the negative entropy of a preference probability.
+
+    u* = σ(g), φ*(g) = softplus(g); the completed energy is KL(u ‖ σ(g)), the reverse Bernoulli KL of EXO. It is the
+    mirror image of `Logistic`: coordinate and drive exchange their parts. Within ε (the dtype's rounding error) of 0
+    and 1 it goes on as its tangent line.
+
+    Source: EXO (arXiv 2402.00856) eq. 16; RPO (arXiv 2502.00203).
+    """
+
+    def _inside(self, u: Tensor) -> Tensor:
+        margin = torch.finfo(u.dtype).eps
+        return u.clamp(min=margin, max=1 - margin)
+
+    def value(self, u: Tensor) -> Tensor:
+        p = self._inside(u)
+        return torch.xlogy(p, p) + torch.special.xlog1py(1 - p, -p) + torch.logit(p) * (u - p)
+
+    def mirror(self, u: Tensor, drive: Tensor | None = None) -> Tensor:
+        return torch.logit(self._inside(u))
+
+    def curvature(self, u: Tensor, drive: Tensor | None = None) -> Tensor:
+        p = self._inside(u)
+        return torch.where(p == u, 1 / (p * (1 - p)), 0)
+
+    def conjugate(self, drive: Tensor) -> Tensor:
+        return torch.nn.functional.softplus(drive)
+
+    def equilibrium(self, drive: Tensor) -> Tensor:
+        return torch.sigmoid(drive)
+
+    @property
+    def domain(self) -> Interval:
+        return Interval(0.0, 1.0)
+
+    @property
+    def drives(self) -> Interval:
+        return REALS
+
+    def latex(self, u: str, drive: str) -> str:
+        return rf"{u}\log {u}+(1-{u})\log(1-{u})"
+
+
+@dataclasses.dataclass(frozen=True)
+class Box(BregmanGeometry):
+    """φ(u) = 0 on [low, high], infinite outside: nothing resists inside a coordinate that cannot leave the box.
+
+    For the charts and units that are bounded (`Sigmoid`, `Preference`, a log-probability), where it makes the conjugate
+    finite: φ*(g) = max(g·low, g·high). A loss that is linear in a bounded coordinate is then a Fenchel–Young loss, and
+    the published value of APO and KTO its completed form.
+
+    Args:
+        low: infimum of the coordinate; -inf if only the other side is bounded.
+        high: supremum.
+    """
+
+    low: float = 0.0
+    high: float = 1.0
+    constant_force = True
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high or (math.isinf(self.low) and math.isinf(self.high)):
+            raise ValueError(
+                f"Box(low={self.low!r}, high={self.high!r}): an interval, low < high; for the whole line use Flat()."
+            )
+
+    def value(self, u: Tensor) -> Tensor:
+        return torch.zeros_like(u)
+
+    def mirror(self, u: Tensor, drive: Tensor | None = None) -> Tensor:
+        return torch.zeros_like(u)
+
+    def curvature(self, u: Tensor, drive: Tensor | None = None) -> Tensor:
+        return torch.zeros_like(u)
+
+    def conjugate(self, drive: Tensor) -> Tensor:
+        bound = torch.where(drive > 0, self.high, torch.full_like(drive, self.low))
+        return torch.where(drive == 0, 0, drive * bound)
+
+    def equilibrium(self, drive: Tensor) -> Tensor:
+        inside = min(max(0.0, self.low), self.high)
+        return torch.where(drive > 0, self.high, torch.where(drive < 0, self.low, torch.full_like(drive, inside)))
+
+    @property
+    def domain(self) -> Interval:
+        return Interval(self.low, self.high)
+
+    @property
+    def drives(self) -> Interval:
+        return Interval(0.0 if math.isinf(self.low) else -math.inf, 0.0 if math.isinf(self.high) else math.inf)
+
+    def latex(self, u: str, drive: str) -> str:
+        return rf"\iota_{{[{self.low:.3g},{self.high:.3g}]}}\left({u}\right)"
