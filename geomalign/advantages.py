@@ -80,7 +80,7 @@ class LengthBaseline(SamplingGeometry):
     """
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
-        batch, reward = _rewards(batch, repr(self))
+        batch, reward = _rewards(batch, type(self).__name__)
         groups = batch.groups()
         length = batch.support.sum(-1).to(reward.dtype)
         baseline = groups.sum(length * reward) / groups.sum(length).clamp(min=1)
@@ -190,7 +190,7 @@ class PassAtK(SamplingGeometry):
             raise ValueError(f"PassAtK(k={self.k!r}): a number of responses, an integer ≥ 1.")
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
-        batch, reward = _rewards(batch, repr(self))
+        batch, reward = _rewards(batch, type(self).__name__)
         groups = batch.groups()
         success = reward > self.threshold
         size = groups.sum(torch.ones_like(reward))
@@ -238,7 +238,7 @@ class BestMargin(SamplingGeometry):
             raise ValueError(f"BestMargin(epsilon={self.epsilon!r}): added to a standard deviation, so not negative.")
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
-        batch, reward = _rewards(batch, repr(self))
+        batch, reward = _rewards(batch, type(self).__name__)
         groups = batch.groups()
         best = groups.valid & (reward == groups.max(reward))
         alone = groups.sum(best.to(reward.dtype)) == 1
@@ -268,7 +268,7 @@ class BestOfN(SamplingGeometry):
     """
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
-        batch, reward = _rewards(batch, repr(self))
+        batch, reward = _rewards(batch, type(self).__name__)
         groups = batch.groups()
         best = groups.valid & (reward == groups.max(reward))
         position = torch.arange(reward.shape[0], device=reward.device, dtype=reward.dtype)
@@ -386,7 +386,7 @@ class SoftBaseline(SamplingGeometry):
             raise ValueError(f"SoftBaseline(temperature={self.temperature!r}): a temperature is positive.")
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
-        batch, reward = _rewards(batch, repr(self))
+        batch, reward = _rewards(batch, type(self).__name__)
         groups = batch.groups()
         below = torch.where(groups.valid, (reward - groups.max(reward)) / self.temperature, 0)
         value = groups.max(reward) + self.temperature * torch.log1p(groups.mean(torch.expm1(below)))
@@ -409,7 +409,7 @@ class Margin(SamplingGeometry):
     scale: float = 1.0
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
-        return self.scale * batch.require("margin", repr(self)).to(batch.rows.dtype)
+        return self.scale * batch.require("margin", type(self).__name__).to(batch.rows.dtype)
 
     def latex(self) -> str:
         return rf"{self.scale:g}\left(r(y_i^+)-r(y_i^-)\right)"
@@ -430,7 +430,9 @@ class SoftLabel(SamplingGeometry):
     scale: float = 1.0
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
-        return self.strength * torch.sigmoid(self.scale * batch.require("margin", repr(self)).to(batch.rows.dtype))
+        return self.strength * torch.sigmoid(
+            self.scale * batch.require("margin", type(self).__name__).to(batch.rows.dtype)
+        )
 
     @property
     def range(self) -> Interval:

@@ -70,7 +70,7 @@ class TaperedImportance(SamplingGeometry):
         return self.of.drive(batch)
 
     def reweight(self, drive: Tensor, log_ratio: Tensor, batch: Batch | PreferenceBatch) -> Tensor:
-        ratio = numerics.exp(_responses(drive, batch, "anchor", repr(self)))
+        ratio = numerics.exp(_responses(drive, batch, "anchor", type(self).__name__))
         weight = torch.where(drive > 0, ratio.clamp(*self.positive), ratio.clamp(*self.negative))
         return self.of.reweight(drive, log_ratio, batch) * weight
 
@@ -117,7 +117,7 @@ class GammaImportance(SamplingGeometry):
         return self.of.drive(batch)
 
     def reweight(self, drive: Tensor, log_ratio: Tensor, batch: Batch | PreferenceBatch) -> Tensor:
-        log_w = _responses(drive, batch, "anchor", repr(self))
+        log_w = _responses(drive, batch, "anchor", type(self).__name__)
 
         def weight(k: float, rate: float) -> Tensor:
             return torch.exp(k * log_w - rate * torch.expm1(log_w.clamp(max=numerics.limit(log_w.dtype))))
@@ -194,7 +194,7 @@ class DivergenceMask(SamplingGeometry):
         return self.of.drive(batch)
 
     def reweight(self, drive: Tensor, log_ratio: Tensor, batch: Batch | PreferenceBatch) -> Tensor:
-        log_p, log_q = (_as_drive(drive, batch, name, repr(self)) for name in ("policy", "anchor"))
+        log_p, log_q = (_as_drive(drive, batch, name, type(self).__name__) for name in ("policy", "anchor"))
         delta = log_p - log_q
         moved = _DIVERGENCES[self.divergence][0](log_p, log_q)
         kept = torch.where(drive > 0, (moved <= self.high) | (delta <= 0), (moved <= self.low) | (delta >= 0))
@@ -232,7 +232,7 @@ class Confidence(SamplingGeometry):
 
     def reweight(self, drive: Tensor, log_ratio: Tensor, batch: Batch | PreferenceBatch) -> Tensor:
         rows = batch.rows
-        mean = rows.log_probs("policy", repr(self)).detach().sum(-1) / rows.support.sum(-1).clamp(min=1)
+        mean = rows.log_probs("policy", type(self).__name__).detach().sum(-1) / rows.support.sum(-1).clamp(min=1)
         chosen, rejected = mean.chunk(2)
         return self.of.reweight(drive, log_ratio, batch) * torch.exp((chosen + rejected).clamp(max=0))
 
@@ -259,7 +259,7 @@ class ImportanceRatio(SamplingGeometry):
         return torch.ones(batch.size, dtype=batch.rows.dtype, device=batch.rows.policy.device)
 
     def reweight(self, drive: Tensor, log_ratio: Tensor, batch: Batch | PreferenceBatch) -> Tensor:
-        log_p, log_q = (_as_drive(drive, batch, name, repr(self)) for name in ("policy", "anchor"))
+        log_p, log_q = (_as_drive(drive, batch, name, type(self).__name__) for name in ("policy", "anchor"))
         ratio = numerics.exp(log_p - log_q)
         return drive * (ratio if self.cap is None else ratio.clamp(max=self.cap))
 
@@ -314,7 +314,7 @@ class LeashedReward(SamplingGeometry):
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
         drive = self.of.drive(batch)
         rows = batch.rows
-        delta = rows.log_probs("anchor", repr(self)) - rows.log_probs("reference", repr(self))
+        delta = rows.log_probs("anchor", type(self).__name__) - rows.log_probs("reference", type(self).__name__)
         if self.unit == "response":
             penalty = torch.where(rows.support.any(-1), self.leash.value(delta.sum(-1)), 0)
             return drive - self.beta * (penalty if drive.ndim == 1 else penalty[:, None])

@@ -526,7 +526,8 @@ class TransportedPair(PairUnit):
         mask = rows.support
         with torch.no_grad():
             policy, reference = (
-                self.combine(self.of.reduce(rows.log_probs(name, repr(self)), mask)) for name in ("policy", "reference")
+                self.combine(self.of.reduce(rows.log_probs(name, type(self).__name__), mask))
+                for name in ("policy", "reference")
             )
             matched = torch.zeros_like(reference).scatter(
                 0, torch.argsort(policy, stable=True), torch.sort(reference).values

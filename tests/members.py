@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import warnings
 
-import warnings
-
 import torch
 
 import geomalign as ga
@@ -115,9 +113,6 @@ def recipes() -> dict[str, ga.BaseObjective]:
         "gopo(free)": ga.recipes.gopo(bounded=False),
     }
     with warnings.catch_warnings():
-        # TRL's "robust" has no minimum, and says so.
-        warnings.simplefilter("ignore", ga.UnboundedLossWarning)
-        with warnings.catch_warnings():
         # One published loss is unbounded below (robust DPO), and says so whenever it is made.
         warnings.simplefilter("ignore", ga.UnboundedLossWarning)
         return {name: ga.recipes.get(name) for name in ga.recipes.names()} | variants
