@@ -88,8 +88,8 @@ GRPO: dict[str, dict[str, Any]] = {
     },
 }
 if "entropy_coef" in trl.GRPOConfig.__dataclass_fields__:
-    # Releases with an entropy bonus also count only the tokens that are in the loss, and rescale that count where a rollout
-    # serves several optimiser steps. Older ones divide by the truncated completions' tokens too.
+    # Releases with an entropy bonus also count only the tokens in the loss, and rescale that count where one rollout
+    # serves several optimiser steps; older ones divide by the truncated completions' tokens too.
     GRPO["truncated masked"] = {
         "objective": ("dapo", ADVANTAGE),
         "args": {

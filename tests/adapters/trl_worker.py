@@ -13,7 +13,7 @@ import warnings
 from typing import Any
 
 import torch
-from datasets import Dataset
+from datasets import Dataset, load_from_disk
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -147,6 +147,9 @@ def run_dpo(case: dict[str, Any], folder: str) -> Any:
             "rejected": [text(k, 5, 1 + k % 5) for k in range(rows)],
         }
     )
+    # TRL 1.6 looks for precomputed log-probabilities beside the data's file, which a table in memory has not.
+    dataset.save_to_disk(f"{folder}/data-{os.environ.get('RANK', '0')}")
+    dataset = load_from_disk(f"{folder}/data-{os.environ.get('RANK', '0')}")
     arguments = common(folder) | {"per_device_train_batch_size": 4, "max_length": 32, "max_steps": 3, "beta": 0.3}
     arguments |= case.get("args", {})
     config = trl.DPOConfig(**known(trl.DPOConfig, arguments))

@@ -1,0 +1,92 @@
+"""NeMo-RL: a `LossFunction`.
+
+```python
+from geomalign.adapters.nemo_rl import GeometryLoss
+
+(policy, policy_generation, …, loss_fn, …) = setup(config, …)      # as in examples/run_grpo.py
+loss_fn = GeometryLoss("opo alpha=0.4 mu=1.0")                      # in the place of ClippedPGLossFn
+grpo_train(policy, policy_generation, …, loss_fn, …)
+```
+
+NeMo-RL sums the losses of micro-batches and ranks, each divided by the counts of the global batch: exactly our `total`,
+so the objective's own measure holds. Its advantages are the drive.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from geomalign.adapters import hosted
+from geomalign.batch import Batch, Total
+from geomalign.measure import PooledMean
+from geomalign.objective import BaseObjective
+
+__all__ = ["GeometryLoss"]
+
+
+class GeometryLoss:
+    """An objective as NeMo-RL's `LossFunction` of log-probabilities.
+
+    Args:
+        objective: an objective of single responses, or a recipe in one line, "opo alpha=0.4".
+    """
+
+    def __init__(self, objective: BaseObjective | str):
+        self.objective = hosted.objective_of(objective) if isinstance(objective, str) else objective
+
+    @property
+    def input_type(self) -> Any:
+        """What the loss is computed from: log-probabilities."""
+        from nemo_rl.algorithms.loss.interfaces import LossInputType
+
+        return LossInputType.LOGPROB
+
+    @property
+    def loss_type(self) -> Any:
+        """By which of the two global counts gradients are divided."""
+        from nemo_rl.algorithms.loss.interfaces import LossType
+
+        pooled = all(term.unit.per_token and isinstance(term.measure, PooledMean) for _, term in self.objective.terms)
+        return LossType.TOKEN_LEVEL if pooled else LossType.SEQUENCE_LEVEL
+
+    def __call__(
+        self,
+        next_token_logprobs: Tensor,
+        data: Any,
+        global_valid_seqs: Tensor,
+        global_valid_toks: Tensor,
+        **unused: Any,
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """The loss of a micro-batch, and metrics.
+
+        Args:
+            next_token_logprobs: `(row, token − 1)`; the other tensors of `data` start one token earlier.
+            data: `prev_logprobs`, `advantages`, `token_mask` `(row, token)`, `sample_mask` `(row,)`;
+                `reference_policy_logprobs` and `generation_logprobs` where there are any.
+            global_valid_seqs: responses of the global batch.
+            global_valid_toks: their tokens.
+        """
+        mask = (data["token_mask"][:, 1:] * data["sample_mask"][:, None]) != 0
+
+        def shifted(name: str) -> Tensor | None:
+            return data[name][:, 1:] if name in data else None
+
+        batch = Batch(
+            next_token_logprobs,
+            shifted("prev_logprobs"),
+            mask,
+            reference=shifted("reference_policy_logprobs"),
+            behavior=shifted("generation_logprobs"),
+        )
+        rows = torch.as_tensor(global_valid_seqs)
+        total = Total(torch.as_tensor(global_valid_toks), rows, torch.zeros_like(rows), rows)
+        outcome = hosted.evaluate(self.objective, batch, data["advantages"][:, 1:], total=total)
+        numbers = {name: value.item() for name, value in hosted.found(outcome).items()}
+        return outcome.loss, {
+            "loss": outcome.loss.item(),
+            "num_valid_samples": float(data["sample_mask"].sum()),
+            **numbers,
+        }

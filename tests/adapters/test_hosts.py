@@ -1,0 +1,425 @@
+"""Trainers with a loss of their own: each adapter against the host's own formula, value and gradient.
+
+OpenRLHF and torchtune are the real packages, in environments of their own (`bash tests/parity/environments.sh
+openrlhf`, `bash tests/adapters/environments.sh torchtune`); skipped elsewhere. prime-rl, slime and NeMo-RL cannot be
+installed from a package index, so the types that the adapters take from them stand in, and the formula is the one in
+their documentation.
+"""
+
+import dataclasses
+import enum
+import importlib
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import geomalign as ga
+from geomalign.adapters import hosted
+
+ROWS, TOKENS = 6, 9
+
+
+@dataclasses.dataclass
+class Rows:
+    """A batch as hosts have it: per-token tensors, ragged masks, advantages equal along a response."""
+
+    policy: Tensor
+    old: Tensor
+    reference: Tensor
+    advantages: Tensor
+    mask: Tensor
+
+
+@pytest.fixture
+def rows() -> Rows:
+    old = -torch.rand(ROWS, TOKENS)
+    return Rows(
+        policy=(old + 0.3 * torch.randn(ROWS, TOKENS)).requires_grad_(),
+        old=old,
+        reference=old + 0.2 * torch.randn(ROWS, TOKENS),
+        advantages=torch.randn(ROWS, 1).expand(ROWS, TOKENS),
+        mask=torch.arange(TOKENS) < torch.tensor([9, 4, 1, 6, 2, 7])[:, None],
+    )
+
+
+def clipped(policy: Tensor, rows: Rows) -> Tensor:
+    """PPO's token losses, written out."""
+    ratio = torch.exp(policy - rows.old)
+    return -torch.min(ratio * rows.advantages, ratio.clamp(0.8, 1.2) * rows.advantages)
+
+
+def opo(policy: Tensor, rows: Rows, mu: float) -> Tensor:
+    """The log form's losses of responses, written out, with the host's advantage as drive."""
+    u = ((policy - rows.old) * rows.mask).sum(1) / rows.mask.sum(1)
+    return mu / 2 * u**2 - rows.advantages[:, 0] * u
+
+
+def assert_same(ours: Tensor, theirs: Tensor, policy: Tensor) -> None:
+    torch.testing.assert_close(ours, theirs)
+    gradients = [torch.autograd.grad(x, policy, retain_graph=True)[0] for x in (ours, theirs)]
+    torch.testing.assert_close(*gradients)
+    assert gradients[0].abs().sum() > 0
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, name: str, **contents: Any) -> None:
+    """A module of this name with these contents, and its packages."""
+    parts = name.split(".")
+    for k in range(1, len(parts) + 1):
+        module = types.ModuleType(".".join(parts[:k]))
+        module.__path__ = []  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    for key, value in contents.items():
+        setattr(sys.modules[name], key, value)
+
+
+# -------------------------------------------------------------------------------------------------------- shared
+
+
+def test_an_objective_in_one_line() -> None:
+    assert hosted.objective_of("opo alpha=0.5 mu=2 normalize=sum") == ga.recipes.opo(alpha=0.5, mu=2, normalize="sum")
+    assert hosted.objective_of("ppo") is hosted.objective_of("ppo")
+    with pytest.raises(ValueError, match="'alpha' in 'opo alpha' is not name=value"):
+        hosted.objective_of("opo alpha")
+    with pytest.raises(ValueError, match="there is no recipe 'oppo'"):
+        hosted.objective_of("oppo")
+
+
+def test_weights_of_a_reduction_are_its_gradient() -> None:
+    support = torch.tensor([[True, True, False], [True, False, False]])
+    weights = hosted.weights_of(lambda x: (x * support).sum(1).div(support.sum(1)).mean(), support, torch.float64)
+    torch.testing.assert_close(weights, torch.tensor([[0.25, 0.25, 0.0], [0.5, 0.0, 0.0]]))
+
+
+def test_each_term_gets_the_drive_of_its_unit(rows: Rows) -> None:
+    """A sum of a token term, a response term and a leash, in one call."""
+    objective = ga.recipes.grpo(beta=0.1) + ga.recipes.opo(mu=3.0)
+    batch = ga.Batch(rows.policy, rows.old, rows.mask, reference=rows.reference)
+    outcome = hosted.evaluate(objective, batch, rows.advantages)
+    k3 = torch.exp(rows.reference - rows.policy) - (rows.reference - rows.policy) - 1
+    nested = lambda x: ((x * rows.mask).sum(1) / rows.mask.sum(1)).mean()  # noqa: E731
+    expected = nested(clipped(rows.policy, rows)) + 0.1 * nested(k3) + opo(rows.policy, rows, 3.0).mean()
+    assert_same(outcome.loss, expected, rows.policy)
+
+
+def test_pairs_are_refused(rows: Rows) -> None:
+    with pytest.raises(ValueError, match="compares pairs"):
+        hosted.evaluate(ga.recipes.dpo(), ga.Batch(rows.policy, rows.old), rows.advantages)
+
+
+# ------------------------------------------------------------------------------------------------------ prime-rl
+
+
+@dataclasses.dataclass
+class LossOutputs:
+    loss: Tensor
+    metrics: dict[str, Tensor]
+
+
+@dataclasses.dataclass
+class LossInputs:
+    """The fields in prime-rl's documentation of custom losses."""
+
+    trainer_logprobs: Tensor
+    inference_logprobs: Tensor
+    ref_logprobs: Tensor | None
+    advantages: Tensor
+    loss_mask: Tensor
+    loss_weights: Tensor | None = None
+
+
+def prime(rows: Rows, policy: Tensor, weights: Tensor | None = None, **kwargs: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    """What prime-rl does with a custom loss: one sequence at a time, the sum divided by the step's tokens."""
+    module, _, attribute = "geomalign.adapters.prime_rl.loss".rpartition(".")
+    custom = getattr(importlib.import_module(module), attribute)
+    total, metrics = torch.zeros(()), {}
+    for k in range(ROWS):
+        outputs = custom(
+            LossInputs(
+                policy[k],
+                rows.old[k],
+                rows.reference[k],
+                rows.advantages[k],
+                rows.mask[k],
+                None if weights is None else weights[k],
+            ),
+            **kwargs,
+        )
+        total, metrics = total + outputs.loss, outputs.metrics
+    scale = rows.mask.sum() if weights is None else torch.where(rows.mask, weights, 0).sum()
+    return total / scale, metrics
+
+
+def test_prime_rl(monkeypatch: pytest.MonkeyPatch, rows: Rows) -> None:
+    stand_in(monkeypatch, "prime_rl.trainer.rl.loss", LossOutputs=LossOutputs)
+    ours, metrics = prime(rows, rows.policy, objective="ppo")
+    assert_same(ours, clipped(rows.policy, rows)[rows.mask].mean(), rows.policy)
+    assert all(name.startswith("geom/") and value.ndim == 0 for name, value in metrics.items())
+    ours, _ = prime(rows, rows.policy, objective="opo", mu=2.0)
+    lengths = rows.mask.sum(1)
+    assert_same(ours, (opo(rows.policy, rows, 2.0) * lengths).sum() / lengths.sum(), rows.policy)
+
+
+def test_prime_rl_weights(monkeypatch: pytest.MonkeyPatch, rows: Rows) -> None:
+    stand_in(monkeypatch, "prime_rl.trainer.rl.loss", LossOutputs=LossOutputs)
+    weights = torch.rand(ROWS, TOKENS)
+    ours, _ = prime(rows, rows.policy, weights, objective="ppo")
+    expected = (clipped(rows.policy, rows) * weights)[rows.mask].sum() / weights[rows.mask].sum()
+    assert_same(ours, expected, rows.policy)
+
+
+# --------------------------------------------------------------------------------------------------------- slime
+
+
+def slime_reducer(masks: list[Tensor], per_token: bool) -> Callable[[Tensor], Tensor]:
+    """slime's `get_sum_of_sample_mean`: of a flat tensor of all responses' tokens."""
+
+    def reduce(flat: Tensor) -> Tensor:
+        parts = flat.split([len(m) for m in masks])
+        sums = [(x * m).sum() / (1 if per_token else m.sum().clamp(min=1)) for x, m in zip(parts, masks, strict=True)]
+        return torch.stack(sums).sum()
+
+    return reduce
+
+
+@pytest.mark.parametrize("per_token", [False, True])
+@pytest.mark.parametrize("form", ["pair", "dictionary"])
+def test_slime(monkeypatch: pytest.MonkeyPatch, rows: Rows, per_token: bool, form: str) -> None:
+    lengths = [9, 4, 3, 6, 2, 7]
+    flat = rows.policy[torch.arange(TOKENS) < torch.tensor(lengths)[:, None]]
+
+    def get_log_probs_and_entropy(logits: Tensor, *, args: Any, with_entropy: bool, **layout: Any) -> Any:
+        assert layout.keys() == {"unconcat_tokens", "total_lengths", "response_lengths"}
+        scored = {"log_probs": list(logits.split(lengths)), "entropy": list((-logits).split(lengths))}
+        return scored if form == "dictionary" else (torch.empty(0), scored)
+
+    stand_in(monkeypatch, "slime.backends.megatron_utils.loss", get_log_probs_and_entropy=get_log_probs_and_entropy)
+    from geomalign.adapters.slime import loss
+
+    masks = [torch.ones(n) for n in lengths]
+    masks[2] = torch.tensor([1.0, 0.0, 0.0])  # tokens of a tool, which do not count
+    cut = lambda x: [x[k, :n] for k, n in enumerate(lengths)]  # noqa: E731
+    batch = {
+        "log_probs": cut(rows.old),
+        "ref_log_probs": cut(rows.reference),
+        "advantages": cut(rows.advantages),
+        "loss_masks": masks,
+        "unconcat_tokens": None,
+        "total_lengths": lengths,
+        "response_lengths": lengths,
+    }
+    reduce = slime_reducer(masks, per_token)
+    exists = torch.arange(TOKENS) < torch.tensor(lengths)[:, None]
+    args = types.SimpleNamespace(geomalign_objective="ppo", entropy_coef=0.1)
+    ours, metrics = loss(args, batch, flat, reduce)
+    assert_same(ours, reduce(clipped(rows.policy, rows)[exists]) - 0.1 * reduce(-flat), rows.policy)
+    assert metrics["loss"].requires_grad is False and "geom/kl" in metrics
+    args = types.SimpleNamespace(geomalign_objective="opo mu=2.0")
+    ours, _ = loss(args, batch, flat, reduce)
+    assert_same(ours, (opo(rows.policy, rows, 2.0) * (rows.mask.sum(1) if per_token else 1)).sum(), rows.policy)
+    with pytest.raises(ValueError, match="parts of responses"):
+        loss(types.SimpleNamespace(geomalign_objective="opo", context_parallel_size=2), batch, flat, reduce)
+
+
+# ------------------------------------------------------------------------------------------------------- NeMo-RL
+
+
+@pytest.mark.parametrize(
+    ("description", "level"), [("dapo", "token"), ("grpo beta=0.1", "sequence"), ("opo mu=2", "sequence")]
+)
+def test_nemo_rl(monkeypatch: pytest.MonkeyPatch, rows: Rows, description: str, level: str) -> None:
+    kinds = enum.Enum("LossType", {"TOKEN_LEVEL": "token", "SEQUENCE_LEVEL": "sequence"})
+    inputs = enum.Enum("LossInputType", {"LOGPROB": "logprob"})
+    stand_in(monkeypatch, "nemo_rl.algorithms.loss.interfaces", LossType=kinds, LossInputType=inputs)
+    from geomalign.adapters.nemo_rl import GeometryLoss
+
+    fn = GeometryLoss(description)
+    assert fn.loss_type.value == level and fn.input_type.value == "logprob"
+    pad = lambda x: torch.cat([torch.full((ROWS, 1), 7.0), x.double()], 1)  # noqa: E731  (the prompt's last token)
+    keep = torch.tensor([1.0, 1.0, 0.0, 1.0, 1.0, 1.0])  # a response that must not be trained on
+    data = {
+        "prev_logprobs": pad(rows.old),
+        "advantages": pad(rows.advantages),
+        "token_mask": pad(rows.mask),
+        "sample_mask": keep,
+        "reference_policy_logprobs": pad(rows.reference),
+        "generation_logprobs": pad(rows.old),
+    }
+    mask = rows.mask & (keep[:, None] != 0)
+    tokens, responses = mask.sum().double(), keep.sum()
+    parts = [slice(0, 2), slice(2, 6)]
+    results = [fn(rows.policy[p], {k: v[p] for k, v in data.items()}, responses, tokens) for p in parts]
+    loss = sum(result[0] for result in results)
+    ratio = torch.exp(rows.policy - rows.old)
+    surrogate = -torch.min(
+        ratio * rows.advantages, ratio.clamp(0.8, 1.28 if level == "token" else 1.2) * rows.advantages
+    )
+    k3 = torch.exp(rows.reference - rows.policy) - (rows.reference - rows.policy) - 1
+    nested = lambda x: ((x * mask).sum(1) / mask.sum(1).clamp(min=1)).sum() / responses  # noqa: E731
+    expected = {
+        "dapo": lambda: surrogate[mask].sum() / tokens,
+        "grpo beta=0.1": lambda: nested(surrogate) + 0.1 * nested(k3),
+        "opo mu=2": lambda: (opo(rows.policy, rows, 2.0) * keep).sum() / responses,
+    }[description]()
+    assert_same(loss, expected, rows.policy)
+    assert results[1][1]["num_valid_samples"] == 3.0 and isinstance(results[1][1]["geom/kl"], float)
+
+
+# ------------------------------------------------------------------------------------------------------ OpenRLHF
+
+
+@pytest.fixture
+def openrlhf(monkeypatch: pytest.MonkeyPatch) -> Any:
+    pytest.importorskip("openrlhf", reason="needs OpenRLHF: bash tests/parity/environments.sh openrlhf")
+    from geomalign.parity.peers.openrlhf import _module
+
+    return _module("loss")
+
+
+COUNTS: list[dict[str, Any]] = [{}, {"dp_size": 2, "batch_num_tokens": 40.0, "global_batch_size": 12.0}]
+
+
+@pytest.mark.parametrize("counts", COUNTS, ids=["local", "global"])
+@pytest.mark.parametrize("token_level_loss", [True, False])
+def test_openrlhf(openrlhf: Any, rows: Rows, token_level_loss: bool, counts: dict[str, Any]) -> None:
+    from geomalign.adapters.openrlhf import PolicyLoss
+
+    # OpenRLHF adds 1e-8 to a response's length, which is 1e-8 of the loss.
+    theirs = openrlhf.PolicyLoss(token_level_loss=token_level_loss)
+    arguments = (rows.policy, rows.old, rows.advantages, rows.mask.double())
+    ours = PolicyLoss("ppo", token_level_loss=token_level_loss, clip_eps_low=0.2, clip_eps_high=0.2)
+    a, b = ours(*arguments, **counts), theirs(*arguments, **counts)
+    torch.testing.assert_close(a[0], b[0], rtol=1e-7, atol=0)
+    torch.testing.assert_close(*(torch.autograd.grad(x[0], rows.policy)[0] for x in (a, b)), rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(a[2], b[2], rtol=1e-6, atol=1e-9)
+    assert len(a) == len(b) and a[3] is a[4] is b[3] is b[4] is None
+
+
+def test_openrlhf_gspo(openrlhf: Any, rows: Rows) -> None:
+    from geomalign.adapters.openrlhf import PolicyLoss
+
+    arguments = (rows.policy, rows.old, rows.advantages, rows.mask.double())
+    a = PolicyLoss("gspo epsilon=0.2 epsilon_high=0.2", token_level_loss=False)(*arguments)
+    b = openrlhf.PolicyLoss(policy_loss_type="gspo")(*arguments)
+    torch.testing.assert_close(a[0], b[0], rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(*(torch.autograd.grad(x[0], rows.policy)[0] for x in (a, b)), rtol=1e-5, atol=1e-8)
+
+
+def test_openrlhf_is_installed_into_a_process(openrlhf: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from geomalign.adapters import openrlhf as adapter
+
+    models = sys.modules["openrlhf.models"]
+    monkeypatch.setattr(openrlhf, "PolicyLoss", openrlhf.PolicyLoss)
+    monkeypatch.setattr(models, "PolicyLoss", None, raising=False)
+    monkeypatch.setenv(adapter.VARIABLE, "opo alpha=0.5")
+    adapter.install()
+    assert models.PolicyLoss is openrlhf.PolicyLoss is adapter.PolicyLoss
+    # As OpenRLHF constructs it, from its command line.
+    made = models.PolicyLoss(
+        clip_eps_low=0.2,
+        clip_eps_high=0.2,
+        dual_clip=None,
+        token_level_loss=True,
+        policy_loss_type="ppo",
+        is_correction_level="off",
+        is_correction_mode="mask",
+        is_correction_gating="ratio",
+        is_correction_threshold=[0.5, 5.0],
+    )
+    assert made.objective.sampling == ga.Escort(0.5)
+    with pytest.raises(ValueError, match="set it to off"):
+        models.PolicyLoss(is_correction_level="token")
+
+
+def test_openrlhf_launcher_says_how_it_is_called() -> None:
+    from geomalign.adapters.openrlhf import main
+
+    with pytest.raises(SystemExit, match="OBJECTIVE -- ARGUMENTS"):
+        main(["opo"])
+
+
+def test_openrlhf_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray is started with the hook and the objective, and OpenRLHF's own command runs with its own arguments."""
+    from geomalign.adapters import openrlhf as adapter
+
+    seen: dict[str, Any] = {}
+    stand_in(monkeypatch, "ray", init=lambda **options: seen.update(options))
+    monkeypatch.setattr("runpy.run_module", lambda name, run_name: seen.update(name=name, argv=sys.argv[1:]))
+    monkeypatch.setattr(sys, "argv", ["x"])
+    monkeypatch.setenv(adapter.VARIABLE, "")
+    adapter.main(["opo alpha=0.5", "--", "--train.max_epochs", "1"])
+    environment = seen["runtime_env"]
+    assert environment["worker_process_setup_hook"] == "geomalign.adapters.openrlhf.install"
+    assert environment["env_vars"][adapter.VARIABLE] == "opo alpha=0.5"
+    assert (seen["name"], seen["argv"]) == ("openrlhf.cli.train_ppo_ray", ["--train.max_epochs", "1"])
+    with pytest.raises(ValueError, match="there is no recipe"):
+        adapter.main(["oppo", "--"])
+
+
+# ----------------------------------------------------------------------------------------------------- torchtune
+
+
+@pytest.fixture
+def torchtune() -> Any:
+    pytest.importorskip("torchtune", reason="needs torchtune: bash tests/adapters/environments.sh torchtune")
+    from torchtune.rlhf import loss
+
+    return loss
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_torchtune_dpo(torchtune: Any, smoothing: float) -> None:
+    from geomalign.adapters.torchtune import PreferenceLoss
+
+    policy = torch.randn(4, 5, requires_grad=True)
+    arguments = (policy[0], policy[1], policy[2].detach(), policy[3].detach())
+    a = PreferenceLoss("dpo", beta=0.3, label_smoothing=smoothing)(*arguments)
+    b = torchtune.DPOLoss(beta=0.3, label_smoothing=smoothing)(*arguments)
+    assert_same(a[0].mean(), b[0].mean(), policy)
+    for k in (1, 2):
+        torch.testing.assert_close(a[k], b[k] * (1 - smoothing))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_torchtune_hinge_and_others(torchtune: Any) -> None:
+    from geomalign.adapters.torchtune import PreferenceLoss
+
+    policy = torch.randn(4, 5, requires_grad=True)
+    arguments = (policy[0], policy[1], policy[2].detach(), policy[3].detach())
+    assert_same(
+        PreferenceLoss("slic", beta=0.3)(*arguments)[0].mean(), torchtune.RSOLoss(0.3)(*arguments)[0].mean(), policy
+    )
+    assert PreferenceLoss("chi_po")(*arguments)[0].shape == (5,)
+    with pytest.raises(ValueError, match="needs the single tokens"):
+        PreferenceLoss("simpo")(*arguments)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_torchtune_ppo(torchtune: Any, rows: Rows) -> None:
+    from geomalign.adapters.torchtune import PPOLoss
+
+    values, returns = torch.randn(ROWS, TOKENS, requires_grad=True), torch.randn(ROWS, TOKENS)
+    old_values = values.detach() + 0.3 * torch.randn(ROWS, TOKENS)
+    arguments = (rows.old, rows.policy, rows.advantages, old_values, values, returns, rows.mask, rows.mask)
+    a = PPOLoss("ppo", epsilon=0.1, value_coeff=0.5)(*arguments)
+    b = torchtune.PPOLoss(epsilon=0.1, value_coeff=0.5)(*arguments)
+    assert_same(a[0], b[0], rows.policy)
+    assert_same(a[0], b[0], values)
+    for k in (1, 2, 3):
+        torch.testing.assert_close(a[k], b[k])
+    torch.testing.assert_close(a[4], b[4])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_torchtune_instantiates_it_from_yaml(torchtune: Any) -> None:
+    omegaconf = pytest.importorskip("omegaconf")
+    from torchtune import config
+
+    component = {"_component_": "geomalign.adapters.torchtune.PreferenceLoss", "objective": "chi_po", "beta": 0.2}
+    made = config.instantiate(omegaconf.OmegaConf.create(component))
+    assert made.objective == ga.recipes.chi_po(beta=0.2)
