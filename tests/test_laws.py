@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -120,7 +121,7 @@ EVERYTHING: list[Any] = [
 # A plain function has no repr that evaluates.
 @pytest.mark.parametrize("member", [m for m in EVERYTHING if "function=<" not in repr(m)], ids=lambda m: repr(m)[:80])
 def test_repr_round_trips(member: Any) -> None:
-    names = {name: getattr(ga, name) for name in dir(ga)}
+    names = {name: getattr(ga, name) for name in dir(ga)} | {"inf": math.inf}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ga.UnboundedLossWarning)
         again = eval(repr(member), names)
