@@ -159,7 +159,7 @@ def load(path: str | Path, placement: Placement) -> Policy:
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
-            model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+            model = AutoModelForCausalLM.from_pretrained(path)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{str(path)!r} is no checkpoint that AutoModelForCausalLM and AutoTokenizer can load: {error}"

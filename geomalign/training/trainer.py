@@ -187,7 +187,7 @@ class Session:
         return int(state["metrics"])
 
     def save(self, position: int) -> None:
-        """Write the checkpoint, with the length of the metrics file; on a full disk the run goes on with the one before."""
+        """Write the checkpoint with the metrics file's length; on a full disk the run goes on with the one before."""
         state = {
             "model": self.policy.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from geomalign.training import checkpoint
-from geomalign.training.config import TrainConfig, digest, to_dict
+from geomalign.training.config import TrainConfig, digest, from_dict, to_dict
 from geomalign.training.events import Event, Progress, silent
 from geomalign.training.interrupt import Stop
 from geomalign.training.model import Placement, Policy, build, load, replace_directory, write
@@ -28,7 +28,8 @@ NAME = "warm start"
 
 def base_name(config: TrainConfig) -> str:
     """Directory name of the base: it changes with everything the base depends on, and with nothing else."""
-    parts = to_dict(config)
+    # There and back: a 3 that was meant as 3.0 becomes one, as it does on the way to a worker.
+    parts = to_dict(from_dict(TrainConfig, to_dict(config)))
     task = {name: parts["task"][name] for name in ("name", "options", "eval_tiers", "train_tiers", "eval_prompts")}
     return f"base-{digest(task, parts['model'], parts['warm_start'], parts['dtype'], parts['device'].split(':')[0])}"
 

@@ -298,6 +298,19 @@ def test_a_leash_to_the_reference_needs_no_setting(tiny: TrainConfig, base: Path
     assert 0 < far[30.0] < 0.5 * far[1e-9]
 
 
+def test_any_causal_model_can_be_trained(other_policy: Policy, tiny: TrainConfig, tmp_path: Path) -> None:
+    """A GPT-2 from disk: no warm start, so what begins is what was given; what ends is a GPT-2 that has moved."""
+    from transformers import AutoModelForCausalLM
+
+    config = override(tiny, {"model.path": str(tmp_path / "gpt2"), "objective": "reinforce", "rl.iterations": 2})
+    train(config, tmp_path / "run")
+    before, after = (AutoModelForCausalLM.from_pretrained(tmp_path / name) for name in ("gpt2", "run/model"))
+    assert type(after).__name__ == "GPT2LMHeadModel"
+    (start,) = tmp_path.glob("run/base-*")
+    given, begun = before.state_dict(), load(start, Placement()).model.state_dict()
+    assert all(torch.equal(given[name], begun[name]) for name in given)
+
+
 def test_bfloat16_runs(tiny: TrainConfig, base: Path, tmp_path: Path) -> None:
     summary = train(override(tiny, {"dtype": "bfloat16", "rl.iterations": 2}), tmp_path / "run", base=base)
     assert summary["skipped"] == 0 and math.isfinite(summary["final"]["loss"])

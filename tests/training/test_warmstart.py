@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from geomalign.training.config import TrainConfig
+from geomalign.training.config import TrainConfig, from_dict, to_dict
 from geomalign.training.events import Event, Interrupted
 from geomalign.training.model import Placement, Policy, load
 from geomalign.training.tasks import Chain, draw
@@ -65,6 +65,8 @@ def test_the_base_is_found_again_and_depends_on_its_own_settings_only(base: Path
     assert base_name(replace(tiny, warm_start=replace(tiny.warm_start, steps=11))) != base.name
     assert base_name(replace(tiny, task=replace(tiny.task, options={"slip": 0.1}))) != base.name
     assert not (base / "checkpoint.pt").exists()
+    whole = replace(tiny, warm_start=replace(tiny.warm_start, weights=(1, 1)))  # numbers a worker would read as 1.0
+    assert base_name(whole) == base_name(from_dict(TrainConfig, to_dict(whole))) == base.name
 
 
 def test_an_interrupted_warm_start_ends_with_the_same_weights(base: Path, tiny: TrainConfig, tmp_path: Path) -> None:
