@@ -1,0 +1,430 @@
+"""Radii, effective sample sizes and controllers: each solves what it says, agrees with the closed form, and resumes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import geomalign as ga
+from geomalign import laws
+
+DIVERGENCES: list[ga.Divergence] = [
+    ga.KullbackLeibler(),
+    ga.ReverseKullbackLeibler(),
+    ga.PearsonChiSquare(),
+    ga.CressieRead(1.5),
+    ga.CressieRead(3.0),
+    ga.JensenShannon(),
+    2.0 * ga.SquaredHellinger(),
+    ga.KullbackLeibler() + ga.PearsonChiSquare(),
+]
+divergences = pytest.mark.parametrize("d", DIVERGENCES, ids=repr)
+within = pytest.mark.parametrize("within", ["batch", "group"])
+
+
+def batch(reward: Tensor, group: Tensor | None = None) -> ga.Batch:
+    return ga.Batch(torch.zeros(reward.shape[0], 1), None, reward=reward, group=group)
+
+
+def ragged() -> ga.Batch:
+    """Groups of 1, 2, 5 and 8, one without a spread, shuffled, one row without a token."""
+    ids = torch.tensor([0] + [1] * 2 + [2] * 5 + [3] * 8 + [4] * 4)
+    reward = torch.randn(20)
+    reward[ids == 4] = 0.3
+    shuffle = torch.randperm(20)
+    mask = torch.ones(20, 1, dtype=torch.bool)
+    mask[7] = False
+    return ga.Batch(torch.zeros(20, 1), None, mask=mask, reward=reward[shuffle], group=ids[shuffle])
+
+
+def close(a: Tensor, b: Tensor, rtol: float = 1e-9, atol: float = 1e-12) -> None:
+    torch.testing.assert_close(a, b, rtol=rtol, atol=atol)
+
+
+# --- trust regions
+
+
+@divergences
+@within
+@pytest.mark.parametrize("radius", [1e-8, 1e-3, 0.05])
+def test_the_target_is_a_policy_at_exactly_the_radius(d, within, radius):
+    data = ragged()
+    groups = data.groups()
+    drive = ga.TrustRegion(divergence=d, radius=radius, within=within).drive(data)
+    t = torch.where(groups.valid, d.inverse_mirror(drive), 0)
+    divergence = torch.where(groups.valid, d.generator(t), 0)
+    assert float((groups.mean(t) - 1)[groups.valid].abs().max()) <= 1e-11
+    if within == "batch":
+        close(divergence.sum() / groups.valid.sum(), torch.tensor(radius), rtol=1e-7)
+    else:
+        reward = torch.where(groups.valid, data.reward, 0)
+        spread = groups.max(reward) + groups.max(-reward) > 0
+        close(
+            groups.mean(divergence)[spread & groups.valid],
+            torch.tensor(radius).expand(int((spread & groups.valid).sum())),
+            rtol=1e-7,
+        )
+    same = data.group == 4
+    assert torch.equal(drive[same], torch.zeros(4)) and torch.equal(drive[~groups.valid], torch.zeros(1))
+
+
+@divergences
+def test_no_policy_within_the_radius_gains_more(d):
+    """Against random policies scaled to the same radius: ⟨g, π*⟩ is the largest."""
+    data = batch(torch.randn(6))
+    g = data.reward - data.reward.mean()
+    radius = 0.05
+    best = d.inverse_mirror(ga.TrustRegion(divergence=d, radius=radius).drive(data))
+    gained = (g * best).mean()
+    for _ in range(50):
+        direction = torch.randn(6) + g * torch.rand(())
+        low, high = 0.0, 20.0
+        for _ in range(80):
+            middle = (low + high) / 2
+            t = 6 * (middle * direction).softmax(-1)
+            low, high = (middle, high) if float(d.generator(t).mean()) < radius else (low, middle)
+        assert float((g * 6 * (low * direction).softmax(-1)).mean()) <= float(gained) + 1e-9
+
+
+@within
+@given(data=st.data())
+@settings(max_examples=15)
+def test_chi_square_is_in_closed_form(within, data):
+    reward = torch.tensor(data.draw(st.lists(st.floats(-5, 5, allow_subnormal=False), min_size=8, max_size=8)))
+    epsilon = data.draw(st.sampled_from([1e-4, 0.01, 0.3]))
+    ids = torch.tensor([0, 0, 0, 1, 1, 1, 1, 1])
+    rollout = batch(reward, ids)
+    groups = rollout.groups()
+    centred = groups.centred(reward)
+    drive = ga.TrustRegion(chi2=epsilon, within=within).drive(rollout)
+    mu = ga.chi_square_stiffness(reward, groups, epsilon, within=within)
+    spread = centred.square().mean() if within == "batch" else groups.mean(centred.square())
+    close(mu, (spread / epsilon).sqrt())
+    if float(spread.min()) > 1e-8:
+        close(drive, centred / mu, rtol=1e-12)
+        mean = drive.square().mean() if within == "batch" else groups.mean(drive.square())
+        close(mean, torch.full_like(mean, epsilon))
+        assert bool((drive >= -1).all()) == bool((mu >= -centred).all())  # positivity
+        if bool((drive > -1).all()):
+            close(ga.TrustRegion(chi2=epsilon, within=within, bounded=True).drive(rollout), drive, rtol=1e-6, atol=1e-9)
+
+
+def test_a_bounded_chi_square_region_keeps_its_radius_where_the_closed_form_leaves_the_simplex():
+    data = batch(torch.tensor([1.0, 1.0, 1.0, 1.0, 1.0, -1.0]))
+    free, bounded = (ga.TrustRegion(chi2=0.21, bounded=b).drive(data) for b in (False, True))
+    assert float(free.min()) < -1.0
+    close(bounded.mean(), torch.tensor(0.0))
+    assert float(bounded.min()) == -1.0
+    close(bounded.square().mean(), torch.tensor(0.2), rtol=1e-6)  # all there is: the bad response is gone
+    half = ga.TrustRegion(chi2=0.15, bounded=True).drive(data)
+    close(half.square().mean(), torch.tensor(0.15))
+
+
+def test_in_every_group_chi_square_divides_by_the_standard_deviation():
+    """GRPO's normalisation is the trust region of radius one of every prompt by itself."""
+    reward, ids = torch.randn(12), torch.arange(12) % 3
+    data = batch(reward, ids)
+    grpo = ga.GroupAdvantage(scale="group", ddof=0, epsilon=0.0).drive(data)
+    close(ga.TrustRegion(chi2=1.0, within="group").drive(data), grpo)
+
+
+@divergences
+@within
+def test_the_scale_and_the_offset_of_rewards_drop_out(d, within):
+    data = ragged()
+    region = ga.TrustRegion(divergence=d, radius=0.02, within=within)
+    scaled = dataclasses.replace(data, reward=100 * data.reward + 7)
+    close(region.drive(data), region.drive(scaled), rtol=1e-7, atol=1e-10)
+
+
+@divergences
+@within
+def test_a_radius_out_of_reach_gives_the_greedy_policy(d, within):
+    """Four responses reach KL log 4 at most."""
+    drive = ga.TrustRegion(divergence=d, radius=1e3, within=within).drive(batch(torch.tensor([1.0, 0.0, 0.2, -0.4])))
+    assert bool(torch.isfinite(drive).all())
+    t = d.inverse_mirror(drive)
+    assert float(t[0]) > 3.7 and float(t[1:].max()) < 0.1
+
+
+def test_with_its_own_coordinate_the_objectives_equilibrium_is_the_target_policy():
+    data = batch(torch.randn(8))
+    cases = [
+        (ga.Ratio(), ga.TrustRegion(chi2=0.02), ga.ChiSquare(1.0)),
+        (ga.LogRatio(), ga.TrustRegion(kl=0.02), ga.ChiSquare(1.0)),
+        (ga.Dual(ga.JensenShannon()), ga.TrustRegion(divergence=ga.JensenShannon(), radius=0.02), ga.ChiSquare(1.0)),
+        (ga.Ratio(), ga.TrustRegion(kl=0.02), ga.KL(1.0)),
+    ]
+    for chart, sampling, optimization in cases:
+        objective = ga.Objective(unit=ga.Sequence(), chart=chart, sampling=sampling, optimization=optimization)
+        u = optimization.equilibrium(objective.drive(data))
+        t = chart.inverse(u).exp()
+        close(t.mean(), torch.tensor(1.0))
+        at_target = dataclasses.replace(data, policy=chart.inverse(u)[:, None], anchor=torch.zeros(8, 1))
+        law = objective.law(at_target, drive=objective.drive(data))
+        assert float(law.abs().max()) <= 1e-12
+
+
+def test_processes_agree_by_summing_moments():
+    """Two processes with whole groups each, `reduce` standing for the all-reduce of both: the drive of one process."""
+    data = ragged()
+    ids = [
+        data.group.unsqueeze(0).eq(torch.tensor(k).unsqueeze(1)).any(0).nonzero().flatten() for k in ([0, 1, 2], [3, 4])
+    ]
+    whole = data.groups()
+    for d in (ga.KullbackLeibler(), ga.JensenShannon()):
+        expected = ga.trust_region_target(data.reward, whole, d, 0.03)
+        # Both halves are run in lockstep: each call's contribution of the other process is replayed.
+        import threading
+
+        barrier, slots, results = threading.Barrier(2), [None, None], [None, None]
+
+        def process(rank, d=d, barrier=barrier, slots=slots, results=results):
+            torch.set_default_dtype(torch.float64)
+
+            def reduce(x):
+                slots[rank] = x.clone()
+                barrier.wait(timeout=60)
+                total = slots[0] + slots[1]
+                barrier.wait(timeout=60)
+                return total
+
+            part = data[ids[rank]]
+            results[rank] = ga.trust_region_target(part.reward, part.groups(), d, 0.03, reduce=reduce)
+
+        threads = [threading.Thread(target=process, args=(rank,)) for rank in (0, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout=120)
+        for rank in (0, 1):
+            close(results[rank], expected[ids[rank]], rtol=1e-8, atol=1e-11)
+    squares = [
+        torch.stack([data[i].groups().centred(data[i].reward).square().sum(), data[i].groups().valid.sum()])
+        for i in ids
+    ]
+    other = iter([squares[1]])
+    mu = ga.chi_square_stiffness(data[ids[0]].reward, data[ids[0]].groups(), 0.1, reduce=lambda x: x + next(other))
+    close(mu, ga.chi_square_stiffness(data.reward, whole, 0.1))
+
+
+@pytest.mark.float32
+def test_float32_meets_the_radius_too():
+    for region in (ga.TrustRegion(kl=1e-4), ga.TrustRegion(chi2=2e-4)):
+        drive = region.drive(batch(torch.randn(64) * 1e-3 + 5.0, torch.arange(64) % 8))
+        assert drive.dtype == torch.float32
+        value = drive.double().square().mean() if region.chi2 else (drive.double().exp() * drive.double()).mean()
+        assert abs(float(value) / (region.chi2 or region.kl) - 1) <= 1e-2
+
+
+def test_regions_that_make_no_sense_are_refused():
+    for wrong in (
+        lambda: ga.TrustRegion(),
+        lambda: ga.TrustRegion(chi2=0.1, kl=0.1),
+        lambda: ga.TrustRegion(kl=0.0),
+        lambda: ga.TrustRegion(kl=math.inf),
+        lambda: ga.TrustRegion(radius=0.1),
+        lambda: ga.TrustRegion(divergence=ga.KullbackLeibler()),
+        lambda: ga.TrustRegion(kl=0.1, within="row"),
+        lambda: ga.TrustRegion(ga.KullbackLeibler(), kl=0.1),
+        lambda: ga.EscortESS(0.0),
+        lambda: ga.EscortESS(1.5),
+        lambda: ga.EscortESS(0.5, temperature=0.0),
+    ):
+        with pytest.raises(ValueError):
+            wrong()
+    tokens = ga.Batch(torch.zeros(2, 3), None, advantage=torch.randn(2, 3))
+    with pytest.raises(ValueError, match="one drive a response"):
+        ga.TrustRegion(ga.Advantage(), kl=0.1).drive(tokens)
+
+
+# --- effective sample size
+
+
+@within
+@pytest.mark.parametrize("target", [0.3, 0.6, 0.9, 0.999])
+def test_alpha_meets_the_effective_sample_size(within, target):
+    rollout = ga.Batch(torch.zeros(32, 1), None, reward=torch.randn(32), group=torch.arange(32) % 4)
+    sampling = ga.EscortESS(target, temperature=0.05, within=within)
+    groups, weight = rollout.groups(), sampling.drive(rollout) + 1
+    share = groups.mean(weight) ** 2 / groups.mean(weight**2)
+    close(
+        share.mean() if within == "batch" else share,
+        torch.tensor(target).expand(() if within == "batch" else (32,)),
+        rtol=1e-8,
+    )
+    close(groups.mean(weight), torch.ones(32))
+    alpha = sampling.alpha(rollout)
+    assert bool(((alpha > 0) & (alpha < 1)).all())
+    if within == "batch":
+        close(ga.Escort(float(alpha), 0.05).drive(rollout), weight - 1, rtol=1e-7, atol=1e-10)
+        scaled = dataclasses.replace(sampling, scaled=True)
+        close(ga.Escort(float(alpha), 0.05, scaled=True).drive(rollout), scaled.drive(rollout), rtol=1e-7, atol=1e-10)
+
+
+def test_a_lower_target_is_a_lower_alpha():
+    rollout = batch(torch.randn(16))
+    alphas = [float(ga.EscortESS(target, 0.1).alpha(rollout)) for target in (0.2, 0.4, 0.6, 0.8, 1.0)]
+    assert alphas == sorted(alphas) and alphas[-1] == 1.0 and len(set(alphas)) == 5
+
+
+def test_where_the_target_is_out_of_reach_alpha_is_zero():
+    """Two of four tie at the best: less than half of the samples cannot carry the weight."""
+    rollout = batch(torch.tensor([1.0, 1.0, 0.0, 0.0]))
+    assert float(ga.EscortESS(0.3, temperature=0.01).alpha(rollout)) == 0.0
+    assert float(ga.EscortESS(0.5, temperature=10.0).alpha(rollout)) == 0.0  # hot: even α = 0 is nearly uniform
+    close(ga.EscortESS(0.9, scaled=True).drive(batch(torch.ones(4))), torch.zeros(4))
+    close(ga.EscortESS(1.0, temperature=0.5, scaled=True).drive(rollout), torch.tensor([1.0, 1.0, -1.0, -1.0]))
+
+
+# --- schedules and controllers
+
+
+@pytest.mark.parametrize("kind", [ga.LinearSchedule, ga.CosineSchedule, ga.GeometricSchedule])
+def test_schedules_go_from_start_to_stop(kind):
+    schedule = kind(1.0, 9.0)
+    values = [schedule(k / 10) for k in range(11)]
+    assert values[0] == pytest.approx(1.0) and values[-1] == pytest.approx(9.0) and values == sorted(values)
+    assert values[5] == pytest.approx({"GeometricSchedule": 3.0}.get(kind.__name__, 5.0))
+
+
+def rollout_of(logits: Tensor, reward: Tensor, draws: Tensor) -> ga.Batch:
+    log_prob = logits.log_softmax(-1)[draws]
+    return ga.Batch(log_prob, log_prob.detach(), reward=reward[draws])
+
+
+def train(objective: ga.Controlled, rollouts: int, *, seed: int = 0, logits: Tensor | None = None, start: int = 0):
+    """Five arms whose rewards change with every rollout, eight updates each; returns the readings of all rollouts."""
+    logits = torch.zeros(5) if logits is None else logits.clone()
+    logits.requires_grad_()
+    lines = []
+    for step in range(start, rollouts):
+        generator = torch.Generator().manual_seed(seed + step)
+        reward = torch.randn(5, generator=generator)
+        draws = torch.multinomial(logits.detach().softmax(-1), 64, replacement=True, generator=generator)
+        data = rollout_of(logits, reward, draws)
+        drive = objective.drive(data)
+        for _ in range(8):
+            now = dataclasses.replace(data, policy=logits.log_softmax(-1)[draws])
+            (slope,) = torch.autograd.grad(objective(now, drive=drive).loss, logits)
+            with torch.no_grad():
+                logits -= 0.5 * slope
+        lines.append({name: float(x) for name, x in objective.controller.readings().items()})
+    return lines, logits.detach()
+
+
+def held(target: float = 1e-3, initial: float = 1.0) -> ga.Controlled:
+    plain = ga.Objective(
+        unit=ga.Sequence(), chart=ga.LogRatio(), sampling=ga.GroupAdvantage(), optimization=ga.ChiSquare(1.0)
+    )
+    return ga.Controlled(plain, ga.DualAscent(target, ga.KullbackLeibler(), rate=0.3, initial=initial))
+
+
+@pytest.mark.parametrize("initial", [1.0, 300.0])
+def test_dual_ascent_holds_the_measured_divergence_at_its_target(initial):
+    """From a stiffness that is far too small, and from one that is far too large."""
+    lines, _ = train(held(initial=initial), 60)
+    late = [line["held"] for line in lines[30:]]
+    assert 0.6 <= sum(late) / len(late) <= 1.6
+    assert not 0.2 <= lines[0]["held"] <= 5.0
+
+
+def test_a_restored_controller_continues_exactly():
+    whole, end = train(held(), 12)
+    first = held()
+    _, logits = train(first, 5)
+    saved = first.controller.state_dict()
+    second = held()
+    second.controller.load_state_dict(saved)
+    rest, again = train(second, 12, logits=logits, start=5)
+    assert rest == whole[5:] and torch.equal(again, end)
+
+
+def test_micro_batches_show_the_controller_the_whole_batch():
+    data = laws.sample_batch(rows=12, tokens=4, seed=2)
+    readings = []
+    for parts in ([torch.arange(12)], list(torch.arange(12).split(5))):
+        objective = held()
+        drive, total = objective.drive(data), data.total()
+        for rows in parts:
+            objective(data[rows], drive=drive[rows], total=total)
+        readings.append(objective.controller.readings()["divergence"])
+    close(readings[0], readings[1])
+    delta = torch.where(data.support, data.policy - data.anchor, 0).sum(-1)[data.support.any(-1)].detach()
+    close(readings[0], ga.KullbackLeibler().penalty(delta).mean())
+
+
+def test_evaluations_without_gradient_are_not_observed_and_nothing_seen_changes_nothing():
+    data, objective = laws.sample_batch(rows=8, tokens=3, seed=4), held()
+    first = objective.drive(data)
+    with torch.no_grad():
+        objective(data, drive=first)
+    objective.law(data, drive=first)
+    assert torch.equal(objective.drive(data), first)
+    assert math.isnan(float(objective.controller.readings()["divergence"]))
+    objective(data, drive=first)
+    assert not torch.equal(objective.drive(data), first)
+
+
+def test_the_stiffness_divides_the_drive():
+    data = laws.sample_batch(rows=8, tokens=3, seed=4)
+    objective = held(initial=4.0)
+    close(4 * objective.drive(data), objective.of.drive(data))
+    loss = objective(data).loss
+    stiff = dataclasses.replace(objective.of, optimization=ga.ChiSquare(4.0))
+    close(4 * loss, stiff(data).loss)
+
+
+def test_an_annealed_stiffness_follows_its_schedule_and_resumes():
+    data = laws.sample_batch(rows=8, tokens=3, seed=4)
+    controller = ga.Annealed(ga.GeometricSchedule(1.0, 16.0), rollouts=5)
+    objective = dataclasses.replace(held(), controller=controller)
+    seen = []
+    for step in range(7):
+        if step == 3:
+            fresh = ga.Annealed(ga.GeometricSchedule(1.0, 16.0), rollouts=5)
+            fresh.load_state_dict(objective.controller.state_dict())
+            objective = dataclasses.replace(objective, controller=fresh)
+        drive = objective.drive(data)
+        seen.append(float(objective.controller.stiffness))
+        objective(data, drive=drive)
+    assert seen == pytest.approx([1.0, 2.0, 4.0, 8.0, 16.0, 16.0, 16.0])
+
+
+def test_a_controlled_objective_is_no_term_of_a_sum():
+    leash = ga.recipes.mirror_descent()
+    for wrong in (lambda: held() + leash, lambda: leash + held(), lambda: 0.5 * held()):
+        with pytest.raises(ValueError, match="Controlled"):
+            wrong()
+    inner = held().of + 0.1 * leash
+    both = ga.Controlled(inner, ga.DualAscent(0.1, initial=2.0))
+    data = laws.sample_batch(rows=8, tokens=3, seed=4)
+    for mine, plain in zip(both.drive(data), inner.drive(data)):
+        close(2 * mine, plain)
+
+
+def test_controllers_refuse_nonsense():
+    for wrong in (
+        lambda: ga.DualAscent(0.0),
+        lambda: ga.DualAscent(0.1, rate=0.0),
+        lambda: ga.DualAscent(0.1, initial=1e9),
+        lambda: ga.Annealed(ga.LinearSchedule(1.0, -1.0), 5),
+        lambda: ga.Annealed(ga.LinearSchedule(1.0, 2.0), 0),
+    ):
+        with pytest.raises(ValueError):
+            wrong()
+    pair = ga.Controlled(ga.recipes.dpo(), ga.DualAscent(0.1))
+    with pytest.raises(ValueError, match="pairs"):
+        pair(laws.sample_pairs(pairs=3, seed=1))
+
+
+@pytest.mark.parametrize("name", ["opo_trust_region", "opo_ess", "opo_held", "opo_annealed"])
+def test_the_solved_recipes_obey_the_laws_of_objectives(name):
+    for law in laws.LAWS["objective"]:
+        law(ga.recipes.get(name))
