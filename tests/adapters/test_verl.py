@@ -1,0 +1,352 @@
+"""geomalign's losses and estimators inside verl, against verl's own where both have the method.
+
+Runs in an environment with verl (`bash tests/parity/environments.sh verl`, then its python -m pytest on this file);
+skipped elsewhere.
+"""
+
+import math
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+import torch
+
+pytest.importorskip("verl", reason="needs verl: bash tests/parity/environments.sh verl")
+
+import geomalign as ga
+from geomalign.adapters import verl as adapter
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of verl, ray and transformers about each other
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "verl" / "opo.yaml"
+MODES = ("token-mean", "token-sum", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm")
+NO_DUAL = {"clip_ratio_c": 1e9}
+
+
+def actor(
+    loss_mode: str, hyperparameters: dict[str, Any] | None = None, info: dict[str, Any] | None = None, **options: Any
+) -> Any:
+    from verl.workers.config import ActorConfig, PolicyLossConfig
+
+    policy_loss: Any = PolicyLossConfig(loss_mode=loss_mode)
+    if hyperparameters is not None:
+        policy_loss = adapter.GeometryLossConfig(loss_mode=loss_mode, hyperparameters=hyperparameters)
+    config = ActorConfig(
+        strategy="fsdp", rollout_n=4, ppo_micro_batch_size_per_gpu=4, policy_loss=policy_loss, **options
+    )
+    config.global_batch_info.update(info or {})
+    return config
+
+
+def data(rows: int = 12, width: int = 7, spread: float = 0.4) -> dict[str, torch.Tensor]:
+    """What verl passes to a policy loss: ragged responses, tool outputs masked, one response without a token."""
+    old = -0.05 - torch.empty(rows, width).exponential_(0.8)
+    mask = torch.arange(width) < torch.randint(1, width + 1, (rows, 1))
+    mask[1] = False
+    mask[2:6, 1] = False
+    return {
+        "old_log_prob": old,
+        "log_prob": (old + spread * torch.randn(rows, width)).clamp(max=-0.05),
+        "advantages": torch.randn(rows, 1) * mask,
+        "response_mask": mask,
+    }
+
+
+def evaluate(config: Any, inputs: dict[str, torch.Tensor], **more: Any) -> tuple[float, torch.Tensor, dict[str, float]]:
+    from verl.trainer.ppo.core_algos import get_policy_loss_fn
+
+    policy = inputs["log_prob"].clone().requires_grad_()
+    function = get_policy_loss_fn(config.policy_loss.loss_mode)
+    loss, found = function(**inputs | {"log_prob": policy}, loss_agg_mode=config.loss_agg_mode, config=config, **more)
+    return float(loss), torch.autograd.grad(loss, policy)[0], found
+
+
+def assert_same(ours: tuple[Any, ...], theirs: tuple[Any, ...]) -> None:
+    # verl adds 1e-8 to the number of tokens of a response.
+    torch.testing.assert_close(ours[0], theirs[0], rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(ours[1], theirs[1], rtol=1e-7, atol=1e-9)
+    assert ours[1].abs().max() > 0
+
+
+SAME = {
+    "grpo": ({}, "vanilla", NO_DUAL),
+    "ppo": ({"dual_clip": 3.0}, "vanilla", {}),
+    "dapo": ({}, "vanilla", {"clip_ratio_high": 0.28} | NO_DUAL),
+    "gspo": ({"epsilon": 0.03, "epsilon_high": 0.04}, "gspo", {"clip_ratio_low": 0.03, "clip_ratio_high": 0.04}),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("recipe", SAME)
+def test_a_recipe_equals_verls_own_loss(recipe: str, mode: str) -> None:
+    hyperparameters, theirs, options = SAME[recipe]
+    inputs = data()
+    ours = evaluate(actor(f"geomalign/{recipe}", hyperparameters, loss_agg_mode=mode, **options), inputs)
+    assert_same(ours, evaluate(actor(theirs, loss_agg_mode=mode, **options), inputs))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_global_batch_counts_are_verls(mode: str) -> None:
+    info = {"dp_size": 2, "batch_num_tokens": 77, "global_batch_size": 24, "loss_scale_factor": 100}
+    inputs = data()
+    ours = evaluate(actor("geomalign/grpo", {}, info, loss_agg_mode=mode), inputs)
+    assert_same(ours, evaluate(actor("vanilla", None, info, loss_agg_mode=mode, **NO_DUAL), inputs))
+
+
+@pytest.mark.parametrize("recipe", ["opo", "grpo", "gspo"])
+def test_micro_batches_add_up_to_the_batch(recipe: str) -> None:
+    inputs = data()
+    tokens, sequences = int(inputs["response_mask"].sum()), int(inputs["response_mask"].any(-1).sum())
+    info = {"dp_size": 1, "batch_num_tokens": tokens, "global_batch_size": sequences}
+    config = actor(f"geomalign/{recipe}", {}, info, loss_agg_mode="seq-mean-token-mean")
+    whole = evaluate(config, inputs)
+    parts = [
+        evaluate(config, {k: v[rows] for k, v in inputs.items()})
+        for rows in (slice(0, 1), slice(1, 2), slice(2, 9), slice(9, 12))
+    ]
+    torch.testing.assert_close(sum(p[0] for p in parts), whole[0], rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(torch.cat([p[1] for p in parts]), whole[1], rtol=1e-12, atol=1e-14)
+
+
+def test_a_recipe_is_the_same_function_as_outside_verl() -> None:
+    """OPO with its own drive, mean over responses: the library's objective on one batch."""
+    inputs = data()
+    config = actor("geomalign/opo", {"alpha": 0.3, "mu": 7.0}, loss_agg_mode="seq-mean-token-mean")
+    batch = ga.Batch(inputs["log_prob"], inputs["old_log_prob"], mask=inputs["response_mask"])
+    drive = inputs["advantages"].sum(-1) / inputs["response_mask"].sum(-1).clamp(min=1)
+    objective = ga.recipes.opo(alpha=0.3, mu=7.0)
+    loss, gradient, _ = evaluate(config, inputs)
+    torch.testing.assert_close(loss, float(objective(batch, drive=drive).loss), rtol=1e-7, atol=1e-12)
+    torch.testing.assert_close(gradient, objective.law(batch, drive=drive), rtol=1e-7, atol=1e-12)
+
+
+@pytest.mark.parametrize("recipe", ["grpo", "gspo"])
+def test_rollout_correction_weights_are_verls(recipe: str) -> None:
+    hyperparameters, theirs, options = SAME[recipe]
+    inputs = data()
+    weights = torch.rand(12, 1).expand(12, 7).contiguous() + 0.5  # rollout_is: sequence
+    if recipe == "grpo":
+        weights = torch.rand(12, 7) + 0.5  # rollout_is: token
+    weights = weights * inputs["response_mask"]
+    config = actor(f"geomalign/{recipe}", hyperparameters, loss_agg_mode="seq-mean-token-mean")
+    ours = evaluate(config, inputs, rollout_is_weights=weights)
+    verls = evaluate(actor(theirs, loss_agg_mode="seq-mean-token-mean", **options), inputs, rollout_is_weights=weights)
+    assert_same(ours, verls)
+
+
+def rewards(rows: int = 12, width: int = 7) -> dict[str, Any]:
+    mask = torch.arange(width) < torch.randint(1, width + 1, (rows, 1))
+    last = mask.sum(-1, keepdim=True) - 1
+    uid = numpy.array([f"uid-{i % 3}" for i in range(rows)], dtype=object)
+    token_level = torch.where(torch.arange(width) == last, torch.randn(rows, 1), 0.0)
+    return {"token_level_rewards": token_level, "response_mask": mask, "index": uid}
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "options"),
+    [
+        ("grpo", "grpo", {}),
+        ("dr_grpo", "grpo", {"norm_adv_by_std_in_grpo": False}),
+        ("rloo", "rloo_vectorized", {}),
+        ("rloo", "rloo", {}),
+    ],
+)
+def test_an_estimator_equals_verls_own(ours: str, theirs: str, options: dict[str, Any]) -> None:
+    from verl.trainer.config import AlgoConfig
+    from verl.trainer.ppo.core_algos import get_adv_estimator_fn
+
+    inputs = rewards()
+    found, returns = get_adv_estimator_fn(f"geomalign/{ours}")(**inputs, config=AlgoConfig())
+    expected, _ = get_adv_estimator_fn(theirs)(**inputs, config=AlgoConfig(), **options)
+    torch.testing.assert_close(found, expected.to(found.dtype), rtol=1e-9, atol=1e-12)
+    assert returns is found and found.abs().max() > 0.1
+
+
+def test_hyperparameters_of_a_geometry_come_from_the_algorithm_section() -> None:
+    from omegaconf import OmegaConf
+    from verl.trainer.ppo.core_algos import get_adv_estimator_fn
+
+    inputs = rewards()
+    config = OmegaConf.create({"hyperparameters": {"alpha": 0.25, "scaled": True}})
+    found, _ = get_adv_estimator_fn("geomalign/Escort")(**inputs, config=config)
+    group = torch.tensor([i % 3 for i in range(12)])
+    reward = inputs["token_level_rewards"].sum(-1)
+    batch = ga.Batch(torch.zeros(12, 7), None, mask=inputs["response_mask"], reward=reward, group=group)
+    expected = ga.Escort(alpha=0.25, scaled=True).drive(batch)
+    torch.testing.assert_close(found[:, 0], expected, rtol=1e-12, atol=1e-14)
+
+
+def test_a_prompt_with_one_response_has_no_advantage() -> None:
+    from verl.trainer.ppo.core_algos import get_adv_estimator_fn
+
+    inputs = rewards()
+    inputs["index"][0] = "alone"
+    ours, _ = get_adv_estimator_fn("geomalign/grpo")(**inputs)
+    theirs, _ = get_adv_estimator_fn("grpo")(**inputs)
+    assert ours[0].abs().max() == 0 and theirs[0].abs().max() > 0
+
+
+def test_verls_worker_calls_the_loss_and_adds_its_own_leash() -> None:
+    """`ppo_loss`, what verl's engine calls: unpadded log-probabilities, global counts in the data, the k3 term added by
+    verl.
+    """
+    from tensordict import TensorDict
+    from verl.utils import tensordict_utils as tu
+    from verl.workers.utils.losses import ppo_loss
+
+    inputs = data()
+    lengths = inputs["response_mask"].long().cumsum(-1).argmax(-1) + 1
+    prompts = torch.full((12,), 2)
+    ref = (inputs["old_log_prob"] + 0.2 * torch.randn(12, 7)).clamp(max=-0.05)
+
+    def nested(x: torch.Tensor) -> torch.Tensor:
+        return torch.nested.as_nested_tensor([row[:n] for row, n in zip(x, lengths, strict=True)], layout=torch.jagged)
+
+    def run(config: Any) -> tuple[float, torch.Tensor, dict[str, Any]]:
+        policy = inputs["log_prob"].clone().requires_grad_()
+        rows = [
+            torch.cat([policy.new_zeros(1), row[:n], policy.new_zeros(1)])
+            for row, n in zip(policy, lengths, strict=True)
+        ]
+        full = torch.nested.as_nested_tensor(rows, layout=torch.jagged)
+        ids = torch.nested.as_nested_tensor(
+            [torch.zeros(2 + int(n), dtype=torch.long) for n in lengths], layout=torch.jagged
+        )
+        fields = {
+            "prompts": torch.nested.as_nested_tensor([torch.zeros(2, dtype=torch.long)] * 12, layout=torch.jagged),
+            "responses": nested(torch.zeros(12, 7, dtype=torch.long)),
+            "input_ids": ids,
+            "response_mask": nested(inputs["response_mask"].long()),
+            "old_log_probs": nested(inputs["old_log_prob"]),
+            "advantages": nested(inputs["advantages"]),
+            "ref_log_prob": nested(ref),
+        }
+        batch = TensorDict(fields, batch_size=[12])
+        tu.assign_non_tensor(batch, dp_size=1, batch_num_tokens=40, global_batch_size=12, max_response_len=7)
+        loss, found = ppo_loss(config, {"log_probs": full}, batch)
+        return float(loss), torch.autograd.grad(loss, policy)[0], found
+
+    assert prompts.sum() == 24
+    leash = {"use_kl_loss": True, "kl_loss_coef": 0.1, "kl_loss_type": "low_var_kl"}
+    ours = run(actor("geomalign/grpo", {}, **leash))
+    theirs = run(actor("vanilla", None, **leash, **NO_DUAL))
+    assert_same(ours, theirs)
+    assert {"actor/ppo_kl", "actor/pg_clipfrac", "kl_loss", "geom/ess"} <= set(ours[2])
+    for name in ("actor/ppo_kl", "actor/pg_clipfrac"):
+        assert math.isclose(ours[2][name].aggregate(), theirs[2][name].aggregate(), rel_tol=1e-5, abs_tol=1e-6)
+
+
+def test_a_leash_to_the_reference_is_refused_with_the_remedy() -> None:
+    with pytest.raises(ValueError, match="use_kl_loss: true"):
+        evaluate(actor("geomalign/grpo", {"beta": 0.04}), data())
+
+
+def test_an_unknown_hyperparameter_is_named() -> None:
+    with pytest.raises(ValueError, match="mue"):
+        evaluate(actor("geomalign/opo", {"mue": 1.0}), data())
+
+
+def test_every_recipe_is_registered_or_has_a_reason() -> None:
+    from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY, POLICY_LOSS_REGISTRY
+
+    registered = adapter.register()
+    assert set(registered.losses) <= set(POLICY_LOSS_REGISTRY) and set(registered.estimators) <= set(
+        ADV_ESTIMATOR_REGISTRY
+    )
+    assert {n.removeprefix("geomalign/") for n in registered.losses} | set(registered.left_out) == set(
+        ga.recipes.names()
+    )
+    assert "pairs" in registered.left_out["dpo"]
+
+
+@pytest.mark.parametrize("recipe", [n.removeprefix("geomalign/") for n in adapter.register().losses])
+def test_every_registered_recipe_computes(recipe: str) -> None:
+    """Estimator and loss together, at the defaults: finite, and something trains."""
+    from verl.trainer.ppo.core_algos import get_adv_estimator_fn
+
+    inputs = rewards()
+    advantages, _ = get_adv_estimator_fn(f"geomalign/{recipe}")(**inputs)
+    batch = data() | {"advantages": advantages, "response_mask": inputs["response_mask"]}
+    config = actor(f"geomalign/{recipe}", loss_agg_mode="seq-mean-token-mean")
+    loss, gradient, found = evaluate(config, batch)
+    assert math.isfinite(loss) and bool(torch.isfinite(gradient).all()) and gradient.abs().max() > 0
+    assert all(isinstance(value, float) for value in found.values())
+
+
+def test_the_configuration_survives_the_way_to_a_worker() -> None:
+    config = actor("geomalign/opo", {"mu": 3.0})
+    assert pickle.loads(pickle.dumps(config)).policy_loss.hyperparameters == {"mu": 3.0}
+
+
+def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    import os
+
+    env = os.environ | {"OMP_NUM_THREADS": "1"} | environment
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", *arguments], capture_output=True, text=True, env=env, cwd=ROOT
+    )
+
+
+def test_importing_verl_is_enough() -> None:
+    seen = python(
+        "-c",
+        "import verl; from verl.trainer.ppo.core_algos import POLICY_LOSS_REGISTRY as r; print('geomalign/opo' in r)",
+    )
+    assert seen.stdout.split()[-1] == "True", seen.stderr
+
+
+def test_the_example_is_a_working_configuration() -> None:
+    lines = adapter.check([], str(EXAMPLE))
+    assert lines[-1] == "ok" and any("opo" in line and "seq-mean-token-mean" in line for line in lines)
+
+
+def readme_overrides() -> list[str]:
+    rows = [
+        line.split("|")
+        for line in (EXAMPLE.parent / "README.md").read_text().splitlines()
+        if line.startswith("| ") and "=" in line
+    ]
+    return [row[2].strip().strip("`") for row in rows]
+
+
+@pytest.mark.parametrize("overrides", readme_overrides())
+def test_the_overrides_of_the_readme_work(overrides: str) -> None:
+    assert adapter.check(overrides.split(), str(EXAMPLE))[-1] == "ok"
+
+
+def test_the_check_says_what_is_wrong() -> None:
+    wrong = python(
+        "-m",
+        "geomalign.adapters.verl",
+        "--config",
+        str(EXAMPLE),
+        "actor_rollout_ref.actor.policy_loss.loss_mode=geomalign/oppo",
+    )
+    assert wrong.returncode == 1 and "geomalign/oppo" in wrong.stderr
+    blocked = python("-m", "geomalign.adapters.verl", VERL_USE_EXTERNAL_PLUGINS="none")
+    assert blocked.returncode == 1 and "VERL_USE_EXTERNAL_PLUGINS" in blocked.stderr
+    assert python("-m", "geomalign.adapters.verl").returncode == 0
+
+
+@pytest.mark.slow
+def test_a_ray_worker_knows_the_losses() -> None:
+    import ray
+
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    try:
+
+        @ray.remote
+        def look() -> bool:
+            import verl  # noqa: F401
+            from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY, POLICY_LOSS_REGISTRY
+
+            return "geomalign/opo" in POLICY_LOSS_REGISTRY and "geomalign/opo" in ADV_ESTIMATOR_REGISTRY
+
+        assert ray.get(look.remote(), timeout=120)
+    finally:
+        ray.shutdown()
