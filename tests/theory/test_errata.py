@@ -313,7 +313,7 @@ def test_the_scale_of_the_escort_weight_does_not_cancel():
 
 
 def test_dividing_by_the_standard_deviation_is_not_a_projection():
-    """Claim (v3–v5): "advantage z-score normalization is … a conservation-law projection".
+    """Claim: "advantage z-score normalization is … a conservation-law projection" (v3 to v5).
 
     Holds instead: centring alone is the projection onto {E[v] = 0}, and suffices for conservation. The z-score
     is not linear, so it is no projection: it maps g and 2g to the same point and moves vectors that conserve
