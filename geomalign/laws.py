@@ -643,7 +643,7 @@ def masked_tokens_are_absent(objective: BaseObjective) -> None:
         name: f"{name.removeprefix('reference_')}_mask"
         for name in ("chosen", "rejected", "reference_chosen", "reference_rejected")
     }
-    spoiled = {}
+    spoiled: dict[str, Any] = {}
     for field in dataclasses.fields(batch):
         if field.name in masks:
             value, mask = getattr(batch, field.name), getattr(batch, masks[field.name])
@@ -664,7 +664,7 @@ def extremes_are_finite(objective: BaseObjective) -> None:
         batch = _sample(objective, dtype=dtype)
         drive = objective.drive(batch)
         signs = torch.tensor([1.0, -1.0, 0.0], dtype=dtype)
-        shifted = {}
+        shifted: dict[str, Any] = {}
         for name in _policies(batch):
             x = getattr(batch, name).detach()
             shifted[name] = (x + size * signs[torch.arange(x.shape[1]) % 3]).requires_grad_()
@@ -679,7 +679,9 @@ def extremes_are_finite(objective: BaseObjective) -> None:
                 f"a gradient is not finite at log-ratios of {size:g} in {dtype}, {x.shape}",
             )
     batch = _sample(objective)
-    empty = {f.name: torch.zeros_like(getattr(batch, f.name)) for f in dataclasses.fields(batch) if "mask" in f.name}
+    empty: dict[str, Any] = {
+        f.name: torch.zeros_like(getattr(batch, f.name)) for f in dataclasses.fields(batch) if "mask" in f.name
+    }
     empty_batch = dataclasses.replace(batch, **empty)
     _equal(objective(empty_batch).loss, torch.zeros(()), "an all-masked batch has a loss")
     for gradient in _gradients(objective, empty_batch):
