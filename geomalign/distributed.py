@@ -26,7 +26,7 @@ from torch import distributed as dist
 from geomalign.batch import Batch, PreferenceBatch, Total
 from geomalign.objective import BaseObjective, Drives
 
-__all__ = ["Gathered", "drive", "gather", "rank", "total", "world_size"]
+__all__ = ["Gathered", "drive", "gather", "rank", "summed", "total", "world_size"]
 
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _DTYPES = (*_FLOATS, torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
@@ -49,14 +49,18 @@ def rank(process_group: Any = None) -> int:
     return dist.get_rank(process_group) if dist.is_available() and dist.is_initialized() else 0
 
 
+def summed(x: Tensor, process_group: Any = None) -> Tensor:
+    """The sum of a tensor over ranks, without gradient: the `reduce` of estimators and controllers."""
+    if world_size(process_group) == 1:
+        return x
+    x = x.detach().clone()
+    dist.all_reduce(x, group=process_group)
+    return x
+
+
 def total(batch: Batch | PreferenceBatch, process_group: Any = None) -> Total:
     """What the batches of all ranks hold together: `batch.total()` summed with one all-reduce of four integers."""
-    local = batch.total()
-    if world_size(process_group) == 1:
-        return local
-    counts = torch.stack(local.astuple())
-    dist.all_reduce(counts, group=process_group)
-    return Total(*counts.unbind())
+    return Total(*summed(torch.stack(batch.total().astuple()), process_group).unbind())
 
 
 def gather(batch: Batch | PreferenceBatch, process_group: Any = None, *, local_groups: bool = False) -> Gathered:

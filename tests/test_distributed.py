@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from geomalign import distributed
 from geomalign.batch import Batch, PreferenceBatch
-from geomalign.chart import LogRatio
+from geomalign.chart import LogRatio, Ratio
 from geomalign.measure import NestedMean
 from geomalign.objective import BaseObjective, Objective
 from geomalign.optimization import ChiSquare
 from geomalign.recipes import dapo, dpo, dr_grpo, gopo, grpo, gspo, ipo, opo, reinforce, rloo
 from geomalign.sampling import GroupAdvantage
-from geomalign.unit import Token
+from geomalign.trust_region import Controlled, DualAscent, EscortESS, TrustRegion
+from geomalign.unit import MeanSequence, Sequence, Token
 
 OBJECTIVES: dict[str, Callable[[], BaseObjective]] = {
     "grpo": lambda: grpo(beta=0.04),
@@ -28,6 +29,14 @@ OBJECTIVES: dict[str, Callable[[], BaseObjective]] = {
     "gopo": gopo,
     "rloo": rloo,
     "reinforce": reinforce,
+    "trust region": lambda: Objective(
+        unit=Sequence(), chart=Ratio(), sampling=TrustRegion(chi2=0.04), optimization=ChiSquare(1.0)
+    ),
+    "trust region of a group": lambda: Objective(
+        unit=MeanSequence(), sampling=TrustRegion(kl=0.05, within="group"), optimization=ChiSquare(1.0)
+    ),
+    "sample size": lambda: Objective(unit=Sequence(), sampling=EscortESS(target=0.7), optimization=ChiSquare(1.0)),
+    "held": lambda: Controlled(opo(), DualAscent(0.01, rate=1.0, reduce=distributed.summed)),
     "batch-scaled": lambda: Objective(
         unit=Token(),
         chart=LogRatio(),
@@ -87,11 +96,13 @@ def train(objective: BaseObjective, rows: slice, micro_size: int) -> tuple[Tenso
         return Batch(log_probs, anchor[keep], reference=reference[keep], **fields)
 
     whole = batch(anchor, slice(None))
-    drive, total = distributed.drive(objective, whole), distributed.total(whole)
+    total = distributed.total(whole)
     micro = [slice(start, start + micro_size) for start in range(0, max(whole.size, 1), micro_size)]
     first = torch.zeros((), dtype=torch.float64)
     for step in range(3):
         optimizer.zero_grad()
+        if step == 0 or isinstance(objective, Controlled):  # a controller moves with what it saw
+            drive = distributed.drive(objective, whole)
         for k, keep in enumerate(micro):
             last = k == len(micro) - 1
             # Ranks have different numbers of micro-batches; they meet once, in the last one.

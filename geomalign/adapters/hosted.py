@@ -20,6 +20,7 @@ from geomalign.batch import Batch, Total
 from geomalign.measure import Measure
 from geomalign.metrics import metrics
 from geomalign.objective import BaseObjective, Combination, Drives, Objective, Outcome
+from geomalign.trust_region import Controlled
 
 __all__ = ["HostWeights", "evaluate", "found", "objective_of", "weights_of"]
 
@@ -64,6 +65,8 @@ def evaluate(
         weights: `(row, token)` of the host's reduction; None: the objective's own measure.
         total: of the whole batch, for the objective's own measure.
     """
+    if isinstance(objective, Controlled):
+        raise ValueError("a Controlled objective sets its stiffness through the drive, which here is the host's.")
     terms = objective.terms
     if any(term.unit.paired for _, term in terms):
         raise ValueError("this objective compares pairs, but the host samples single responses.")

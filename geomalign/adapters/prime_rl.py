@@ -31,8 +31,8 @@ __all__ = ["loss"]
 def loss(inputs: Any, objective: str = "opo", **hyperparameters: Any) -> Any:
     """prime-rl's `LossFn`: `LossInputs` of one sequence → `LossOutputs`.
 
-    An event that is a whole response counts once for each of its tokens, so that after prime-rl's division by tokens the
-    weights of the step's responses sum to one: a mean weighted by length.
+    An event that is a whole response counts once for each of its tokens, so that after prime-rl's division by tokens
+    the weights of the step's responses sum to one: a mean weighted by length.
 
     Args:
         inputs: `trainer_logprobs`, `inference_logprobs`, `advantages`, `loss_mask` `(token,)`; `ref_logprobs` (earlier

@@ -19,6 +19,7 @@ import functools
 import math
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -26,13 +27,14 @@ from torch import Tensor
 
 from geomalign import distributed
 from geomalign.batch import Batch, PreferenceBatch, Total
-from geomalign.locality import Locality
 from geomalign.metrics import metrics
-from geomalign.objective import BaseObjective, Drives, Objective, Outcome
+from geomalign.objective import BaseObjective, Drives, Outcome
 from geomalign.sampling import SamplingGeometry, TruncatedImportance
+from geomalign.trust_region import Controlled
 
 __all__ = ["DPOGeometry", "GRPOGeometry", "GeometryDPOTrainer", "GeometryGRPOTrainer"]  # noqa: F822 (see __getattr__)
 
+_STATE = "geometry.pt"
 _TOTALS = tuple(f.name for f in dataclasses.fields(Total))
 _SUPERSEDED_GRPO = (
     "loss_type",
@@ -69,7 +71,24 @@ class InactiveGeometryWarning(UserWarning):
     """Every update happens where policy and anchor coincide, so all objectives have the same gradient."""
 
 
-class GRPOGeometry:
+class _Continued:
+    """What a checkpoint must hold of an objective that has a memory (`Controlled`), beside what the host saves."""
+
+    objective: BaseObjective
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)  # type: ignore[misc]
+        args, step = self.args, self.state.global_step  # type: ignore[attr-defined]
+        if isinstance(self.objective, Controlled) and args.should_save:
+            torch.save(self.objective.controller.state_dict(), Path(args.output_dir, f"checkpoint-{step}", _STATE))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
+        if isinstance(self.objective, Controlled) and checkpoint is not None:
+            self.objective.controller.load_state_dict(torch.load(Path(checkpoint, _STATE), weights_only=True))
+
+
+class GRPOGeometry(_Continued):
     """Mixin that makes a `trl.GRPOTrainer` minimise an objective: `class Mine(GRPOGeometry, MyGRPOTrainer)`.
 
     Args:
@@ -80,10 +99,11 @@ class GRPOGeometry:
         record: a file or folder to append what `geomalign audit` reads: log-probabilities, rewards and groups of every
             micro-batch, as JSON lines, one file a process.
 
-    All other arguments are TRL's. `loss_type`, `epsilon` and the other parameters of TRL's own loss have no influence
-    on the gradient and are warned about. `top_entropy_quantile` and `off_policy_mask_threshold` drop what they drop in
-    TRL from the loss, while means still divide by what the batch holds. TRL's importance weights of a rollout engine
-    multiply the drive.
+    All other arguments are TRL's, and so are checkpoints, which also hold the state of a `Controlled` objective (over
+    several processes give its controller `reduce=ga.distributed.summed`). `loss_type`, `epsilon` and the other
+    parameters of TRL's own loss have no influence on the gradient and are warned about. `top_entropy_quantile` and
+    `off_policy_mask_threshold` drop what they drop in TRL from the loss, while means still divide by what the batch
+    holds. TRL's importance weights of a rollout engine multiply the drive.
     """
 
     objective: BaseObjective
@@ -150,6 +170,7 @@ class GRPOGeometry:
                 "num_iterations > 1, or steps_per_generation > gradient_accumulation_steps."
             ) from error
         weight = output.get("importance_sampling_ratio")
+        self._geometry_summed = isinstance(drive, Drives)
         drives = [_weighted(g, weight) for g in (drive if isinstance(drive, Drives) else [drive])]
         total = distributed.total(Batch(batch.policy, None, mask))
         extras = {f"geometry_drive_{k}": g for k, g in enumerate(drives)}
@@ -203,7 +224,7 @@ class GRPOGeometry:
         share = self.current_gradient_accumulation_steps / self.args.steps_per_generation if training else 1.0  # type: ignore[attr-defined]
         total = Total(*(inputs[f"geometry_{name}"] * share for name in _TOTALS))
         drives = [inputs[f"geometry_drive_{k}"] for k in range(len(self.objective.terms))]
-        drive = drives[0] if isinstance(self.objective, Objective) else Drives(drives)
+        drive = Drives(drives) if self._geometry_summed else drives[0]
         outcome = self.objective(batch, drive, total)
         _log(self, outcome)
         if self._geometry_record:
@@ -212,7 +233,7 @@ class GRPOGeometry:
         return outcome.loss * self.accelerator.num_processes + _kept_gradient(theirs)  # type: ignore[attr-defined]
 
 
-class DPOGeometry:
+class DPOGeometry(_Continued):
     """Mixin that makes a `trl.DPOTrainer` minimise an objective: `class Mine(DPOGeometry, MyDPOTrainer)`.
 
     Args:
@@ -384,7 +405,9 @@ def _kept_gradient(theirs: Tensor) -> Tensor | float:
 def _log(trainer: Any, outcome: Outcome) -> None:
     """Our metrics beside the host's, under `geom/`: one transfer, and over processes the mean (or the extreme)."""
     values = {name: value for name, value in metrics(outcome).items() if name != "loss"}
-    stacked = torch.stack([value.to(outcome.loss.dtype) for value in values.values()])
+    if isinstance(trainer.objective, Controlled):
+        values |= {f"controller/{name}": value for name, value in trainer.objective.controller.readings().items()}
+    stacked = torch.stack([value.to(outcome.loss) for value in values.values()])
     table = trainer.accelerator.gather(stacked[None]).T.tolist()
     mode = "train" if trainer.model.training else "eval"
     for name, row in zip(values, table, strict=True):
@@ -432,7 +455,7 @@ def _check_objective(objective: BaseObjective, *, paired: bool) -> None:
 def _check_grpo(objective: BaseObjective, args: Any, advantage: str) -> None:
     """Refuse or warn at construction about arguments of TRL that would do something else than they say."""
     terms = [term for _, term in objective.terms]
-    by_tokens = all(term.unit.locality <= Locality.TOKEN for term in terms)
+    by_tokens = all(term.unit.per_token for term in terms)
     referenced = any(term.anchor == "reference" for term in terms)
     if referenced and args.beta == 0:
         raise ValueError(

@@ -111,6 +111,11 @@ def test_pairs_are_refused(rows: Rows) -> None:
         hosted.evaluate(ga.recipes.dpo(), ga.Batch(rows.policy, rows.old), rows.advantages)
 
 
+def test_a_controller_has_no_hold_on_a_hosts_drive(rows: Rows) -> None:
+    with pytest.raises(ValueError, match="through the drive"):
+        hosted.evaluate(ga.recipes.opo_held(), ga.Batch(rows.policy, rows.old), rows.advantages)
+
+
 # ------------------------------------------------------------------------------------------------------ prime-rl
 
 

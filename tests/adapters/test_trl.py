@@ -233,6 +233,18 @@ def test_what_trl_has_not_trains_too(name: str) -> None:
     assert all(torch.isfinite(w).all() for w in result["weights"].values())
 
 
+def test_a_controlled_objective_continues_from_a_checkpoint() -> None:
+    """The multiplier is part of the run: without its state the second half would start from the first one's μ."""
+    args = {"num_iterations": 2, "max_steps": 6, "save_strategy": "steps", "save_steps": 2}
+    case = {"objective": ("opo_held", {"target": 1e-3, "rate": 1.0}), "args": args}
+    straight = ours("grpo", case)
+    resumed = ours("grpo", case | {"resume": 4})
+    for name, weight in straight["weights"].items():
+        torch.testing.assert_close(resumed["weights"][name], weight, atol=1e-6, rtol=0)
+    stiffness = [row["geom/controller/stiffness"] for row in straight["log"] if "geom/kl" in row]
+    assert stiffness[0] == 1.0 and len(set(stiffness)) > 1
+
+
 def test_trl_advantages_can_drive() -> None:
     """With `advantage="trl"` and the identity geometry, TRL's own scaling of several rewards is what pulls."""
     args = {"loss_type": "dapo", "num_iterations": 2, "scale_rewards": "batch"}

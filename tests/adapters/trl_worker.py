@@ -179,6 +179,9 @@ def run(case: dict[str, Any]) -> dict[str, Any]:
         warnings.simplefilter("always")
         trainer = {"grpo": run_grpo, "dpo": run_dpo}[case["trainer"]](case, folder)
         trainer.train()
+        if case.get("resume"):
+            trainer = {"grpo": run_grpo, "dpo": run_dpo}[case["trainer"]](case, folder)
+            trainer.train(resume_from_checkpoint=f"{folder}/checkpoint-{case['resume']}")
         metrics = trainer.evaluate() if case.get("evaluate") else {}
         inner = trainer.accelerator.unwrap_model(trainer.model)
         weights = {name: p.detach().clone() for name, p in inner.named_parameters() if p.requires_grad}
