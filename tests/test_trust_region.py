@@ -424,7 +424,29 @@ def test_controllers_refuse_nonsense():
         pair(laws.sample_pairs(pairs=3, seed=1))
 
 
-@pytest.mark.parametrize("name", ["opo_trust_region", "opo_ess", "opo_held", "opo_annealed"])
-def test_the_solved_recipes_obey_the_laws_of_objectives(name):
+def test_nothing_is_left_to_tune():
+    """α from an effective sample size and μ from a radius, for rewards of any scale."""
+    rollout = ga.Batch(torch.zeros(32, 1), None, reward=torch.randn(32), group=torch.arange(32) % 4)
+    objective = ga.recipes.opo_trust_region(epsilon=0.02, geometry="chi2", ess=0.6)
+    drive = objective.drive(rollout)
+    close(drive.square().mean(), torch.tensor(0.02))
+    weight = ga.EscortESS(0.6, 0.1).drive(rollout)
+    close((1 / (1 + rollout.groups().mean(weight**2))).mean(), torch.tensor(0.6), rtol=1e-8)
+    close(drive / drive[0], weight / weight[0], rtol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        ga.recipes.opo_trust_region(),
+        ga.recipes.opo_trust_region(geometry="chi2", within="group"),
+        ga.recipes.opo_trust_region(ess=0.5),
+        ga.recipes.opo_ess(),
+        ga.recipes.opo_held(),
+        ga.recipes.opo_annealed(),
+    ],
+    ids=lambda recipe: repr(recipe)[:90],
+)
+def test_the_solved_recipes_obey_the_laws_of_objectives(recipe):
     for law in laws.LAWS["objective"]:
-        law(ga.recipes.get(name))
+        law(recipe)

@@ -22,7 +22,12 @@ def _unit(recipe: str, normalize: str) -> Sequence | MeanSequence:
 
 
 def opo_trust_region(
-    epsilon: float = 0.05, geometry: str = "kl", within: str = "batch", normalize: str = "sum"
+    epsilon: float = 0.05,
+    geometry: str = "kl",
+    within: str = "batch",
+    normalize: str = "sum",
+    ess: float | None = None,
+    temperature: float = 0.1,
 ) -> Objective:
     """(1/N) Σ_i [ u_i²/2 − u*_i u_i ],  u* the best step within a radius ε of the rollout policy.
 
@@ -35,6 +40,8 @@ def opo_trust_region(
         within: "batch": one μ, the radius holds on average over responses. "group": one μ a prompt.
         normalize: "sum": t is the response's probability ratio, and the equilibrium exactly the target policy. "mean":
             the geometric mean of its tokens' ratios takes its place.
+        ess: solve α too: follow the escort weights of this effective sample size, in (0, 1], instead of r − mean.
+        temperature: of the escort's target policy at α = 0, in units of the reward.
 
     Source: the duality of OPO (arXiv 2601.12415); for KL, REPS (Peters et al. 2010).
     """
@@ -45,22 +52,23 @@ def opo_trust_region(
     if geometry not in regions:
         raise ValueError(f"opo_trust_region(geometry={geometry!r}): choose one of {', '.join(map(repr, regions))}.")
     chart, radius = regions[geometry]
+    drive = GroupAdvantage() if ess is None else EscortESS(ess, temperature)
     return Objective(
         unit=_unit("opo_trust_region", normalize),
         chart=chart,
-        sampling=TrustRegion(GroupAdvantage(), within=within, **radius),  # type: ignore[arg-type]
+        sampling=TrustRegion(drive, within=within, **radius),  # type: ignore[arg-type]
         optimization=ChiSquare(1.0),
     )
 
 
 def opo_ess(
-    target: float = 0.5, mu: float = 1.0, temperature: float = 0.1, scaled: bool = False, normalize: str = "mean"
+    target: float = 0.5, mu: float = 10.0, temperature: float = 0.1, scaled: bool = False, normalize: str = "mean"
 ) -> Objective:
     """OPO's log form with α solved, for every rollout, from the effective sample size of its escort weights.
 
     Args:
-        target: effective share of the samples, in (0, 1].
-        mu: stiffness, positive.
+        target: effective share of the samples, in (0, 1]. It fixes the drive's variance, 1/target − 1.
+        mu: stiffness, positive. `opo_trust_region(ess=…)` solves it as well.
         temperature: of the target policy at α = 0, in units of the reward: how far α can go.
         scaled: divide the drive by 1 − α.
         normalize: "mean" over the response's tokens, or "sum".
