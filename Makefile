@@ -9,7 +9,7 @@ OUT    ?= runs/demo
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-input
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help install demo test lint types fast slow quick readme examples notebooks docs clean
+.PHONY: help install demo results test lint types fast slow quick readme examples notebooks docs clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,11 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)  ## train the objectives and write the report with its figures to $(OUT)
 	$(BIN)/geomalign compare --out $(OUT) --resume
+
+results: demo  ## put the demo's report where README and the documentation show it
+	mkdir -p docs/results/figures
+	cp $(OUT)/report.md $(OUT)/finals.csv $(OUT)/metrics.csv $(OUT)/metrics.jsonl docs/results/
+	cp $(OUT)/figures/*.png docs/results/figures/
 
 test: lint types fast  ## ruff, mypy, and every test that takes seconds
 
@@ -54,13 +59,11 @@ examples: $(STAMP)  ## every file of examples/
 	@set -e; for file in examples/*.py; do test -e "$$file" || continue; \
 		echo "== $$file"; OMP_NUM_THREADS=1 $(BIN)/python "$$file"; done
 
-notebooks: $(STAMP)  ## execute every notebook
-	@set -e; mkdir -p build/notebooks; for file in notebooks/*.py; do test -e "$$file" || continue; \
-		echo "== $$file"; OMP_NUM_THREADS=1 $(BIN)/jupytext --to ipynb --execute --run-path notebooks \
-		--output "build/notebooks/$$(basename $$file .py).ipynb" "$$file"; done
+notebooks: $(STAMP)  ## execute every notebook, with its figures
+	@set -e; if test -e notebooks/run.py; then OMP_NUM_THREADS=1 $(BIN)/python notebooks/run.py --out build/notebooks; fi
 
 docs: $(STAMP)  ## the HTML documentation, to docs/_build/html
-	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -j 2 -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
 clean:  ## everything that was built; not the runs

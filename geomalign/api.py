@@ -49,6 +49,8 @@ from geomalign.estimators import divergence_estimate as divergence_estimate
 from geomalign.estimators import effective_sample_size as effective_sample_size
 from geomalign.estimators import log_power_moment as log_power_moment
 from geomalign.estimators import renyi_estimate as renyi_estimate
+from geomalign.identify import Identification as Identification
+from geomalign.identify import identify as identify
 from geomalign.importance import Confidence as Confidence
 from geomalign.importance import DivergenceMask as DivergenceMask
 from geomalign.importance import GammaImportance as GammaImportance

@@ -122,7 +122,7 @@ class Audit:
             moved.set_title("log-ratio Δ of tokens")
             if self.log_ratio.numel():
                 size = self.log_ratio.abs().clamp(min=1e-9).log10().numpy()
-                moved.hist(size, bins=40, color=plotting.PALETTE[0])
+                moved.hist(size, bins=40, range=_wide(size), color=plotting.PALETTE[0])
                 moved.axvline(math.log10(_ANCHORED), color=plotting.MUTED, linestyle="--")
                 moved.text(
                     math.log10(_ANCHORED),
@@ -137,7 +137,7 @@ class Audit:
                 _absent(moved, "no log-probabilities in the dump")
             pulled.set_title("centred reward")
             if self.drive.numel():
-                pulled.hist(self.drive.numpy(), bins=40, color=plotting.PALETTE[1])
+                pulled.hist(self.drive.numpy(), bins=40, range=_wide(self.drive.numpy()), color=plotting.PALETTE[1])
                 pulled.set_xlabel("r − mean of the group")
                 pulled.set_ylabel("responses")
             else:
@@ -460,6 +460,12 @@ def _number(value: float) -> str:
 
 def _names(paths: Sequence[str | Path]) -> str:
     return ", ".join(str(path) for path in paths) or "nothing"
+
+
+def _wide(values: Any) -> tuple[float, float]:
+    """From the least to the largest value; a little around values that are all alike."""
+    low, high = float(values.min()), float(values.max())
+    return (low, high) if high - low > 1e-6 else (low - 0.5, high + 0.5)
 
 
 def _absent(axis: Any, why: str) -> None:

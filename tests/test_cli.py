@@ -71,7 +71,7 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
     return code, capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["", "compare", "train", "list", "show", "identify"])
+@pytest.mark.parametrize("command", ["", "compare", "train", "list", "show", "identify", "audit", "parity"])
 def test_help_of_every_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, out = run(capsys, *command.split(), "--help")
     assert code == 0 and "Usage: geomalign" in out
@@ -269,6 +269,31 @@ def test_identify_reads_a_loss(tiny: Path, capsys: pytest.CaptureFixture[str], m
     monkeypatch.syspath_prepend(str(tiny))
     code, out = run(capsys, "identify", "my_losses_cli:squared", "--plot", "squared.png")
     assert code == 0 and "ChiSquare(mu=3.0)" in out and (tiny / "squared.png").exists()
+
+
+def test_parity_tells_equal_from_different(
+    tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tiny / "my_parity_cli.py").write_text(
+        "import torch\n"
+        "def mine(logps, old_logps, advantages, mask):\n"
+        "    ratio = (logps - old_logps).exp()\n"
+        "    clipped = ratio.clamp(0.8, 1.3)\n"
+        "    each = -torch.minimum(ratio * advantages[:, None], clipped * advantages[:, None])\n"
+        "    return (each * mask).sum() / mask.sum()\n"
+    )
+    monkeypatch.syspath_prepend(str(tiny))
+    code, out = run(capsys, "parity", "my_parity_cli:mine", "--against", "bnpo")
+    assert code == 1 and "differs" in out
+    assert run(capsys, "parity", "my_parity_cli:mine", "--against", "bnpo", "--epsilon-high", "0.3")[0] in (0, 2)
+
+
+def test_audit_reads_a_dump(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"policy": [-1.0, -0.5], "anchor": [-1.1, -0.4], "reward": float(i % 2), "group": i // 4} for i in range(8)]
+    (tiny / "dump.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, out = run(capsys, "audit", "dump.jsonl", "--plot", "audit.png")
+    assert code == 0 and "# Audit of" in out and (tiny / "audit.png").exists()
+    assert json.loads(run(capsys, "audit", "dump.jsonl", "--json")[1])["facts"]
 
 
 def events(steps: int) -> list[Event]:

@@ -1,4 +1,4 @@
-"""The command line: `geomalign compare | train | list | show | identify`. Nothing heavy loads before it is needed."""
+"""The command line: `geomalign COMMAND`, one function each. Nothing heavy loads before it is needed."""
 
 from __future__ import annotations
 

@@ -275,3 +275,47 @@ def identify(
         from geomalign import plotting
 
         console.print(f"figure  {plotting.identification(found, plot, title=name)}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def audit(
+    files: Annotated[list[Path], typer.Argument(help="JSON lines or parquet, one response a row; or folders of them.")],
+    radius: Annotated[float, typer.Option("--radius", help="χ² radius that the suggested stiffness aims at.")] = 0.04,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of Markdown.")] = False,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Draw the figures to this file.")] = None,
+) -> None:
+    """Audit a run from its dump: what its updates could do, how geometries would have acted, a suggested stiffness."""
+    from geomalign.audit import audit as read
+
+    found = read(*files, radius=radius)
+    console.print(found.to_json() if json_ else found.text(), highlight=False, soft_wrap=True, markup=False)
+    if plot is not None:
+        console.print(f"figure  {found.figure(plot)}", highlight=False, soft_wrap=True)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def parity(
+    context: typer.Context,
+    name: Annotated[
+        str, typer.Argument(help="my_module:my_loss, a function of named tensors such as policy, anchor, mask.")
+    ],
+    against: Annotated[str, typer.Option("--against", help="The recipe that it is meant to be.")],
+) -> None:
+    """Compare a loss of your own with a recipe, value and gradient, on ragged batches. Other options are its."""
+    from geomalign.parity.user import compare_loss
+    from geomalign.training.config import imported
+
+    if ":" not in name:
+        raise ValueError(f"{name!r} names no function; write module:function, such as my_losses:clipped.")
+    found = compare_loss(imported(name), against, **options.hyperparameters(context.args))
+    console.print(str(found), highlight=False, soft_wrap=True, markup=False)
+    if not found.equal:
+        raise typer.Exit(1)
+
+
+@app.command()
+def plugins() -> None:
+    """List recipes and geometries that other installed packages offer, and why one could not be loaded."""
+    from geomalign import plugins as installed
+
+    console.print(installed.report(), highlight=False, soft_wrap=True, markup=False)

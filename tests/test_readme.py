@@ -1,0 +1,97 @@
+"""README.md and docs/: every Python block runs, every command parses, every public name has an entry."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import api_pages
+import pytest
+import readme_table
+
+import geomalign as ga
+from geomalign import cli
+
+ROOT = Path(__file__).parent.parent
+
+MADE = {"_build", "api", "notebooks", "results"}
+
+
+def documents() -> list[Path]:
+    docs = [p for p in (ROOT / "docs").rglob("*.md") if p.relative_to(ROOT / "docs").parts[0] not in MADE]
+    return [ROOT / "README.md", *sorted(docs)]
+
+
+def blocks(path: Path, language: str) -> Iterator[tuple[int, str]]:
+    """(line, text) of every fenced block of a language."""
+    text = path.read_text(encoding="utf-8")
+    for found in re.finditer(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL):
+        yield text[: found.start()].count("\n") + 1, found.group(1)
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.float32
+@pytest.mark.parametrize("path", [p for p in documents() if any(blocks(p, "python"))], ids=name)
+def test_python_blocks_run_in_order(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"__name__": "__readme__"}
+    for line, code in blocks(path, "python"):
+        exec(compile("\n" * line + code, str(path), "exec"), names)
+    if path.name == "README.md":
+        assert names["logits"].softmax(1).diagonal().mean() > 0.5  # it learnt: one in ten by chance
+
+
+@pytest.mark.parametrize("heading", ["An example", "Your own geometry"])
+def test_examples_of_the_readme_are_short(heading: str) -> None:
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split(f"## {heading}")[1].split("\n## ")[0]
+    (code,) = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+    assert sum(bool(line.strip()) for line in code.splitlines()) <= 15
+
+
+def commands() -> list[tuple[str, str]]:
+    found = []
+    for path in documents():
+        for language in ("console", "bash"):
+            for _, text in blocks(path, language):
+                lines = [line.removeprefix("$ ") for line in text.splitlines()]
+                found += [(name(path), line) for line in lines if line.startswith("geomalign ")]
+    return found
+
+
+@pytest.mark.parametrize(("path", "line"), commands())
+def test_commands_parse(path: str, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """With --help behind them, all options are read and nothing is done."""
+    words = shlex.split(line, comments=True)[1:]
+    assert cli.main([*words, "--help"]) == 0, capsys.readouterr().out
+
+
+def test_make_targets_of_the_readme_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"`?make (\w+)", (ROOT / "README.md").read_text(encoding="utf-8")):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_the_table_of_recipes_is_that_of_the_recipes() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme_table.written(text) == text, "run python docs/readme_table.py"
+
+
+def test_every_public_name_has_an_entry_with_a_docstring() -> None:
+    written = "\n".join(api_pages.pages().values())
+    names = api_pages.public_names()
+    assert {"Objective", "Batch", "ChiSquare", "Escort", "metrics"} <= set(names)
+    for public, value in names.items():
+        assert re.search(rf"^::::\{{py:\w+\}} geomalign\.{public}(\(|$)", written, flags=re.MULTILINE), public
+        assert isinstance(value, type) is False or value.__doc__, f"{public} has no docstring"
+        assert not (value.__doc__ or "").startswith(f"{public}("), f"{public} has only the docstring dataclass made"
+
+
+def test_every_recipe_is_on_the_recipes_page() -> None:
+    page = api_pages.pages()["recipes.md"]
+    for recipe in ga.recipes.names():
+        if getattr(ga.recipes, recipe).__module__.startswith("geomalign.recipes"):
+            assert f"geomalign.recipes.{recipe}(" in page
