@@ -232,7 +232,8 @@ def target_policy(
     Raises:
         ValueError: ``TotalVariation`` alone, which no drive determines.
 
-    >>> target_policy(torch.tensor([1.0, 0.0, -3.0]), PearsonChiSquare()).ratio
+    >>> import torch, geomalign as ga
+    >>> ga.target_policy(torch.tensor([1.0, 0.0, -3.0]), ga.PearsonChiSquare()).ratio
     tensor([2.0000, 1.0000, 0.0000])
 
     Source: Blondel, Martins and Niculae, JMLR 2020 (regularised prediction maps). For χ² it is the bounded Hilbert

@@ -450,3 +450,22 @@ def test_nothing_is_left_to_tune():
 def test_the_solved_recipes_obey_the_laws_of_objectives(recipe):
     for law in laws.LAWS["objective"]:
         law(recipe)
+
+
+SAMPLING = [
+    ga.TrustRegion(chi2=0.1),
+    ga.TrustRegion(ga.GroupAdvantage(scale="group"), kl=0.02, within="group"),
+    ga.TrustRegion(chi2=0.3, bounded=True),
+    ga.TrustRegion(divergence=2.0 * ga.JensenShannon() + ga.PearsonChiSquare(), radius=0.01),
+    ga.TrustRegion(ga.EscortESS(0.5, 0.1), kl=0.05),
+    ga.EscortESS(0.5),
+    ga.EscortESS(0.8, 0.1, scaled=True, within="group"),
+]
+
+
+@pytest.mark.parametrize("sampling", SAMPLING, ids=repr)
+def test_the_sampling_geometries_obey_the_laws_of_their_slot(sampling):
+    for law in laws.LAWS["sampling"]:
+        law(sampling)
+    names = {name: getattr(ga, name) for name in dir(ga)}
+    assert eval(repr(sampling), names) == sampling and sampling.latex()
