@@ -234,7 +234,7 @@ def target_policy(
 
     >>> import torch, geomalign as ga
     >>> ga.target_policy(torch.tensor([1.0, 0.0, -3.0]), ga.PearsonChiSquare()).ratio
-    tensor([2.0000, 1.0000, 0.0000])
+    tensor([2., 1., 0.])
 
     Source: Blondel, Martins and Niculae, JMLR 2020 (regularised prediction maps). For χ² it is the bounded Hilbert
     projection v* = t* − 1 of GOPO (arXiv 2602.21269), which its author finds by bisection.
