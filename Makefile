@@ -44,6 +44,7 @@ types: $(STAMP)
 
 fast: $(STAMP)
 	$(PYTEST) -n 2 -m 'not slow'
+	$(PYTEST) -n 0 -q --doctest-modules geomalign docs --ignore geomalign/adapters/verl_plugin.py --ignore docs/conf.py
 
 slow: $(STAMP)  ## the tests that take minutes
 	$(PYTEST) -n 2 -m slow

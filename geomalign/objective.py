@@ -209,7 +209,7 @@ class Objective(BaseObjective):
 
     >>> import torch, geomalign as ga
     >>> opo = ga.Objective(unit=ga.Sequence(), chart=ga.LogRatio(), sampling=ga.Escort(alpha=0.4),
-    optimization=ga.ChiSquare(mu=1.0))
+    ... optimization=ga.ChiSquare(mu=1.0))
     >>> policy = torch.zeros(4, 3, requires_grad=True)
     >>> outcome = opo(ga.Batch(policy, policy.detach(), reward=torch.tensor([1.0, 0.0, 0.0, 1.0])))
     >>> outcome.loss.backward()
