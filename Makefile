@@ -43,8 +43,9 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 fast: $(STAMP)
+	$(PYTEST) -n 0 -q --durations=0 --durations-min=5 --doctest-modules geomalign docs \
+		--ignore geomalign/adapters/verl_plugin.py --ignore docs/conf.py
 	$(PYTEST) -n 2 -m 'not slow'
-	$(PYTEST) -n 0 -q --doctest-modules geomalign docs --ignore geomalign/adapters/verl_plugin.py --ignore docs/conf.py
 
 slow: $(STAMP)  ## the tests that take minutes
 	$(PYTEST) -n 2 -m slow
