@@ -82,10 +82,10 @@ def test_no_policy_within_the_radius_gains_more(d):
     radius = 0.05
     best = d.inverse_mirror(ga.TrustRegion(divergence=d, radius=radius).drive(data))
     gained = (g * best).mean()
-    for _ in range(50):
+    for _ in range(15):
         direction = torch.randn(6) + g * torch.rand(())
         low, high = 0.0, 20.0
-        for _ in range(80):
+        for _ in range(45):
             middle = (low + high) / 2
             t = 6 * (middle * direction).softmax(-1)
             low, high = (middle, high) if float(d.generator(t).mean()) < radius else (low, middle)
