@@ -70,3 +70,17 @@ docs: $(STAMP)  ## the HTML documentation, to docs/_build/html
 
 clean:  ## everything that was built; not the runs
 	rm -rf $(VENV) build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+
+.PHONY: parity parity-report
+PEERS := trl-0.29 trl-1.6 trl-1.16 verl liger openrlhf torchrl
+
+parity: $(STAMP)  ## every objective against the code of TRL, verl, Liger, OpenRLHF and torchrl; builds their environments
+	PYTHON=$(PYTHON) bash tests/parity/environments.sh
+	$(PYTEST) -n 2 tests/parity
+
+parity-report: $(STAMP)  ## run all of it again and write docs/parity.md
+	PYTHON=$(PYTHON) bash tests/parity/environments.sh
+	mkdir -p build/parity
+	@set -e; for peer in $(PEERS); do echo "== $$peer"; OMP_NUM_THREADS=1 .venv-parity-$$peer/bin/python -W ignore \
+		-m geomalign.parity run $${peer%%-*} --out build/parity/$$peer.json; done
+	$(BIN)/python -m geomalign.parity render $(PEERS:%=build/parity/%.json)

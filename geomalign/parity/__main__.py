@@ -21,6 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     runner = commands.add_parser("run", help="compare with the peers that are installed here")
     runner.add_argument("peers", nargs="*", help="names of peers; all that are installed")
+    runner.add_argument("--verdicts-only", action="store_true", help="without looking for minimal cases")
     runner.add_argument("--out", type=Path, help="file for the JSON records")
     renderer = commands.add_parser("render", help="make the report of the records of several environments")
     renderer.add_argument("files", nargs="+", type=Path)
@@ -30,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         report.write(report.merge(*(json.loads(file.read_text(encoding="utf-8")) for file in given.files)), given.docs)
         return 0
     warnings.simplefilter("ignore")  # of the peers and their dependencies about each other
-    records, surprises = report.fresh(peers=given.peers or None)
+    records, surprises = report.fresh(peers=given.peers or None, examples=not given.verdicts_only)
     if given.out:
         given.out.write_text(json.dumps(records, ensure_ascii=False), encoding="utf-8")
     for line in surprises:

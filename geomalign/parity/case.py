@@ -169,17 +169,18 @@ def loss_of(objective: BaseObjective) -> Loss:
     return loss
 
 
-def run(case: Case, peer: Peer | None = None) -> Result:
+def run(case: Case, peer: Peer | None = None, examples: bool = True) -> Result:
     """Ask the peer, which must be installed here.
 
     Args:
         case: what to compare.
         peer: an instance to ask instead of the one that the case names.
+        examples: look for the smallest batch where they differ, which takes most of the time.
     """
     peer = PEERS[case.peer] if peer is None else peer
     objective = case.make()
     if case.estimator:
-        return _run_estimator(case, peer, objective)
+        return _run_estimator(case, peer, objective, examples)
     ours, theirs = loss_of(objective), peer.loss(case.method, **case.options)
     dtype = case.dtype or peer.dtype
     tolerance = TOLERANCE[dtype]
@@ -192,12 +193,12 @@ def run(case: Case, peer: Peer | None = None) -> Result:
             continue
         batches: Sequence[AnyBatch] = [driven(objective, batch) for batch in make(dtype)]
         found[family] = compare(ours, theirs, batches, tolerance)
-        if not found[family].equal and not example:
+        if examples and not found[family].equal and not example:
             example = _example(ours, theirs, batches, tolerance, found[family].verdict)
     return Result(case, peer.version, found, example)
 
 
-def _run_estimator(case: Case, peer: Peer, objective: BaseObjective) -> Result:
+def _run_estimator(case: Case, peer: Peer, objective: BaseObjective, examples: bool) -> Result:
     """Drives are compared as if they were gradients of −Σ g log π, which they are for the score-function estimator."""
     estimate = peer.estimator(case.method, **case.options)
 
@@ -222,7 +223,7 @@ def _run_estimator(case: Case, peer: Peer, objective: BaseObjective) -> Result:
         batches = make(case.dtype or peer.dtype)
         tolerance = TOLERANCE[case.dtype or peer.dtype]
         found[family] = compare(ours, theirs, batches, tolerance)
-        if not found[family].equal and not example:
+        if examples and not found[family].equal and not example:
             example = _example(ours, theirs, batches, tolerance, found[family].verdict)
     return Result(case, peer.version, found, example)
 
@@ -230,14 +231,19 @@ def _run_estimator(case: Case, peer: Peer, objective: BaseObjective) -> Result:
 def _example(ours: Loss, theirs: Loss, batches: Sequence[AnyBatch], tolerance: float, verdict: Verdict) -> str:
     """The smallest batch on which the two differ, written out."""
 
-    def differ(batch: AnyBatch) -> bool:
+    def exactly(batch: AnyBatch) -> bool:
         found = compare(ours, theirs, batch, tolerance)
-        return found.verdict is verdict and (not finite or bool(torch.isfinite(torch.tensor(found.values)).all()))
+        return found.verdict is verdict and bool(torch.isfinite(torch.tensor(found.values)).all())
 
-    for finite in (True, False):  # a case with numbers is better than one with NaN
+    def at_all(batch: AnyBatch) -> bool:
+        found = compare(ours, theirs, batch, tolerance)
+        return not found.equal and (found.verdict is Verdict.REFUSED) == (verdict is Verdict.REFUSED)
+
+    # A case with numbers is better than one with NaN; a factor that changes from batch to batch differs on none alone.
+    for kept in (exactly, at_all):
         for batch in batches:
-            if differ(batch):
-                small = minimal(differ, batch)
+            if kept(batch):
+                small = minimal(kept, batch)
                 return f"{written(small)}\n{compare(ours, theirs, small, tolerance)}"
     return ""
 

@@ -73,11 +73,12 @@ class Comparison:
         if self.verdict is Verdict.REFUSED:
             return f"refused: {self.message}"
         place = "[".join([self.where[0], ", ".join(self.where[1:])]) + "]" if len(self.where) > 1 else ""
+        times = "ours is zero" if self.factor != self.factor else f"theirs ≈ {self.factor:.6g} × ours"
         lines = [
             f"{self.verdict.value}",
             f"  loss      {self.values[0]:.9g}  against  {self.values[1]:.9g}   (relative error "
             f"{self.value_error:.1e})",
-            f"  gradient  relative error {self.gradient_error:.1e}, theirs ≈ {self.factor:.6g} × ours",
+            f"  gradient  relative error {self.gradient_error:.1e}, {times}",
         ]
         if not self.equal:
             lines.append(f"  largest difference at {place}: {self.gradients[0]:.6g}  against  {self.gradients[1]:.6g}")
@@ -111,7 +112,8 @@ def compare(ours: Loss, theirs: Loss, batches: AnyBatch | Sequence[AnyBatch], to
     >>> batch = ga.Batch(torch.tensor([[-1.0, -2.0]]), torch.tensor([[-1.5, -2.0]]))
     >>> half = lambda b: (b.policy - b.anchor).square().sum() / 2
     >>> compare(half, lambda b: 2 * half(b), batch).verdict.value, compare(half, lambda b: half(b) + 3,
-    batch).verdict.value ('proportional', 'equal up to a constant')
+    ... batch).verdict.value
+    ('proportional', 'equal up to a constant')
     """
     batches = [batches] if isinstance(batches, (Batch, PreferenceBatch)) else list(batches)
     found = [_compare_one(ours, theirs, batch, tolerance) for batch in batches]

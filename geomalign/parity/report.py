@@ -59,12 +59,15 @@ def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def fresh(cases: Iterable[Case] = CASES, peers: Sequence[str] | None = None) -> tuple[list[Record], list[str]]:
+def fresh(
+    cases: Iterable[Case] = CASES, peers: Sequence[str] | None = None, examples: bool = True
+) -> tuple[list[Record], list[str]]:
     """Run every case whose peer is installed here.
 
     Args:
         cases: lines of the table.
         peers: names of peers; None: all that are installed.
+        examples: with the smallest batches where they differ.
 
     Returns:
         The records, and every verdict that was not the expected one, as text.
@@ -74,7 +77,7 @@ def fresh(cases: Iterable[Case] = CASES, peers: Sequence[str] | None = None) -> 
         peer = PEERS[case.peer]
         if unavailable(peer) or (peers is not None and case.peer not in peers) or not case.applies_to(peer.version):
             continue
-        result = run(case)
+        result = run(case, examples=examples)
         records.append(record(result))
         surprises += result.surprises
     return records, surprises

@@ -66,7 +66,8 @@ def adapt(function: Callable[..., Tensor]) -> Loss:
     """A function of named tensors as a function of a batch.
 
     Every parameter is given the batch's field of its name, or of one of the names that trainers use for it
-    (`old_log_probs`, `response_mask`, `advantages`, …); a function of one parameter called `batch` is given the batch.
+    (`old_log_probs`, `response_mask`, `advantages`, …); a function of one parameter called `batch` is given the batch,
+    with rewards and groups.
 
     Raises:
         ValueError: a parameter without default has a name that no field goes by; the message lists them all.
@@ -126,14 +127,16 @@ def compare_loss(
     ('equal', 'differs')
     """
     objective = recipes.get(recipe, **settings)
-    ours, theirs = loss_of(objective), adapt(function)
+    theirs = adapt(function)
+    given = "advantage" in _fields_of(function)
+    ours: Loss = loss_of(objective) if given else lambda batch: objective(batch).loss
     paired = any(term.unit.paired for _, term in objective.terms) or "chosen" in _fields_of(function)
     families = PAIR_FAMILIES if paired else FAMILIES
     limit = tolerance or {torch.float64: 1e-6, torch.float32: 3e-5}[dtype]
     found: dict[str, Comparison] = {}
     example = ""
     for family, make in families.items():
-        batches: list[Batch | PreferenceBatch] = [driven(objective, batch) for batch in make(dtype)]
+        batches: list[Batch | PreferenceBatch] = [driven(objective, b) if given else b for b in make(dtype)]
         found[family] = compare(ours, theirs, batches, limit)
         if not found[family].equal and found[family].verdict is not Verdict.REFUSED and not example:
             example = _smallest(ours, theirs, batches, limit)

@@ -44,8 +44,15 @@ build() {
     printf '%s' "$wanted" > "$folder/built"
 }
 
-# geomalign itself, editable, with its entry points: verl finds the adapter by them.
-library() { ".venv-parity-$1/bin/python" -m pip install -q --disable-pip-version-check --no-deps -e .; }
+# geomalign itself: where verl is, installed with its entry points, by which verl finds the adapter; on the path elsewhere.
+library() {
+    local python=".venv-parity-$1/bin/python"
+    if [ "$1" = verl ]; then
+        "$python" -m pip --disable-pip-version-check install -q --no-deps -e .
+    else
+        pwd > "$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/geomalign.pth"
+    fi
+}
 
 build base
 for name in ${*:-$ALL}; do build "$name"; library "$name"; done

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import functools
 import inspect
 import tempfile
 from typing import Any
@@ -217,17 +216,12 @@ class _Training:
     training = True
 
 
-@functools.cache
-def _accelerator() -> Any:
+def _bare(trainer_class: type, args: Any) -> Any:
     from accelerate import Accelerator
 
-    return Accelerator(cpu=True)
-
-
-def _bare(trainer_class: type, args: Any) -> Any:
     trainer: Any = object.__new__(trainer_class)
     trainer.args = args
-    trainer.accelerator = _accelerator()
+    trainer.accelerator = Accelerator(cpu=True)  # a new configuration resets the state of an older one
     trainer.model = _Training()
     trainer.beta = getattr(args, "beta", None)
     trainer.aux_loss_enabled = False
