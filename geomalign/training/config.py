@@ -151,7 +151,7 @@ class RLConfig:
         reward_timeout: seconds after which the verification of one sample is given up; 0 waits for ever.
     """
 
-    iterations: int = 60
+    iterations: int = 40
     prompts: int = 16
     samples: int = 8
     temperature: float = 1.0
