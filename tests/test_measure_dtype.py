@@ -1,4 +1,4 @@
-"""Weights are computed in the loss's dtype: a count of tokens is an integer, and its reciprocal is not float32 by default."""
+"""Weights are computed in the loss's dtype: the reciprocal of an integer count is not float32 by default."""
 
 import torch
 
