@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 from geomalign import distributed
 from geomalign.batch import Batch, PreferenceBatch
@@ -81,13 +83,17 @@ class Policy(nn.Module):
         return self.logits(before).log_softmax(-1).gather(-1, tokens[..., None])[..., 0]
 
 
-def train(objective: BaseObjective, rows: slice, micro_size: int) -> tuple[Tensor, Tensor, Tensor]:
+def train(
+    objective: BaseObjective, rows: slice, micro_size: int, sharded: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
     """Three optimiser steps on `rows` of the rollout: the drive, the first step's loss and the weights afterwards."""
     data = {name: x[rows] for name, x in rollout().items()}
     model: Any = Policy()
     anchor = model(data["tokens"]).detach()
     reference = anchor + 0.1 * torch.sin(torch.arange(WIDTH, dtype=torch.float64))
-    if distributed.world_size() > 1:
+    if sharded:
+        fully_shard(model, mesh=init_device_mesh("cpu", (distributed.world_size(),)))
+    elif distributed.world_size() > 1:
         model = nn.parallel.DistributedDataParallel(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
 
@@ -114,7 +120,8 @@ def train(objective: BaseObjective, rows: slice, micro_size: int) -> tuple[Tenso
     if distributed.world_size() > 1:
         torch.distributed.all_reduce(first)
     drives = drive if isinstance(drive, Tensor) else torch.stack([g.expand(whole.size) for g in drive], -1)
-    return drives, first, torch.cat([p.detach().flatten() for p in model.parameters()])
+    weights = [p.full_tensor() if sharded else p for p in model.parameters()]
+    return drives, first, torch.cat([w.detach().flatten() for w in weights])
 
 
 def pairs(rows: slice) -> tuple[PreferenceBatch, Tensor]:
@@ -144,6 +151,9 @@ def work(rank: int, splits: list[list[int]], folder: str) -> None:
         rows = slice(sum(split[:rank]), sum(split[: rank + 1]))
         for name, build in OBJECTIVES.items():
             results[name, k] = train(build(), rows, micro_size=2)
+        if size > 1:
+            # Every forward pass gathers parameters, so all ranks make the same number of them: one.
+            results["sharded", k] = train(gopo(), rows, micro_size=ROWS, sharded=True)
         data = rollout()
         policy = data["reward"][rows, None].expand(-1, WIDTH).clone().requires_grad_()
         whole = distributed.gather(Batch(policy, None, data["mask"][rows], group=data["group"][rows])).batch
@@ -197,6 +207,16 @@ def test_processes_equal_one(runs: tuple[int, list[dict[Any, Any]]], name: str) 
             torch.testing.assert_close(seen[name, k][1], loss, atol=1e-12, rtol=0)
             torch.testing.assert_close(seen[name, k][2], weights, atol=1e-9, rtol=0)
     assert weights.std() > 0 and drive.abs().sum() > 0
+
+
+def test_sharded_parameters_train_the_same_weights(runs: tuple[int, list[dict[Any, Any]]]) -> None:
+    """FSDP averages gradients as DDP does."""
+    size, ranks = runs
+    _, loss, weights = train(gopo(), slice(None), micro_size=ROWS)
+    for k in range(len(SPLITS[size]) if size > 1 else 0):
+        for seen in ranks:
+            torch.testing.assert_close(seen["sharded", k][1], loss, atol=1e-12, rtol=0)
+            torch.testing.assert_close(seen["sharded", k][2], weights, atol=1e-9, rtol=0)
 
 
 @pytest.mark.parametrize("name", PAIRED)

@@ -1,7 +1,6 @@
 """An objective as `compute_loss_func` of transformers.Trainer: any split of an optimiser step gives the same weights.
 
-Needs accelerate, so it runs in an environment of tests/adapters/environments.sh; the parts that need only transformers
-run everywhere.
+The Trainer needs accelerate; without it only the parts that need transformers run.
 """
 
 import json
@@ -29,7 +28,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def worker() -> Any:
-    pytest.importorskip("accelerate", reason="needs accelerate: bash tests/adapters/environments.sh")
+    pytest.importorskip("accelerate", reason="transformers.Trainer needs accelerate")
     from . import trainer_worker
 
     return trainer_worker
@@ -37,7 +36,9 @@ def worker() -> Any:
 
 @pytest.mark.float32
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in ("dpo", "dapo") else pytest.mark.slow) for name in CASES]
+)
 def test_micro_batches_make_the_step_of_the_whole(worker: Any, name: str) -> None:
     """Steps of six rows at once, and as 4 + 2: the last micro-batch counts for what it holds."""
     case = CASES[name]
@@ -55,6 +56,7 @@ def test_micro_batches_make_the_step_of_the_whole(worker: Any, name: str) -> Non
 
 @pytest.mark.float32
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_an_uneven_last_step(worker: Any) -> None:
     """Eleven rows in steps of six: the second step has five, whichever way it is split."""
     for name in ("dpo", "dapo"):
@@ -66,6 +68,7 @@ def test_an_uneven_last_step(worker: Any) -> None:
 
 @pytest.mark.float32
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_two_processes(worker: Any, tmp_path: Path) -> None:
     names = ["dpo", "opo", "dapo"]
     arguments = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 3}
