@@ -162,7 +162,7 @@ def markdown(records: Sequence[Record]) -> str:
     pairs = [r for r in losses if _of_pairs(r)]
     rollouts = [r for r in losses if not _of_pairs(r)]
     equal = [r for r in records if r["verdicts"]["ragged"] in (Verdict.EQUAL.value, Verdict.CONSTANT.value)]
-    covered = {_name(r["objective"]) for r in records} & set(recipes.names())
+    covered = {_name(r["objective"]) for r in records} & set(recipes.names()) - set(NO_PEER)
     agreed = {_name(r["objective"]) for r in equal} & set(recipes.names())
     notes = _Notes()
     versions = ", ".join(f"{_TITLES[peer]} {version}" for peer, version in columns)

@@ -270,6 +270,10 @@ def test_every_registered_recipe_computes(recipe: str) -> None:
     from verl.trainer.ppo.core_algos import get_adv_estimator_fn
 
     inputs = rewards()
+    # Two prompts, each solved once in six: also pass@4 has something to learn.
+    inputs["index"] = numpy.array([f"uid-{i % 2}" for i in range(12)], dtype=object)
+    inputs["token_level_rewards"] = torch.zeros(12, 7)
+    inputs["token_level_rewards"][:2, 0] = 1.0
     advantages, _ = get_adv_estimator_fn(f"geomalign/{recipe}")(**inputs)
     batch = data() | {"advantages": advantages, "response_mask": inputs["response_mask"]}
     config = actor(f"geomalign/{recipe}", loss_agg_mode="seq-mean-token-mean")
