@@ -1,0 +1,50 @@
+"""What a geometry does to learning: derivatives in every coordinate, saturation, contraction, conditioning, exact
+dynamics.
+
+Everything is computed in closed form or by enumeration; nothing is sampled.
+"""
+
+from geomalign.analysis.coordinates import (
+    Coordinates,
+    Derivatives,
+    Softmax,
+    coordinates,
+    in_logit,
+    in_logits,
+    saturation,
+)
+from geomalign.analysis.decoupling import Decoupling, cross_derivative, decoupling
+from geomalign.analysis.descent import Contraction, contraction, descend, positivity
+from geomalign.analysis.dynamics import Flow, Portrait, gradient_flow, mirror_descent, portrait
+from geomalign.analysis.finite import Tree
+from geomalign.analysis.products import Spectrum, fisher, flatten, gauss_newton, hessian, matrix, spectrum
+
+__all__ = [
+    "Contraction",
+    "Coordinates",
+    "Decoupling",
+    "Derivatives",
+    "Flow",
+    "Portrait",
+    "Softmax",
+    "Spectrum",
+    "Tree",
+    "contraction",
+    "coordinates",
+    "cross_derivative",
+    "decoupling",
+    "descend",
+    "fisher",
+    "flatten",
+    "gauss_newton",
+    "gradient_flow",
+    "hessian",
+    "in_logit",
+    "in_logits",
+    "matrix",
+    "mirror_descent",
+    "portrait",
+    "positivity",
+    "saturation",
+    "spectrum",
+]

@@ -1,0 +1,144 @@
+"""Curvature in the parameters of a network, as products with vectors: Fisher, Gauss–Newton, Hessian."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from geomalign.batch import Batch, PreferenceBatch
+from geomalign.objective import BaseObjective, Outcome
+
+BatchOf = Callable[[Tensor], "Batch | PreferenceBatch"]
+
+
+def flatten(module: nn.Module) -> tuple[Callable[..., Any], Tensor]:
+    """A network as a function of one vector θ: `(call, theta)` with `call(theta, *inputs)` the network at θ.
+
+    Args:
+        module: any; its buffers stay as they are.
+    """
+    names = [name for name, _ in module.named_parameters()]
+    shapes = [p.shape for _, p in module.named_parameters()]
+    theta = torch.cat([p.detach().reshape(-1) for _, p in module.named_parameters()])
+
+    def call(theta: Tensor, *inputs: Any) -> Any:
+        parts = theta.split([shape.numel() for shape in shapes])
+        weights = {name: part.reshape(shape) for name, part, shape in zip(names, parts, shapes)}
+        return torch.func.functional_call(module, weights, inputs)
+
+    return call, theta
+
+
+def _push_and_pull(output: Tensor, theta: Tensor, vector: Tensor, weight: Tensor) -> Tensor:
+    """Jᵀ(weight · J vector), J = ∂output/∂θ; J vector by differentiating the reverse pass."""
+    probe = torch.zeros_like(output, requires_grad=True)
+    (pulled,) = torch.autograd.grad(output, theta, probe, create_graph=True)
+    (pushed,) = torch.autograd.grad(pulled, probe, vector, retain_graph=True)
+    (product,) = torch.autograd.grad(output, theta, (weight * pushed).detach(), retain_graph=True)
+    return product
+
+
+def _terms(outcome: Outcome, objective: BaseObjective) -> list[tuple[float, Outcome]]:
+    coefficients = [c for c, _ in objective.terms]
+    return list(zip(coefficients, outcome.terms or (outcome,), strict=True))
+
+
+def gauss_newton(
+    objective: BaseObjective, batch_of: BatchOf, theta: Tensor, vector: Tensor, *, drive: Any = None
+) -> Tensor:
+    """Σ_events weight·φ''(u)·(∇u·vector)∇u: the part of the Hessian that the optimization geometry alone makes.
+
+    Positive semi-definite for a convex potential, and free of the drive where that is decoupled. At the anchor, of χ²
+    over all of a finite support, it is μ times the Fisher matrix in either chart.
+
+    Args:
+        objective: any; `drive` of its batch is fixed, computed at `theta` if None.
+        batch_of: θ → the batch, differentiable in the policy's log-probabilities.
+        theta, vector: `(parameters,)`.
+    """
+    theta = theta.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        batch = batch_of(theta)
+        outcome = objective(batch, drive=objective.drive(batch) if drive is None else drive)
+        product = torch.zeros_like(theta)
+        for coefficient, term in _terms(outcome, objective):
+            weight = (coefficient * term.weights * term.curvature).detach()
+            product = product + _push_and_pull(term.u, theta, vector, weight)
+    return product.detach()
+
+
+def hessian(objective: BaseObjective, batch_of: BatchOf, theta: Tensor, vector: Tensor, *, drive: Any = None) -> Tensor:
+    """∇²L·vector with the drive held fixed. Less `gauss_newton` it is Σ weight·(φ' − g)∇²u: where the drive enters.
+
+    Args:
+        objective, batch_of, theta, vector, drive: as for `gauss_newton`.
+    """
+    theta = theta.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        batch = batch_of(theta)
+        loss = objective(batch, drive=objective.drive(batch) if drive is None else drive).loss
+        (gradient,) = torch.autograd.grad(loss, theta, create_graph=True, materialize_grads=True)
+        if not gradient.requires_grad:
+            return torch.zeros_like(theta)
+        (product,) = torch.autograd.grad(gradient, theta, vector, materialize_grads=True)
+    return product.detach()
+
+
+def fisher(
+    log_probs_of: Callable[[Tensor], Tensor], theta: Tensor, vector: Tensor, *, weights: Tensor | None = None
+) -> Tensor:
+    """E_contexts E_{a ∼ π}[(∇log π(a)·vector)∇log π(a)], the expectation over actions by enumeration.
+
+    Args:
+        log_probs_of: θ → `(context, action)` log-probabilities of all actions.
+        theta, vector: `(parameters,)`.
+        weights: `(context,)` that sum to one; None: equal.
+    """
+    theta = theta.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        log_probs = log_probs_of(theta)
+        share = torch.full((len(log_probs),), 1 / len(log_probs), dtype=log_probs.dtype) if weights is None else weights
+        return _push_and_pull(log_probs, theta, vector, share[:, None] * log_probs.detach().exp()).detach()
+
+
+def matrix(product: Callable[[Tensor], Tensor], theta: Tensor) -> Tensor:
+    """The `(parameters, parameters)` matrix of a product with vectors, a column at a time: for small networks."""
+    return torch.stack([product(e) for e in torch.eye(len(theta), dtype=theta.dtype)], -1)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Spectrum:
+    """The eigenvalues of a symmetric matrix, in increasing order, and what they say of descent.
+
+    Args:
+        eigenvalues: `(size,)`.
+        rank: how many differ from zero.
+        conditioning: the largest over the smallest of the non-zero ones; inf with a negative one among them.
+        largest_rate: 2/the largest, up to which descent on the quadratic is stable; inf if none is positive.
+    """
+
+    eigenvalues: Tensor
+    rank: int
+    conditioning: float
+    largest_rate: float
+
+
+def spectrum(symmetric: Tensor, *, tolerance: float = 1e-10) -> Spectrum:
+    """Eigenvalues, rank and conditioning of a symmetric matrix.
+
+    Args:
+        symmetric: `(size, size)`; only its symmetric part is used.
+        tolerance: relative to the largest eigenvalue, below which one counts as zero.
+    """
+    values = torch.linalg.eigvalsh((symmetric + symmetric.T) / 2)
+    size = float(values.abs().max())
+    kept = values[values.abs() > tolerance * size]
+    if not len(kept):
+        return Spectrum(values, 0, math.nan, math.inf)
+    low, high = float(kept.min()), float(kept.max())
+    return Spectrum(values, len(kept), high / low if low > 0 else math.inf, 2 / high if high > 0 else math.inf)
