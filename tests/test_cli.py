@@ -323,8 +323,13 @@ def test_without_a_terminal_there_are_lines(capsys: pytest.CaptureFixture[str]) 
         for event in [
             *events(10),
             Event("failed", "b", message="ValueError: [no]"),
-            Event("warning", "a", message="so"),
+            Event("warning", "a", message="E[g u]"),
         ]:
             display(event)
     out = capsys.readouterr().out
-    assert "already done a reward 0.500" in out and "failed b: ValueError: [no]" in out and "\x1b" not in out
+    assert (
+        "already done a reward 0.500" in out
+        and "failed b: ValueError: [no]" in out
+        and "E[g u]" in out
+        and "\x1b" not in out
+    )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from geomalign.cli import options, show
 from geomalign.cli.progress import Display, console, metrics_table
@@ -210,7 +211,7 @@ def _report(out: Path, summary: dict[str, Any]) -> None:
     from geomalign.training import report
 
     for warning in summary.get("warnings") or []:
-        console.print(f"[yellow]warning[/] {warning}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]warning[/] {escape(str(warning))}", highlight=False, soft_wrap=True)
     runs = summary.get("runs") or ([summary] if summary.get("final") else [])
     if not runs:
         console.print("No run finished, so there is no report.")
