@@ -84,3 +84,9 @@ parity-report: $(STAMP)  ## run all of it again and write docs/parity.md
 	@set -e; for peer in $(PEERS); do echo "== $$peer"; OMP_NUM_THREADS=1 .venv-parity-$$peer/bin/python -W ignore \
 		-m geomalign.parity run $${peer%%-*} --out build/parity/$$peer.json; done
 	$(BIN)/python -m geomalign.parity render $(PEERS:%=build/parity/%.json)
+
+.PHONY: adapters
+adapters: $(STAMP)  ## the TRL trainers in the environments of four releases of TRL; builds them
+	PYTHON=$(PYTHON) bash tests/adapters/environments.sh
+	@set -e; for environment in .venv-trl-*; do echo "== $$environment"; \
+		OMP_NUM_THREADS=1 $$environment/bin/python -m pytest -q -p no:cacheprovider tests/adapters/test_trl.py; done
