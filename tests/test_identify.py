@@ -564,10 +564,10 @@ def test_trl_dpo_as_a_black_box(loss_type: str, optimization: ga.OptimizationGeo
     theirs = TRL().loss("DPOTrainer", loss_type=loss_type, beta=0.1)
 
     def pair(chosen: Tensor, rejected: Tensor) -> Tensor:
-        anchor = -torch.ones_like(chosen)[:, None]  # TRL is given probabilities, so log π stays below zero
-        return theirs(ga.PreferenceBatch(chosen[:, None] - 1, rejected[:, None] - 1, anchor, anchor))
+        anchor = torch.full_like(chosen, -4.0)[:, None]  # TRL may ask for probabilities, so log π stays below zero
+        return theirs(ga.PreferenceBatch(chosen[:, None] - 4, rejected[:, None] - 4, anchor, anchor))
 
-    report = identify(pair, kind="pair", domain=(-8.0, 0.9))
+    report = identify(pair, kind="pair", domain=(-8.0, 3.9))
     assert report.recognised.optimization == optimization
     assert report.coupling.coupled == (loss_type == "sppo_hard")
 

@@ -36,9 +36,9 @@ class Reading:
     rounding: float  # relative, of the force
 
 
-def _accuracy(force: Callable[[Tensor], Tensor], tolerance: float) -> tuple[float, float]:
+def _accuracy(force: Callable[[Tensor], Tensor], domain: Interval, tolerance: float) -> tuple[float, float]:
     """How well panels can resolve the force, and how well names can fit it, given how it is rounded."""
-    rounding = noise(force)
+    rounding = noise(force, domain)
     return max(1e-12, 100 * rounding), max(tolerance, 1e4 * rounding)
 
 
@@ -57,8 +57,9 @@ def read_advantage(law: Law, advantage: Tensor, domain: Interval, tolerance: flo
     def forces(x: Tensor) -> Tensor:
         return torch.cat([t for t in law.grid(x, advantage, mixed=True) if t is not None], -1)
 
-    resolution, tolerance = _accuracy(lambda x: law.grid(x, advantage)[0], tolerance)
-    resolved = resolve(forces, finite(law, domain, forces), tolerance=resolution)
+    domain = finite(law, domain, forces)
+    resolution, tolerance = _accuracy(lambda x: law.grid(x, advantage)[0], domain, tolerance)
+    resolved = resolve(forces, domain, tolerance=resolution)
     force, mixed = resolved.values[..., :drives], resolved.values[..., drives:]
     x0 = _home(resolved)
     force_0, mixed_0 = forces(x0).split(drives, -1)
@@ -255,8 +256,9 @@ def read_margin(law: Law, advantage: Tensor, domain: Interval, tolerance: float)
     def forces(x: Tensor) -> Tensor:
         return law.force(x)[0][:, None]
 
-    resolution, tolerance = _accuracy(forces, tolerance)
-    resolved = resolve(forces, finite(law, domain, forces), tolerance=resolution)
+    domain = finite(law, domain, forces)
+    resolution, tolerance = _accuracy(forces, domain, tolerance)
+    resolved = resolve(forces, domain, tolerance=resolution)
     slope = torch.ones_like(resolved.values[..., 0])
     coupling = _no_coupling(resolved, slope)
     return _without_drive("margin", resolved, resolved.values, slope, coupling, tolerance, resolution)
@@ -271,8 +273,9 @@ def read_pair(law: Law, advantage: Tensor, domain: Interval, tolerance: float) -
             [law.force(x, x)[0][:, None], law.force_of_second(x, x)[:, None], law.grid(x, rejected)[0]], -1
         )
 
-    resolution, tolerance = _accuracy(forces, tolerance)
-    resolved = resolve(forces, finite(law, domain, forces), tolerance=resolution)
+    domain = finite(law, domain, forces)
+    resolution, tolerance = _accuracy(forces, domain, tolerance)
+    resolved = resolve(forces, domain, tolerance=resolution)
     at_home = forces(_home(resolved))[0, 0]
     if float(at_home.abs()) < 1e-14:
         raise ValueError("the pair's force vanishes at equal log-ratios: its chart cannot be read along the diagonal.")
