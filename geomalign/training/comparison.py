@@ -49,7 +49,7 @@ def compare(
         ValueError: the directory holds another comparison, or an objective or task of the configuration cannot be
         built.
         RuntimeError: the base could not be made.
-        Interrupted: after Ctrl-C, when every worker has saved.
+        Interrupted: after Ctrl-C or SIGTERM, when every worker has saved.
     """
     from geomalign.training import checkpoint
     from geomalign.training.config import objective
@@ -69,7 +69,7 @@ def compare(
     count = worker_count(config, len(jobs))
     progress(Event("plan", "", total=len(jobs), metrics={"workers": count}, message=json.dumps(list(jobs))))
     failed: dict[str, str] = {}
-    with _Pool(count, directory, progress) as pool:
+    with _terminable(), _Pool(count, directory, progress) as pool:
         try:
             if failure := pool.work({WARM_START: to_dict(config.run)}, base).get(WARM_START):
                 raise RuntimeError(f"the base could not be made: {failure} (see {directory / 'error.txt'})")
@@ -242,6 +242,23 @@ class _Pool:
                     if worker.pipe.poll(0.05):
                         worker.pipe.recv()
                 worker.process.join(0.01)
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Take SIGTERM for Ctrl-C, as a batch system sends it."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

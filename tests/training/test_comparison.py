@@ -1,5 +1,7 @@
 """Comparisons: processes that fail, die or are interrupted cost themselves only."""
 
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,8 @@ pytestmark = pytest.mark.float32
 
 MISCHIEF = """
 import os, signal
+import os
+import signal
 from dataclasses import dataclass
 import geomalign as ga
 
@@ -93,7 +97,7 @@ def test_an_interrupted_comparison_ends_as_an_uninterrupted_one(small: CompareCo
 
     def interrupt(event: Event) -> None:
         if event.run == "grpo-r0.001-s0" and event.step == 1 and event.kind == "step":
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Interrupted):
         compare(config, tmp_path / "parts", progress=interrupt)
