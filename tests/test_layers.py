@@ -29,6 +29,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
             ("plotting",),
             ("audit",),
             ("training", "adapters"),
+            ("export",),
             ("cli",),
             ("__main__",),
         ),

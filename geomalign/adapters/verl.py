@@ -43,6 +43,7 @@ from geomalign.measure import Measure
 from geomalign.metrics import metrics
 from geomalign.objective import BaseObjective, Combination, Drives, Objective, UnboundedLossWarning
 from geomalign.sampling import Advantage, Escort, GroupAdvantage, SamplingGeometry
+from geomalign.trust_region import Controlled
 
 __all__ = ["GeometryAlgoConfig", "GeometryLossConfig", "HostMeasure", "check", "estimator", "policy_loss", "register"]  # noqa: F822
 
@@ -71,6 +72,8 @@ class HostMeasure(Measure):
 
 def why_not(objective: BaseObjective) -> str | None:
     """Why verl cannot compute an objective, or None if it can."""
+    if isinstance(objective, Controlled):
+        return "its controller would have to see in the driver what the workers compute; choose mu, or a trust region"
     terms = [term for _, term in objective.terms]
     if any(term.unit.paired for term in terms):
         return "it compares pairs, and verl's rollouts are single responses"

@@ -320,3 +320,24 @@ def plugins() -> None:
     from geomalign import plugins as installed
 
     console.print(installed.report(), highlight=False, soft_wrap=True, markup=False)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def export(
+    context: typer.Context,
+    host: Annotated[str, typer.Argument(help="trl, verl, prime-rl, slime, openrlhf, nemo-rl or torchtune.")],
+    name: Annotated[str, typer.Argument(help="A recipe.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write it to this file instead.")] = None,
+) -> None:
+    """Print the configuration with which an objective runs in another trainer. Further options are hyper-parameters.
+
+    [dim]geomalign export verl opo --alpha 0.4 --mu 1.0[/]
+    """
+    from geomalign.export import configuration
+
+    text = configuration(host, name, **options.hyperparameters(context.args))
+    if out is None:
+        print(text, end="")
+    else:
+        out.write_text(text, encoding="utf-8")
+        console.print(f"written {out}", highlight=False, soft_wrap=True)

@@ -6,6 +6,7 @@ Runs in an environment with TRL (tests/adapters/environments.sh builds one per r
 import functools
 import json
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -324,6 +325,38 @@ def test_a_drive_of_rollout_log_probs_says_how_to_get_them() -> None:
         )
     with pytest.raises(ValueError, match="num_iterations > 1"):
         trainer.train()
+
+
+def test_the_example_of_the_documentation_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The block of docs/trainers/trl.md, as it stands there, on a CPU."""
+    page = (Path(__file__).parents[2] / "docs" / "trainers" / "trl.md").read_text(encoding="utf-8")
+    code = re.search(r"```py\n(.*?)```", page, flags=re.DOTALL)[1]
+    small = (
+        "use_cpu=True, bf16=False, report_to='none', save_strategy='no', max_steps=2, per_device_train_batch_size=4, "
+    )
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {
+        "model": trl_worker.loaded(str(tmp_path)),
+        "reward": trl_worker.reward,
+        "dataset": trl_worker.Dataset.from_dict({"prompt": ["a b"] * 8}),
+    }
+    code = code.replace("GRPOConfig(output", f"GRPOConfig({small}output")
+    trl_worker.tokenizer().save_pretrained(tmp_path / "model-0")
+    exec(compile(code, "trl.md", "exec"), names)
+    assert names["trainer"].state.global_step == 2
+
+
+def test_rollouts_are_recorded_for_the_audit(tmp_path: Path) -> None:
+    """Six updates of three rollouts: half of them at the anchor, as `num_iterations=2` makes it."""
+    from geomalign.audit import audit
+
+    args = NESTED | {"num_iterations": 2, "max_steps": 6}
+    folder = str(tmp_path / "rollouts")
+    ours("grpo", {"objective": ("grpo", ADVANTAGE), "args": args, "ours_args": {"record": folder}})
+    found = audit(folder)
+    assert (found.facts["responses"], found.facts["rollouts"]) == (24, 3)
+    assert found.facts["tokens_at_the_anchor"] == pytest.approx(0.5, abs=0.05)
+    assert found.objectives["grpo"]["gradient_against_at_anchor"] > 0
 
 
 def test_engine_weights_multiply_the_drive() -> None:

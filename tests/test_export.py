@@ -1,0 +1,160 @@
+"""What is exported runs: scripts compile, YAML and TOML are what the adapters read, and hosts that are here take it."""
+
+import ast
+import importlib
+import shlex
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import geomalign as ga
+from geomalign.adapters import hosted
+from geomalign.export import HOSTS, configuration
+
+try:
+    import tomllib
+except ImportError:
+    import tomli as tomllib
+
+SINGLE = ["opo", "grpo", "dapo", "dr_grpo", "gspo", "rloo", "gopo"]
+PAIRED = ["dpo", "slic", "chi_po"]
+
+
+@pytest.mark.parametrize("name", SINGLE + PAIRED)
+def test_trl(name: str) -> None:
+    code = configuration("trl", name)
+    tree = ast.parse(code)
+    call = next(node.value for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == "objective")
+    assert eval(ast.unparse(call), {"ga": ga}) == ga.recipes.get(name)
+    assert ("GeometryDPOTrainer" in code) == (name in PAIRED)
+
+
+def test_trl_scores_the_reference_where_it_is_needed() -> None:
+    assert "beta=0.04" not in configuration("trl", "grpo")
+    assert "    beta=0.04,  # not zero" in configuration("trl", "grpo", beta=0.1)
+    assert "ga.recipes.get('grpo', beta=0.1)" in configuration("trl", "grpo", beta=0.1)
+
+
+@pytest.mark.float32
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("name", "hyperparameters"), [("opo", {"mu": 2.0}), ("grpo", {"beta": 0.04}), ("dpo", {})])
+def test_the_script_for_trl_trains(
+    name: str, hyperparameters: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As printed, but for the names of model and data, and for a CPU."""
+    pytest.importorskip("trl", reason="needs TRL: bash tests/adapters/environments.sh")
+    from adapters import trl_worker
+
+    trl_worker.loaded(str(tmp_path))
+    trl_worker.tokenizer().save_pretrained(tmp_path / "model-0")
+    row = '{"prompt": "a b", "answer": "a"}' if name != "dpo" else '{"prompt": "a", "chosen": " b", "rejected": " c d"}'
+    (tmp_path / "data.jsonl").write_text(f"{row}\n" * 16)
+    code = configuration("trl", name, **hyperparameters)
+    code = code.replace("Qwen/Qwen3-0.6B", str(tmp_path / "model-0"))
+    for data in ("prompts.jsonl", "preferences.jsonl"):
+        code = code.replace(data, str(tmp_path / "data.jsonl"))
+    small = (
+        "use_cpu=True, bf16=False, max_steps=2, report_to='none', save_strategy='no', gradient_checkpointing=False, "
+    )
+    code = code.replace("output_dir=", small + "output_dir=", 1)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exec(compile(code, "exported", "exec"), names)
+    assert names["trainer"].state.global_step == 2
+    assert any(key.startswith("geom/") for key in names["trainer"].state.log_history[0])
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_verl(name: str) -> None:
+    seen = yaml.safe_load(configuration("verl", name))
+    loss = seen["actor_rollout_ref"]["actor"]["policy_loss"]
+    assert loss["loss_mode"] == seen["algorithm"]["adv_estimator"] == f"geomalign/{name}"
+    module, _, attribute = loss["_target_"].rpartition(".")
+    assert attribute in importlib.import_module(module).__all__
+    per_token = {"dapo": "token-mean", "dr_grpo": "seq-mean-token-sum-norm"}
+    assert seen["actor_rollout_ref"]["actor"]["loss_agg_mode"] == per_token.get(name, "seq-mean-token-mean")
+
+
+def test_verl_has_a_leash_of_its_own() -> None:
+    actor = yaml.safe_load(configuration("verl", "grpo", beta=0.04, epsilon=0.1))["actor_rollout_ref"]["actor"]
+    assert actor["policy_loss"]["hyperparameters"] == {"epsilon": 0.1}
+    assert (actor["use_kl_loss"], actor["kl_loss_coef"], actor["kl_loss_type"]) == (True, 0.04, "low_var_kl")
+    actor = yaml.safe_load(configuration("verl", "dr_grpo", length=512))["actor_rollout_ref"]["actor"]
+    assert actor["loss_scale_factor"] == 512
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("name", "given"), [("opo", {"mu": 3.0}), ("grpo", {"beta": 0.04}), ("dr_grpo", {"length": 64})]
+)
+def test_verl_takes_it(name: str, given: dict[str, Any], tmp_path: Path) -> None:
+    pytest.importorskip("verl", reason="needs verl: bash tests/parity/environments.sh verl")
+    from geomalign.adapters.verl import check
+
+    path = tmp_path / "exported.yaml"
+    path.write_text(configuration("verl", name, **given))
+    assert check([], str(path))[-1] == "ok"
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_prime_rl(name: str) -> None:
+    loss = tomllib.loads(configuration("prime-rl", name))["trainer"]["loss"]
+    module, _, attribute = loss["import_path"].rpartition(".")
+    assert callable(getattr(importlib.import_module(module), attribute))
+    kwargs = loss["kwargs"]
+    assert hosted.objective_of(kwargs.pop("objective"), tuple(kwargs.items())) == ga.recipes.get(name)
+
+
+def test_hyperparameters_reach_every_host() -> None:
+    expected = ga.recipes.opo(alpha=0.3, mu=2.5, normalize="sum")
+    given = {"alpha": 0.3, "mu": 2.5, "normalize": "sum"}
+    kwargs = tomllib.loads(configuration("prime-rl", "opo", **given))["trainer"]["loss"]["kwargs"]
+    assert hosted.objective_of(kwargs.pop("objective"), tuple(kwargs.items())) == expected
+    line = yaml.safe_load(configuration("slime", "opo", **given))["geomalign_objective"]
+    assert hosted.objective_of(line) == expected
+    words = shlex.split(configuration("openrlhf", "opo", **given), comments=True)
+    assert hosted.objective_of(words[words.index("-m") + 2]) == expected and "--" in words
+    names: dict[str, Any] = {}
+    exec(configuration("nemo-rl", "opo", **given), names)
+    assert names["loss_fn"].objective == expected
+
+
+def test_torchtune() -> None:
+    loss = yaml.safe_load(configuration("torchtune", "chi_po", beta=0.2))["loss"]
+    module, _, attribute = loss.pop("_component_").rpartition(".")
+    made = getattr(importlib.import_module(module), attribute)(**loss)
+    assert made.objective == ga.recipes.chi_po(beta=0.2)
+    assert "PPOLoss" in configuration("torchtune", "ppo")
+
+
+def test_what_a_host_replaces_is_said() -> None:
+    for host in ("prime-rl", "slime", "openrlhf", "nemo-rl"):
+        assert "in the place of Escort(alpha=0.3)" in configuration(host, "opo", alpha=0.3)
+
+
+@pytest.mark.parametrize(
+    ("host", "name", "given", "message"),
+    [
+        ("ray", "opo", {}, "no export to 'ray'; there are trl, verl"),
+        ("trl", "oppo", {}, "no recipe 'oppo'"),
+        ("verl", "dpo", {}, "verl cannot compute dpo: it compares pairs"),
+        ("verl", "opo_held", {}, "verl cannot compute opo_held: its controller"),
+        ("prime-rl", "dpo", {}, "compares pairs"),
+        ("prime-rl", "grpo", {"beta": 0.04}, "use its own KL term and beta=0"),
+        ("slime", "opo_held", {}, "through the drive, which is slime's own"),
+        ("torchtune", "simpo", {}, "divides by their lengths"),
+    ],
+)
+def test_what_cannot_run_is_refused(host: str, name: str, given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        configuration(host, name, **given)
+
+
+def test_every_host_has_a_page() -> None:
+    pages = {path.stem for path in (Path(__file__).parent.parent / "docs" / "trainers").glob("*.md")}
+    assert set(HOSTS) <= pages
