@@ -541,8 +541,8 @@ def _findings(results: Results) -> list[str]:
         if loose:
             by_chance = (1 - LEVEL) * len(found)
             lines.append(
-                f"Taken one by one, {'these further' if sure else 'these'} intervals exclude zero; about {by_chance:.1g} "
-                f"of {len(found)} would do so by chance alone, so they are leads and not results:"
+                f"Taken one by one, {'these further' if sure else 'these'} intervals exclude zero; about "
+                f"{by_chance:.1g} of {len(found)} would do so by chance alone, so they are leads and not results:"
             )
             lines.append(_difference_table(loose, adjusted=False))
     if len(results.rates) > 1:
