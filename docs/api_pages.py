@@ -41,6 +41,9 @@ BESIDE = {
     "training": "Training",
     "plotting": "Figures",
     "audit": "Audit of a run",
+    "distributed": "Many processes",
+    "plugins": "Entry points of other packages",
+    "export": "Configurations for other trainers",
 }
 
 
