@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 
 import torch
@@ -12,6 +13,11 @@ import geomalign as ga
 def pseudo_huber(u: torch.Tensor) -> torch.Tensor:
     """A user's own potential: quadratic near the anchor, linear far from it."""
     return torch.sqrt(1 + u**2) - 1
+
+
+def ident(member: object) -> str:
+    """What a test is called by: the repr without addresses, so that parallel workers agree on it."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(member))[:100]
 
 
 DIVERGENCES: list[ga.Divergence] = [

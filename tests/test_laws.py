@@ -20,7 +20,7 @@ RECIPES = members.recipes()
 def cross(slot: str, of: list[Any]) -> Any:
     cases = [(law, member) for law in laws.LAWS[slot] for member in of]
     return pytest.mark.parametrize(
-        "law, member", cases, ids=[f"{law.__name__}-{member!r}"[:120] for law, member in cases]
+        "law, member", cases, ids=[f"{law.__name__}-{members.ident(member)}" for law, member in cases]
     )
 
 
@@ -60,9 +60,9 @@ def test_recipe(law: Callable[[Any], None], name: str) -> None:
     law(RECIPES[name])
 
 
-@pytest.mark.parametrize("unit", members.RESPONSE_UNITS, ids=repr)
-@pytest.mark.parametrize("chart", members.CHARTS, ids=repr)
-@pytest.mark.parametrize("optimization", members.OPTIMIZATION, ids=lambda g: repr(g)[:60])
+@pytest.mark.parametrize("unit", members.RESPONSE_UNITS, ids=members.ident)
+@pytest.mark.parametrize("chart", members.CHARTS, ids=members.ident)
+@pytest.mark.parametrize("optimization", members.OPTIMIZATION, ids=members.ident)
 def test_every_composition_has_its_law(unit: ga.Unit, chart: ga.Chart, optimization: ga.OptimizationGeometry) -> None:
     """Across the axes, also where nobody would go: the closed form is the gradient, and a masked NaN is absent."""
     objective = ga.Objective(unit=unit, chart=chart, sampling=ga.GroupAdvantage(), optimization=optimization)
@@ -70,8 +70,8 @@ def test_every_composition_has_its_law(unit: ga.Unit, chart: ga.Chart, optimizat
     laws.masked_tokens_are_absent(objective)
 
 
-@pytest.mark.parametrize("sampling", members.SAMPLING, ids=lambda s: repr(s)[:60])
-@pytest.mark.parametrize("measure", members.MEASURES, ids=repr)
+@pytest.mark.parametrize("sampling", members.SAMPLING, ids=members.ident)
+@pytest.mark.parametrize("measure", members.MEASURES, ids=members.ident)
 def test_every_drive_and_measure_adds_up(sampling: ga.SamplingGeometry, measure: ga.Measure) -> None:
     objective = ga.Objective(
         unit=ga.Token(),
@@ -85,8 +85,8 @@ def test_every_drive_and_measure_adds_up(sampling: ga.SamplingGeometry, measure:
     laws.the_law_is_the_gradient(objective)
 
 
-@pytest.mark.parametrize("chart", members.CHARTS, ids=repr)
-@pytest.mark.parametrize("optimization", members.BREGMAN, ids=lambda g: repr(g)[:60])
+@pytest.mark.parametrize("chart", members.CHARTS, ids=members.ident)
+@pytest.mark.parametrize("optimization", members.BREGMAN, ids=members.ident)
 def test_orthogonality(optimization: ga.BregmanGeometry, chart: ga.Chart) -> None:
     """∂L/∂u = w(mirror(u) − drive) with every sampling geometry, and ∂²L/∂u² = w·curvature(u), the same for all."""
     batch, curvatures = laws.sample_batch(), []
@@ -119,7 +119,7 @@ EVERYTHING: list[Any] = [
 
 
 # A plain function has no repr that evaluates.
-@pytest.mark.parametrize("member", [m for m in EVERYTHING if "function=<" not in repr(m)], ids=lambda m: repr(m)[:80])
+@pytest.mark.parametrize("member", [m for m in EVERYTHING if "function=<" not in repr(m)], ids=members.ident)
 def test_repr_round_trips(member: Any) -> None:
     names = {name: getattr(ga, name) for name in dir(ga)} | {"inf": math.inf}
     with warnings.catch_warnings():
