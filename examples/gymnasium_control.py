@@ -48,11 +48,13 @@ def network(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def generalised_advantage(reward: Tensor, value: Tensor, ended: Tensor, discount: float, decay: float) -> Tensor:
-    """A_t = Σ_k (discount·decay)^k δ_{t+k}, stopped where an episode ends; `value` has one entry more."""
+def generalised_advantage(
+    reward: Tensor, value: Tensor, died: Tensor, ended: Tensor, discount: float, decay: float
+) -> Tensor:
+    """A_t = Σ_k (discount·decay)^k δ_{t+k}, up to the episode's end; what was only cut off still has its value."""
     advantage, running = torch.zeros_like(reward), torch.zeros_like(reward[0])
     for t in reversed(range(len(reward))):
-        delta = reward[t] + discount * value[t + 1] * ~ended[t] - value[t]
+        delta = reward[t] + discount * value[t + 1] * ~died[t] - value[t]
         running = delta + discount * decay * running * ~ended[t]
         advantage[t] = running
     return advantage
@@ -72,13 +74,15 @@ def train(
     torch.manual_seed(seed)
     world = gymnasium.make_vec("CartPole-v1", num_envs=environments, vectorization_mode="sync")
     actor, critic = network(4, 2), network(4, 1)
-    optimizer = torch.optim.Adam([*actor.parameters(), *critic.parameters()], lr=1e-3)
+    optimizer = torch.optim.Adam([*actor.parameters(), *critic.parameters()], lr=1.5e-3)
     state = torch.as_tensor(world.reset(seed=seed)[0])
     fresh = torch.zeros(environments, dtype=torch.bool)  # the step after an episode's end only resets
     lengths, finished = torch.zeros(environments), [20.0]
     at, returns, moved = [], [], []
-    for rollout in range(steps // (environments * horizon)):
-        states, actions, rewards, ends, valid = [], [], [], [], []
+    rollouts = steps // (environments * horizon)
+    for rollout in range(rollouts):
+        optimizer.param_groups[0]["lr"] = 1.5e-3 * (1 - rollout / rollouts)
+        states, actions, rewards, deaths, ends, valid = [], [], [], [], [], []
         for _ in range(horizon):
             with torch.no_grad():
                 action = torch.distributions.Categorical(logits=actor(state)).sample()
@@ -87,6 +91,7 @@ def train(
             states.append(state)
             actions.append(action)
             rewards.append(torch.as_tensor(reward, dtype=torch.float32))
+            deaths.append(torch.as_tensor(terminated))
             ends.append(ended)
             valid.append(~fresh)
             lengths = torch.where(fresh, 0, lengths + 1)
@@ -94,7 +99,9 @@ def train(
             fresh, state = ended, torch.as_tensor(after)
         with torch.no_grad():
             value = critic(torch.stack([*states, state]))[..., 0]
-            advantage = generalised_advantage(torch.stack(rewards), value, torch.stack(ends), 0.99, 0.95)
+            advantage = generalised_advantage(
+                torch.stack(rewards), value, torch.stack(deaths), torch.stack(ends), 0.99, 0.95
+            )
         # From here on a transition is a row of a batch, and the rest is the library's.
         keep = torch.stack(valid).flatten()
         states, actions = torch.stack(states).flatten(0, 1)[keep], torch.stack(actions).flatten()[keep]
@@ -125,7 +132,7 @@ def train(
 
 
 def draw(runs: dict[str, list[tuple[list[int], list[float], list[float]]]], path: str) -> None:
-    """Mean over seeds, with the range of the seeds behind it."""
+    """Mean over seeds, with its standard error."""
     from geomalign import plotting
 
     with plotting.canvas(1, 2, panel=(5.2, 3.4)) as (figure, axes):
@@ -134,7 +141,9 @@ def draw(runs: dict[str, list[tuple[list[int], list[float], list[float]]]], path
                 curves = torch.tensor([seed[column] for seed in seeds])
                 x = [k / 1000 for k in seeds[0][0]]
                 axis.plot(x, curves.mean(0), color=look["color"], linestyle=look["linestyle"], label=name)
-                axis.fill_between(x, curves.amin(0), curves.amax(0), color=look["color"], alpha=0.12, linewidth=0)
+                error = curves.std(0) / len(seeds) ** 0.5 if len(seeds) > 1 else torch.zeros(len(x))
+                low, high = curves.mean(0) - error, curves.mean(0) + error
+                axis.fill_between(x, low.clamp(min=1e-6), high, color=look["color"], alpha=0.15, linewidth=0)
         axes[0, 0].set(title="return of the last 20 episodes", xlabel="thousand environment steps", ylim=(0, 510))
         axes[0, 1].set(title="KL that one rollout moved the policy", xlabel="thousand environment steps", yscale="log")
         axes[0, 0].legend(frameon=False, fontsize=8, loc="lower right")

@@ -65,13 +65,14 @@ class Tail:
             )
         if not math.isfinite(self.rate):
             return self.kind
-        terms = [f"{self.coefficient:.4g}"]
+        settled = self.uncertainty < 1e-3
+        terms = [f"{self.coefficient:{'.4g' if settled else '.1g'}}"]
         if self.rate:
-            rate = f"{self.rate:.6g}"
+            rate = f"{self.rate:{'.6g' if settled else '.2g'}}"
             terms.append("e^{" + {"1": "", "-1": "-"}.get(rate, rate) + "|x|}")
         if self.power:
-            terms.append(f"|x|^{self.power:.6g}")
-        return "~ " + " ".join(terms)
+            terms.append(f"|x|^{self.power:{'.6g' if settled else '.2g'}}")
+        return ("~ " if settled else "≈ ") + " ".join(terms)
 
 
 def asymptote(function: Callable[[Tensor], Tensor], side: int, *, scale: float | None = None) -> Tail:
@@ -183,6 +184,6 @@ def _tidy(value: float, error: float) -> float:
     if abs(value) < _NEGLIGIBLE:
         return 0.0
     for digits in range(7):
-        if abs(round(value, digits) - value) <= max(10 * error, 1e-9):
+        if abs(round(value, digits) - value) <= min(max(10 * error, 1e-9), 0.05):
             return round(value, digits)
     return value

@@ -1,0 +1,235 @@
+"""Write docs/identify: what `identify` reads off every recipe's loss, and off the losses of other libraries.
+
+python docs/identify_pages.py               index.md, reports.md and figures, from the recipes
+python docs/identify_pages.py --check       fail if index.md is not what the recipes say
+python docs/identify_pages.py --of trl      trl.md, where TRL is installed (tests/parity/environments.sh); also:
+verl
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import geomalign as ga
+from geomalign import recipes
+from geomalign.identify import Identification, as_loss, identify
+
+HERE = Path(__file__).resolve().parent / "identify"
+MADE = "<!-- Made by docs/identify_pages.py. -->\n"
+FIGURES = ("grpo", "dpo", "opo", "gopo", "chi_po", "sapo")
+
+INDEX = """# Identified
+
+What [`identify`](../api/identify.md) reads off the *loss alone* of every recipe: values and gradients of one event, as
+a function of its log-ratio and its drive (of two log-ratios for pairs), without a look at the slots. The full reports
+are [here](reports.md). The same was done to the loss functions of [TRL](trl.md) and [verl](verl.md).
+
+A name is given only where the gradient that it predicts is that of the loss to a relative 1e-8 at points that no fit
+has seen. A loss does not tell a factor from a scale of its drive: `sppo` at weight 2 reads as a stiffness of 4.
+*Where*: the log-ratios on which the names hold, if not all that were looked at. *Push at +∞*, *at −∞*: the law of the
+force, of a drive of +1 (of its own label for pairs), as the log-ratio grows without bound.
+
+| recipe | chart | potential | drive | coupled | convex | push at −∞ | push at +∞ | where |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |
+"""
+
+
+def read(name: str) -> Identification | str:
+    """The report of a recipe, or why there is none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ga.UnboundedLossWarning)
+        objective = recipes.get(name)
+        paired = any(term.unit.paired for _, term in objective.terms)
+        try:
+            return identify(as_loss(objective), kind="pair" if paired else "advantage")
+        except ValueError as error:
+            return str(error)
+
+
+def row(name: str, report: Identification | str) -> str:
+    if isinstance(report, str):
+        return f"| [`{name}`](reports.md#{anchor(name)}) | {brief(report)} | | | | | | | |"
+    found = report.recognised
+    potential = "—" if found.optimization is None else f"`{found.optimization!r}`"
+    if found.leash is not None:
+        potential += f" and `{found.leash!r}` in `{found.leash_chart!r}`"
+    if found.shift:
+        potential += f", shifted by {found.shift:g}"
+    low, high = report.saturation.get(1.0) or next(iter(report.saturation.values()))
+    coupled = "no"
+    if report.coupling.coupled:
+        coupled = (
+            "no difference of charts" if report.kind == "pair" else "by sign" if report.coupling.by_sign else "by size"
+        )
+    cells = (
+        f"[`{name}`](reports.md#{anchor(name)})",
+        "—" if found.chart is None else f"`{found.chart!r}`",
+        potential,
+        report.drive_formula or "a function of A",
+        coupled,
+        {True: "yes", False: "**no**", None: "no chart"}[report.convex],
+        mathematics(str(low)),
+        mathematics(str(high)),
+        ""
+        if found.chart is None or found.window.high - found.window.low >= 24
+        else f"{found.window.low:.4g} < Δ < {found.window.high:.4g}",
+    )
+    return "| " + " | ".join(cells) + " |"
+
+
+def mathematics(text: str) -> str:
+    return text.replace("|x|^1", "|x|").replace("|", "\\|").replace("~ ", "")
+
+
+def anchor(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def brief(error: str) -> str:
+    reasons = ("couples samples", "vanishes at equal log-ratios")
+    return next((reason for reason in reasons if reason in error), error)
+
+
+def portable(text: str) -> str:
+    """Residuals to the next decade: their digits differ between machines."""
+    return re.sub(r"residual (\S+?)\)", lambda m: "residual below 1e-9)" if float(m[1]) < 1e-9 else m[0], text)
+
+
+def section(title: str, report: Identification | str) -> str:
+    body = portable(report.summary()) if isinstance(report, Identification) else report
+    return f"## {title}\n\n```text\n{body}\n```\n"
+
+
+def index(reports: dict[str, Identification | str]) -> str:
+    drawn = "\n".join(f"![{name}](figures/{name}.png)\n" for name in FIGURES if name in reports)
+    tree = "```{toctree}\n:hidden:\nreports\ntrl\nverl\n```\n"
+    lines = "\n".join(row(name, report) for name, report in reports.items())
+    return f"{MADE}\n{INDEX}{lines}\n\n{drawn}\n{tree}"
+
+
+# ------------------------------------------------------------------------------------------- other libraries
+
+
+def as_event(loss: Callable[[ga.Batch], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    def event(log_ratio: Tensor, advantage: Tensor) -> Tensor:
+        zero = torch.zeros_like(log_ratio)[:, None]
+        return loss(ga.Batch(log_ratio[:, None], zero, torch.ones_like(zero), None, advantage, zero, None, zero))
+
+    return event
+
+
+def as_pair(loss: Callable[[ga.PreferenceBatch], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    def pair(chosen: Tensor, rejected: Tensor) -> Tensor:
+        anchor = torch.full_like(chosen, -4.0)[:, None]
+        return loss(ga.PreferenceBatch(chosen[:, None] - 4, rejected[:, None] - 4, anchor, anchor))
+
+    return pair
+
+
+def trl() -> Iterator[tuple[str, Callable[[], Identification]]]:
+    from geomalign.parity.peers.trl import TRL
+
+    peer = TRL()
+    for options in (
+        {"loss_type": "grpo"},
+        {"loss_type": "dapo", "epsilon_high": 0.28},
+        {"loss_type": "grpo", "delta": 3.0},
+        {"loss_type": "grpo", "beta": 0.04},
+        {"loss_type": "grpo", "beta": 0.04, "use_bias_correction_kl": False},
+        {"loss_type": "cispo", "epsilon_high": 5.0},
+        {"loss_type": "sapo"},
+    ):
+        title = "GRPOTrainer, " + ", ".join(f"{k}={v!r}" for k, v in options.items())
+        yield title, lambda o=options: identify(as_event(peer.loss("GRPOTrainer", **o)))
+    for kind in ("sigmoid", "ipo", "hinge", "robust", "sppo_hard", "apo_zero", "nca_pair", "discopop"):
+        yield (
+            f"DPOTrainer, loss_type={kind!r}",
+            lambda k=kind: identify(as_pair(peer.loss("DPOTrainer", loss_type=k)), kind="pair", domain=(-8.0, 3.9)),
+        )
+
+
+def verl() -> Iterator[tuple[str, Callable[[], Identification]]]:
+    from geomalign.parity.peers.verl import Verl
+
+    for mode in ("vanilla", "gspo", "clip_cov", "geo_mean", "cispo", "sapo", "gpg", "dppo_tv"):
+        yield f"policy loss {mode!r}", lambda m=mode: identify(as_event(Verl().loss(m)))
+
+
+OTHERS = {
+    "trl": (
+        trl,
+        "TRL's `_compute_loss` was called with log-probabilities in place of a forward pass; nothing of its formulas "
+        "was read.\n\nTwo findings. The leash of GRPO (`beta`) is the k3 estimate *times the ratio* unless "
+        "`use_bias_correction_kl=False`: read off, it is `KL(beta)` in the ratio chart, the KL penalty of PPO, and "
+        "convex; without the correction it is `ReverseKL(beta)` in the log-ratio, whose sum with a driven ratio is not "
+        "convex in the ratio. And `cispo` and `vespo` have no potential that their values are: a stop-gradient.",
+    ),
+    "verl": (
+        verl,
+        "verl's registered policy losses were called with its own `ActorConfig` at its defaults.\n\nFindings. "
+        "`vanilla` clamps the log-ratio at ±20 nats, `gspo` at 10: the gradient of a negative advantage dies there, "
+        "which reads as a dual clip at e¹⁰ for `gspo`. `vanilla` has the dual clip at 3 by default, `clip_cov` has "
+        "none. `geo_mean` clips the log-ratio at ±0.2, not the ratio; 1e-8 in a denominator leaves it 1e-8 beside a "
+        "name, so it gets none.",
+    ),
+}
+
+
+def write_other(name: str) -> None:
+    import importlib.metadata
+
+    cases, words = OTHERS[name]
+    sections = []
+    for title, report in cases():
+        try:
+            sections.append(section(title, report()))
+        except (ValueError, TypeError) as error:
+            sections.append(section(title, str(error)))
+        print(title, flush=True)
+    version = importlib.metadata.version(name)
+    title = {"trl": "TRL", "verl": "verl"}[name]
+    text = f"{MADE}\n# {title}, identified\n\n{title} {version}. {words}\n\n" + "\n".join(sections)
+    (HERE / f"{name}.md").write_text(text, encoding="utf-8")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--of", choices=sorted(OTHERS))
+    arguments = parser.parse_args()
+    HERE.mkdir(exist_ok=True)
+    if arguments.of:
+        write_other(arguments.of)
+        return 0
+    reports = {name: read(name) for name in recipes.names()}
+    page = index(reports)
+    target = HERE / "index.md"
+    if arguments.check:
+        same = target.read_text(encoding="utf-8") == page
+        print(
+            "docs/identify/index.md is "
+            + ("current" if same else "not what the recipes say: run docs/identify_pages.py")
+        )
+        return 0 if same else 1
+    from geomalign import plotting
+
+    for name in FIGURES:
+        report = reports[name]
+        assert isinstance(report, Identification)
+        plotting.identification(report, HERE / "figures" / f"{name}.png", title=name)
+    target.write_text(page, encoding="utf-8")
+    body = "\n".join(section(name, report) for name, report in reports.items())
+    (HERE / "reports.md").write_text(f"{MADE}\n# Reports\n\n{body}", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
