@@ -21,6 +21,7 @@ import matplotlib.pyplot as plt
 import torch
 
 import geomalign as ga
+from geomalign import analysis
 from geomalign.plotting import PALETTE, STYLE
 
 torch.set_default_dtype(torch.float64)
@@ -208,4 +209,42 @@ for name, (chart, geometry, colour) in losses.items():
 axis.set(title="force on log π of an answer with drive −1", xlabel="log-ratio Δ", ylabel="∂ℓ/∂log π", ylim=(-3, 6))
 axis.axvline(0, color=BLACK, lw=0.6)
 axis.legend(frameon=False, fontsize=8)
+plt.show()
+
+# %% [markdown]
+# ## 6. Phase portraits
+#
+# How the exact expected loss moves *every* policy over three answers, with the anchor held in the middle of the
+# simplex. Arrows: the gradient flow in the logits. Curves: trajectories from three policies. The springs in the
+# ratio and in the log-ratio have one rest point, inside the simplex; the clip comes to rest on a whole region, or
+# slides along a wall; REINFORCE rests in a corner only.
+
+# %%
+bandit = analysis.Tree.bandit(torch.tensor([0.0, 0.5, 1.0]))
+portraits = {
+    "χ², ratio": (ga.Ratio(), ga.ChiSquare(0.8)),
+    "χ², log-ratio": (ga.LogRatio(), ga.ChiSquare(0.8)),
+    "PPO clip": (ga.Ratio(), ga.Clip(0.2, 0.2)),
+    "REINFORCE": (ga.Ratio(), ga.Flat()),
+}
+starts, time = torch.tensor([[0.8, 0.1, 0.1], [0.05, 0.15, 0.8], [0.45, 0.5, 0.05]]), torch.linspace(0, 40, 120)
+triangle = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.5, 3**0.5 / 2]])
+figure, axes = plt.subplots(1, 4, figsize=(13, 3.1), layout="constrained")
+for axis, (name, (chart, geometry)) in zip(axes, portraits.items()):
+    objective = ga.Objective(unit=ga.Sequence(), chart=chart, sampling=ga.GroupAdvantage(), optimization=geometry)
+    field = analysis.portrait(bandit, objective, resolution=18)
+    speed = field.arrows.norm(dim=1, keepdim=True)
+    direction = torch.where(speed > 1e-6, field.arrows / speed.clamp(min=1e-9).sqrt(), 0)
+    axis.quiver(*field.plane.T, *direction.T, color="#8aa9c4", width=0.006, scale=7, headwidth=4)
+    for start in starts:
+        path = analysis.gradient_flow(bandit, objective, time, start=start.log()[None], tolerance=1e-4)
+        path = path.probabilities @ triangle
+        axis.plot(*path.T, color=ORANGE, lw=1.3)
+        axis.plot(*path[-1], "o", color=ORANGE, ms=4)
+    axis.plot(*triangle[[0, 1, 2, 0]].T, color="k", lw=1)
+    axis.plot(*triangle.mean(0), "k+", ms=7)
+    for corner, label, shift in zip(triangle, ("r = 0", "r = ½", "r = 1"), ((-4, -11), (-20, -11), (8, -4))):
+        axis.annotate(label, corner.tolist(), shift, textcoords="offset points", fontsize=8)
+    axis.set(title=name, aspect="equal", xlim=(-0.06, 1.08), ylim=(-0.1, 0.92))
+    axis.axis("off")
 plt.show()
