@@ -38,6 +38,7 @@ MODULES = {
 BESIDE = {
     "recipes": "Recipes",
     "laws": "Laws, for tests of your own geometry",
+    "analysis": "What a geometry does to learning",
     "training": "Training",
     "plotting": "Figures",
     "audit": "Audit of a run",

@@ -66,7 +66,7 @@ class Tail:
         if not math.isfinite(self.rate):
             return self.kind
         settled = self.uncertainty < 1e-3
-        terms = [f"{self.coefficient:{'.4g' if settled else '.1g'}}"]
+        terms = [f"{self.coefficient:{'.4g' if settled else '.2g'}}"]
         if self.rate:
             rate = f"{self.rate:{'.6g' if settled else '.2g'}}"
             terms.append("e^{" + {"1": "", "-1": "-"}.get(rate, rate) + "|x|}")
