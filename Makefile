@@ -64,8 +64,9 @@ examples: $(STAMP)  ## every file of examples/
 notebooks: $(STAMP)  ## execute every notebook, with its figures
 	@set -e; if test -e notebooks/run.py; then OMP_NUM_THREADS=1 $(BIN)/python notebooks/run.py --out build/notebooks; fi
 
+# One process: forked workers of sphinx-build wait for locks that torch's threads held.
 docs: $(STAMP)  ## the HTML documentation, to docs/_build/html
-	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -j 2 -W --keep-going -q -b html docs docs/_build/html
+	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
 clean:  ## everything that was built; not the runs
