@@ -64,6 +64,15 @@ def test_slots_of_every_objective_and_term_are_named(written: Path) -> None:
     assert "+ 0.04×" in table and "ReverseKL(beta=1.0)" in table and "reference" in table
 
 
+def test_how_settings_were_found_is_told(tmp_path: Path) -> None:
+    directory = comparison(tmp_path)
+    assert "How their settings were found" not in text(directory)
+    summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
+    summary["config"] = {"objectives": [{"name": "opo", "label": "", "tuning": "swept on seed 0"}, {"name": "grpo"}]}
+    (directory / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    assert "How their settings were found: opo: swept on seed 0.\n" in text(directory)
+
+
 def test_numbers_in_the_table_are_those_of_the_runs(written: Path) -> None:
     runs = [json.loads(path.read_text()) for path in (written / "runs").glob("opo-r0.0002-*/summary.json")]
     mean, half = report.interval(np.array([run["final"]["accuracy_in"] for run in runs]))

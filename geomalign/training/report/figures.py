@@ -1,0 +1,152 @@
+"""The figures of a report, each drawn when the runs measured something for it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from geomalign import plotting
+from geomalign.training.report.results import Results
+from geomalign.training.report.statistics import LEVEL, interval
+
+Row = tuple[str, str, str]  # key of metrics.jsonl, title, scale
+
+FIGURES: tuple[tuple[str, str, tuple[Row, ...]], ...] = (
+    (
+        "learning",
+        "Learning curves. Reward of the sampled responses at every iteration, greedy accuracy where it was evaluated.",
+        (
+            ("reward", "mean reward of the rollout", "share"),
+            ("accuracy_in", "accuracy, trained tier", "share"),
+            ("accuracy_out", "accuracy, harder tiers", "share"),
+        ),
+    ),
+    (
+        "gradient",
+        "Gradient before clipping. Its size follows the scale of each loss, so compare shapes, and the lower row, "
+        "which divides by the "
+        "range of the drive.",
+        (("grad_norm", "gradient norm", "log"), ("grad_per_range", "gradient norm per unit of drive range", "log")),
+    ),
+    (
+        "distance",
+        "How far the policy moves from the rollout policy within one iteration, on whole responses, and what is left "
+        "of its entropy.",
+        (
+            ("kl", "KL(π‖π_old), nats", "log"),
+            ("chi2", "χ²(π‖π_old)", "log"),
+            ("ess", "effective sample size / samples", "share"),
+            ("entropy", "entropy, nats a token", "linear"),
+        ),
+    ),
+    (
+        "geometry",
+        "What the geometry does: the share of events it switches off, its scale-free stiffness (mean curvature over "
+        "the "
+        "standard deviation of the drive; none is drawn where nothing curves, as between the walls of a clip), and the "
+        "share of updates at Δ ≈ 0, where no geometry can act.",
+        (
+            ("clip_fraction", "share of events switched off", "linear"),
+            ("stiffness", "stiffness μ/sd(g)", "log"),
+            ("inactive", "share of updates at Δ ≈ 0", "share"),
+        ),
+    ),
+    (
+        "controller",
+        "A solved stiffness at work: the divergence that the updates of a rollout saw over the controller's target (1: "
+        "held), and the stiffness μ it answered with.",
+        (
+            ("controller_held", "measured divergence / target", "log"),
+            ("controller_stiffness", "stiffness μ", "log"),
+        ),
+    ),
+    (
+        "pairs",
+        "Pairs: share ranked rightly, and the mean margin.",
+        (
+            ("preference_accuracy", "share of pairs with a positive margin", "share"),
+            ("margin", "mean margin", "linear"),
+        ),
+    ),
+)
+
+
+def draw(results: Results, folder: Path) -> dict[str, tuple[str, str]]:
+    """Draw every figure that the data has something for: name → (file, caption)."""
+    drawn: dict[str, tuple[str, str]] = {}
+    labels, rates = results.labels, results.rates
+    base = results.summary.get("base") or {}
+    data: dict[tuple[str, str, int], tuple[float, float, np.ndarray]] = {}
+    panels: list[tuple[str, float | None]] = []
+    for key, title in (
+        ("accuracy_in", f"trained on: {results.tier_names('in')}"),
+        ("accuracy_out", f"harder: {results.tier_names('out')}"),
+    ):
+        found = {(label, rate): results.finals(label, rate, key) for label in labels for rate in rates}
+        if not any(len(values) for values in found.values()):
+            continue
+        for (label, rate), values in found.items():
+            if len(values):
+                data[label, plotting.step_size(rate), len(panels)] = (*interval(values), values)
+        panels.append((title, base.get(key)))
+    if panels:
+        plotting.step_sizes(
+            folder / "step-size.png", labels, [plotting.step_size(rate) for rate in rates], panels, data
+        )
+        drawn["step-size"] = ("figures/step-size.png", _main_caption(results))
+
+    for name, caption, rows in FIGURES:
+        lines = {}
+        kept: list[tuple[str, str]] = []
+        for key, title, scale in rows:
+            measured = {(label, rate): results.curve(label, rate, key) for label in labels for rate in rates}
+            if any(np.isfinite(y).any() for _, y in measured.values()):
+                for (label, rate), curve in measured.items():
+                    if curve[1].size:
+                        lines[label, f"step size {plotting.step_size(rate)}", len(kept)] = curve
+                kept.append((title, scale))
+        if kept:
+            plotting.curves(
+                folder / f"{name}.png", labels, [f"step size {plotting.step_size(rate)}" for rate in rates], kept, lines
+            )
+            drawn[name] = (
+                f"figures/{name}.png",
+                caption + _line_caption(results),
+            )
+
+    phases = ("generation", "scoring", "update", "evaluation")
+    seconds = {
+        (label, phase): float(np.mean([(run.summary.get("time") or {}).get(phase, 0.0) for run in results.of(label)]))
+        for label in labels
+        for phase in phases
+    }
+    if sum(seconds.values()) > 0:
+        speed = {
+            label: float(np.mean([run.summary.get("tokens_per_second") or math.nan for run in results.of(label)]))
+            for label in labels
+        }
+        plotting.time_split(folder / "time.png", labels, phases, seconds, speed)
+        drawn["time"] = (
+            "figures/time.png",
+            "Wall time of a run by phase, and sampled tokens per second without evaluation.",
+        )
+    return drawn
+
+
+def _line_caption(results: Results) -> str:
+    if len(results.seeds) < 2:
+        return ""
+    return " Lines are means over seeds (geometric on a logarithmic axis), bands span all seeds."
+
+
+def _main_caption(results: Results) -> str:
+    n = len(results.seeds)
+    if n < 2:
+        return "Final greedy accuracy by step size. One seed, so no interval: nothing here is more than an observation."
+    return (
+        f"Final greedy accuracy by step size. Filled marks are means over {n} seeds, bars Student's {LEVEL:.0%} "
+        "intervals "
+        "(cut at 0 and 1), open circles the single seeds."
+    )

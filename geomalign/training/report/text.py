@@ -1,0 +1,377 @@
+"""The Markdown of a report. Sentences that compare are computed, and stated where an interval carries them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from geomalign import plotting
+from geomalign.training.report.results import Results
+from geomalign.training.report.statistics import LEVEL, Difference, differences, interval
+
+INACTIVE = 0.5  # above this share of updates at Δ ≈ 0, a comparison of geometries compares little
+
+
+def markdown(results: Results, figures: Mapping[str, tuple[str, str]]) -> str:
+    """The report as Markdown; `figures` as `draw` returned them."""
+    blocks = [
+        f"# Comparison of {_join(results.labels)}"
+        if len(results.labels) > 1
+        else f"# Training with {results.labels[0]}",
+        _setting(results),
+        *_warnings(results),
+        "## Findings",
+        *_findings(results),
+        *_figure(figures, "step-size"),
+        "## Objectives",
+        "Every objective is the same formula, L = E_measure[ φ(u, g) − g·u ] with u = chart(log π_θ − log π_anchor), "
+        "with five slots filled:",
+        _slots(results),
+        _tuning(results),
+        *_formulas(results),
+        "## Final numbers",
+        _final_note(results),
+        *_final_tables(results),
+    ]
+    for name, title in (
+        ("learning", "Learning"),
+        ("gradient", "Gradients"),
+        ("distance", "Distance from the rollout policy"),
+        ("geometry", "Geometry"),
+        ("pairs", "Pairs"),
+    ):
+        if name in figures:
+            blocks += [f"## {title}", *_figure(figures, name)]
+    blocks += ["## Time", *_figure(figures, "time"), _time_table(results), "## Data", _data(results)]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _join(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
+
+
+def _figure(figures: Mapping[str, tuple[str, str]], name: str) -> list[str]:
+    if name not in figures:
+        return []
+    file, caption = figures[name]
+    return [f"![{caption}]({file})", f"*{caption}*"]
+
+
+def _setting(results: Results) -> str:
+    run = results.runs[0].summary
+    base = results.summary.get("base") or run.get("base") or {}
+    environment = results.summary.get("environment") or {}
+    steps = "optimizer steps" if all(r.summary.get("mode") == "offline" for r in results.runs) else "iterations"
+    parts = [
+        f"{len(results.runs)} runs: {len(results.labels)} objective{'s' * (len(results.labels) > 1)} × "
+        f"{len(results.rates)} step size{'s' * (len(results.rates) > 1)} × {len(results.seeds)} "
+        f"seed{'s' * (len(results.seeds) > 1)}, "
+        f"{run.get('iterations', '?')} {steps} each, on a decoder of {run.get('parameters', 0):,} parameters, all "
+        "from one base."
+    ]
+    if math.isfinite(base.get("accuracy_in") or math.nan):
+        parts.append(
+            f"Before training, its greedy accuracy is {base['accuracy_in']:.1%} on {results.tier_names('in')}"
+            + (
+                f" and {base['accuracy_out']:.1%} on {results.tier_names('out')}."
+                if base.get("accuracy_out") is not None
+                else "."
+            )
+        )
+    kinds = {"in": "trained on", "harder": "only in the warm start", "unseen": "in neither"}
+    if results.tiers:
+        parts.append(
+            "Tiers: " + ", ".join(f"{tier} ({kinds.get(kind, kind)})" for tier, kind in results.tiers.items()) + "."
+        )
+    if results.summary.get("seconds"):
+        parts.append(f"Wall time of the whole comparison: {_duration(results.summary['seconds'])}.")
+    named = [
+        f"{name} {environment[name]}"
+        for name in ("python", "torch", "transformers", "geomalign")
+        if environment.get(name)
+    ]
+    machine = [str(environment[name]) for name in ("processor", "device") if environment.get(name)]
+    if environment.get("cores"):
+        machine.append(f"{environment['cores']} cores")
+    if named:
+        parts.append("Made with " + ", ".join(named) + (f" on {', '.join(machine)}." if machine else "."))
+    return " ".join(parts)
+
+
+def _warnings(results: Results) -> list[str]:
+    lines = []
+    for name, message in (results.summary.get("failed") or {}).items():
+        lines.append(f"run {name} failed and is not in any number below: {message}")
+    missing = [
+        f"{label} at {plotting.step_size(rate)}"
+        for label in results.labels
+        for rate in results.rates
+        if {run.seed for run in results.of(label, rate)} != set(results.seeds)
+    ]
+    if missing:
+        lines.append("seeds are missing for " + ", ".join(missing) + "; those means are over fewer runs.")
+    for label in results.labels:
+        shares = np.array([run.final("inactive") for run in results.of(label)])
+        shares = shares[np.isfinite(shares)]
+        if len(shares) and shares.mean() > INACTIVE:
+            lines.append(
+                f"geometry inactive: {shares.mean():.0%} of the updates of {label} were made at Δ ≈ 0, where the "
+                "gradient is −E[g ∇log π] whatever "
+                "the geometry. Raise the step size or the number of updates a rollout before reading geometry into "
+                "its numbers."
+            )
+        for quantity, text in (
+            ("skipped", "updates were skipped because the loss or its gradient was not finite"),
+            ("masked", "samples got no reward and were masked"),
+        ):
+            count = sum(int(run.summary.get(quantity) or 0) for run in results.of(label))
+            if count:
+                lines.append(f"{label}: {count} {text}.")
+    known = {line.split(":")[0] for line in lines}
+    for message in dict.fromkeys(results.summary.get("warnings") or []):
+        if str(message).split(":")[0] not in known or "inactive" not in str(message):
+            lines.append(str(message))
+    return (
+        ["\n".join(f"> **Warning.** {line[0].upper()}{line[1:]}\n>" for line in lines).removesuffix("\n>")]
+        if lines
+        else []
+    )
+
+
+_NAMES = {"accuracy_in": "the trained tier", "accuracy_out": "the harder tiers"}
+
+
+def _findings(results: Results) -> list[str]:
+    """Sentences that the intervals carry."""
+    n = len(results.seeds)
+    keys = [k for k in _NAMES if any(math.isfinite(run.final(k)) for run in results.runs)]
+    if not keys:
+        return ["No accuracy was measured."]
+    if n < 2:
+        return [
+            "There is one seed, so no interval and no claim: the numbers below describe these runs and nothing else."
+        ]
+    found = differences(results, keys)
+    sure = [d for d in found if d.adjusted < 1 - LEVEL]
+    loose = [d for d in found if d.excludes_zero and d not in sure]
+    lines = []
+    if len(results.labels) > 1:
+        lines.append(
+            f"Objectives are compared at equal step sizes and paired by seed ({n} seeds, {len(found)} comparisons). "
+            + (
+                "After Holm's correction for their number, these differences hold at the 5 % level:"
+                if sure
+                else "**After Holm's correction for their number, no difference holds at the 5 % level.**"
+            )
+        )
+        if sure:
+            lines.append(_difference_table(sure, adjusted=True))
+        if loose:
+            by_chance = (1 - LEVEL) * len(found)
+            lines.append(
+                f"Taken one by one, {'these further' if sure else 'these'} intervals exclude zero; about "
+                f"{by_chance:.1g} of {len(found)} would do so by chance alone, so they are leads and not results:"
+            )
+            lines.append(_difference_table(loose, adjusted=False))
+    if len(results.rates) > 1:
+        lines.append(_step_size_sentence(results, keys[0]))
+    return lines
+
+
+def _difference_table(found: Sequence[Difference], adjusted: bool) -> str:
+    rows = []
+    for d in sorted(found, key=lambda d: (d.rate, d.key, -abs(d.mean))):
+        above, below, gap = (d.a, d.b, d.mean) if d.mean > 0 else (d.b, d.a, -d.mean)
+        p = (f"{d.adjusted:.2g}",) if adjusted else ()
+        rows.append(
+            (plotting.step_size(d.rate), _NAMES[d.key], above, below, f"{100 * gap:.1f} ± {100 * d.half:.1f}", *p)
+        )
+    header = ("step size", "on", "higher", "lower", f"difference in points, {LEVEL:.0%} interval")
+    return _table((*header, "adjusted p") if adjusted else header, rows)
+
+
+def _step_size_sentence(results: Results, key: str) -> str:
+    small, large = results.rates[0], results.rates[-1]
+    parts = []
+    for label in results.labels:
+        a = {run.seed: run.final(key) for run in results.of(label, small)}
+        b = {run.seed: run.final(key) for run in results.of(label, large)}
+        change = np.array([b[s] - a[s] for s in sorted(a.keys() & b.keys())])
+        change = change[np.isfinite(change)]
+        if len(change) >= 2:
+            mean, half = interval(change)
+            parts.append(
+                f"{label} {100 * mean:+.1f} ± {100 * half:.1f}" + ("" if abs(mean) > half else " (includes zero)")
+            )
+    if not parts:
+        return ""
+    return (
+        f"From step size {plotting.step_size(small)} to {plotting.step_size(large)}, the accuracy on {_NAMES[key]} "
+        "changes by (points, paired by seed, 95 % intervals): " + "; ".join(parts) + "."
+    )
+
+
+def _slots(results: Results) -> str:
+    header = ("objective", "unit", "chart", "sampling (drive g)", "optimization (potential φ)", "measure", "anchor")
+    rows = []
+    for label in results.labels:
+        summary = results.of(label)[0].summary
+        terms = summary.get("terms") or [summary.get("slots") or {}]
+        for i, term in enumerate(terms):
+            coefficient = float(term.get("coefficient", 1.0))
+            name = label if i == 0 else ""
+            if len(terms) > 1:
+                name += f" {'+ ' if i else ''}{coefficient:g}×" if coefficient != 1 or i else ""
+            rows.append(
+                (
+                    name,
+                    *(_code(term.get(slot)) for slot in ("unit", "chart", "sampling", "optimization", "measure")),
+                    str(term.get("anchor") or "none"),
+                )
+            )
+    return _table(header, rows)
+
+
+def _tuning(results: Results) -> str:
+    choices = (results.summary.get("config") or {}).get("objectives") or []
+    told = [(choice.get("label") or choice["name"], choice["tuning"]) for choice in choices if choice.get("tuning")]
+    if not told:
+        return ""
+    return "How their settings were found: " + "; ".join(f"{name}: {tuning}" for name, tuning in told) + "."
+
+
+def _code(value: Any) -> str:
+    return f"`{value}`" if value else ""
+
+
+def _formulas(results: Results) -> list[str]:
+    formulas = [(label, results.of(label)[0].summary.get("latex")) for label in results.labels]
+    if not any(latex for _, latex in formulas):
+        return []
+    return ["As formulas:", *(f"{label}:\n\n$$\n{latex}\n$$" for label, latex in formulas if latex)]
+
+
+Column = tuple[str, str, Callable[[float], str]]
+
+
+def _percent(x: float) -> str:
+    return f"{100 * x:.1f}"
+
+
+def _number(x: float) -> str:
+    return f"{x:.3g}" if abs(x) < 1000 else f"{x:.2e}"
+
+
+_TABLES: tuple[tuple[Column, ...], ...] = (
+    (
+        ("accuracy_in", "in, %", _percent),
+        ("accuracy_out", "harder, %", _percent),
+        ("tiers", "", _percent),
+        ("reward", "reward", _number),
+        ("preference_accuracy", "ranked, %", _percent),
+        ("margin", "margin", _number),
+        ("entropy", "entropy", _number),
+    ),
+    (
+        ("grad_norm", "grad norm", _number),
+        ("grad_per_range", "grad / range", _number),
+        ("kl", "KL", _number),
+        ("chi2", "χ²", _number),
+        ("ess", "ESS", _number),
+        ("clip_fraction", "off, %", _percent),
+        ("stiffness", "μ/sd(g)", _number),
+        ("inactive", "Δ≈0, %", _percent),
+    ),
+)
+
+
+def _final_note(results: Results) -> str:
+    spread = f"mean ± half-width of the {LEVEL:.0%} interval over seeds" if len(results.seeds) > 1 else "one seed"
+    return (
+        f"{spread[0].upper()}{spread[1:]}. Accuracies are of the last evaluation, the rest means over the last 10 "
+        "steps. *grad / range*: gradient norm per "
+        "unit of drive range; *off*: share of events that the geometry switches off; *μ/sd(g)*: scale-free "
+        "stiffness; *Δ≈0*: share of updates where "
+        "no geometry can act; KL, χ² and effective sample size are of whole responses against the rollout policy."
+    )
+
+
+def _final_tables(results: Results) -> list[str]:
+    trained = list(results.tiers.values()).count("in")
+    tiers: list[Column] = [
+        (f"accuracy/{tier}", f"tier {tier}, %", _percent)
+        for tier, kind in results.tiers.items()
+        if kind != "in" or trained > 1  # a single trained tier is the column "in"
+    ]
+    blocks = []
+    for rate in results.rates:
+        blocks.append(f"Step size {plotting.step_size(rate)}:")
+        for wanted in _TABLES:
+            columns = [column for entry in wanted for column in (tiers if entry[0] == "tiers" else [entry])]
+            columns = [column for column in columns if any(math.isfinite(run.final(column[0])) for run in results.runs)]
+            rows = []
+            for label in results.labels:
+                cells = []
+                for key, _, show in columns:
+                    mean, half = interval(results.finals(label, rate, key))
+                    cells.append(
+                        ""
+                        if not math.isfinite(mean)
+                        else show(mean) + (f" ± {show(half)}" if math.isfinite(half) else "")
+                    )
+                if any(cells):
+                    rows.append((label, *cells))
+            if rows:
+                blocks.append(_table(("objective", *(title for _, title, _ in columns)), rows, right=True))
+    return blocks
+
+
+def _time_table(results: Results) -> str:
+    rows = []
+    for label in results.labels:
+        runs = results.of(label)
+        times = [run.summary.get("time") or {} for run in runs]
+        if not any(times):
+            return ""
+
+        def mean(phase: str, times: list[dict[str, float]] = times) -> str:
+            return f"{np.mean([t.get(phase, 0.0) for t in times]):.1f}"
+
+        speed = np.mean([run.summary.get("tokens_per_second") or math.nan for run in runs])
+        cpu = np.mean([run.summary.get("cpu_seconds") or math.nan for run in runs])
+        rows.append(
+            (
+                label,
+                *(mean(p) for p in ("generation", "scoring", "update", "evaluation", "total")),
+                f"{cpu:.1f}" if math.isfinite(cpu) else "",
+                f"{speed:,.0f}" if math.isfinite(speed) else "",
+            )
+        )
+    return _table(
+        ("seconds a run", "generation", "scoring", "update", "evaluation", "total", "CPU", "tokens/s"), rows, right=True
+    )
+
+
+def _data(results: Results) -> str:
+    folder = "The folder of each run holds" if len(results.runs) > 1 else "The run's folder holds"
+    return (
+        "[finals.csv](finals.csv): the last numbers of every run. [metrics.csv](metrics.csv) and "
+        "[metrics.jsonl](metrics.jsonl): every step of every run. "
+        f"{folder} its configuration, its metrics and the trained model, which "
+        "`AutoModelForCausalLM.from_pretrained` loads."
+    )
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], right: bool = False) -> str:
+    rule = ["---", *(["---:" if right else "---"] * (len(header) - 1))]
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (header, rule, *rows)
+    )
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
