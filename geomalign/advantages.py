@@ -67,6 +67,8 @@ class Asymmetric(SamplingGeometry):
         return drive * torch.where(drive > 0, self.positive, torch.full_like(drive, self.negative))
 
     def latex(self) -> str:
+        if self.positive == self.negative:
+            return rf"{self.positive:g}\left({self.of.latex()}\right)"
         return rf"{self.positive:g}\left({self.of.latex()}\right)_+-{self.negative:g}\left({self.of.latex()}\right)_-"
 
 

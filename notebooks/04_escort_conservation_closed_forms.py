@@ -263,9 +263,9 @@ plt.show()
 
 # %%
 w_gopo, gopo = ga.recipes.w_gopo(alpha=0.0, mu=0.5, scale=1e6), ga.recipes.gopo(mu=0.5)
-difference = w_gopo.drive(batch) - gopo.drive(batch)
-print("W-GOPO(α = 0, c → ∞) − GOPO, largest drive difference:", float(difference.abs().max()))
-print("target probabilities relative to the anchor:", (1 + gopo.drive(batch) / 0.5).numpy().round(3))
+targets = [recipe.optimization.equilibrium(recipe.drive(batch)) for recipe in (w_gopo, gopo)]
+print("W-GOPO(α = 0, c → ∞) − GOPO, largest difference of targets:", float((targets[0] - targets[1]).abs().max()))
+print("target probabilities relative to the anchor:", (1 + targets[1]).numpy().round(3))
 
 a = torch.linspace(-4, 2, 300)
 figure, axis = plt.subplots(figsize=(6.2, 3.0), layout="constrained")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from geomalign.advantages import (
     ActiveScale,
+    Asymmetric,
     BestMargin,
     BestOfN,
     Boltzmann,
@@ -13,7 +14,7 @@ from geomalign.advantages import (
     Whitened,
 )
 from geomalign.chart import LogRatio, Ratio
-from geomalign.constant import Surrogate
+from geomalign.constant import Completed, Surrogate
 from geomalign.importance import LeashedReward
 from geomalign.measure import NestedMean, PooledMean
 from geomalign.objective import Objective
@@ -240,27 +241,36 @@ def awr(beta: float = 1.0, cap: float | None = 20.0) -> Objective:
     authors="Wang, Zixian",
     year=2026,
     arxiv="2602.21269",
-    equation="W-GOPO, eq. 9 and Proposition 4.5 of its later form",
-    loss="(1/N) Σ_i [ (μ/2) v_i² − μ v*_i v_i ], v* the bounded projection of centred [(1−α)Ā + αĀe^Ā]/μ, "
-    "Ā = centred tanh(r − mean)",
-    conventions=("α = 0 is GOPO with a squashed advantage", "not divided by the standard deviation"),
+    equation="W-GOPO, eq. 9, 18 and Proposition 4.5 of its later form",
+    loss="(1/N) Σ_i (v_i − v*_i)², v* the bounded projection of centred [(1−α)Ā + αĀe^Ā]/μ, Ā = centred tanh(r − mean)",
+    conventions=(
+        "μ is not the stiffness, which is 2: it divides the target alone",
+        "2/μ times GOPO's loss, with its constant: at α = 0 and without the tanh the same minimiser",
+        "not divided by the standard deviation",
+    ),
     departures={
+        "the author's code": "½μ(v − v*)², by its published description: μ/2 of the paper's loss",
         "the paper's claim": "that the drive is of second order for poor responses: it is Ā + αĀ² + …, of first order",
     },
 )
 def w_gopo(alpha: float = 0.5, mu: float = 0.5, scale: float = 1.0, bounded: bool = True) -> Objective:
-    """GOPO driven by (1−α)Ā + αĀe^Ā, centred in the group, with a squashed advantage Ā.
+    """(1/N) Σ_i (v_i − v*_i)²: the squared distance from a target that (1−α)Ā + αĀe^Ā sets, Ā a squashed advantage.
+
+    v* = max(−1, (g − λ)/μ) with Σ v* = 0 in the group, g = (1−α)Ā + αĀe^Ā centred. The curvature is 2 whatever μ is.
 
     Args:
         alpha: in [0, 1].
-        mu: stiffness, positive.
+        mu: divides the target, positive.
         scale: at which the advantage is squashed, scale·tanh((r − mean)/scale), positive.
         bounded: whether the target is kept at v* ≥ −1.
+
+    Source: W-GOPO, eq. 9 and 18, the later form of GOPO (arXiv 2602.21269).
     """
-    excited = Excited(alpha, scale=scale)
+    doubled = Asymmetric(Excited(alpha, scale=scale), positive=2 / mu, negative=2 / mu)
     return Objective(
         unit=Sequence(),
         chart=Ratio(),
-        sampling=BoundedProjection(excited, mu) if bounded else excited,
-        optimization=ChiSquare(mu),
+        sampling=BoundedProjection(doubled, 2.0) if bounded else doubled,
+        optimization=ChiSquare(2.0),
+        constant=Completed(),
     )

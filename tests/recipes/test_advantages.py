@@ -141,8 +141,19 @@ def test_awr(beta: float, cap: float | None) -> None:
     agree(ga.recipes.awr(beta, cap), literal, BATCH)
 
 
+def projected(g: torch.Tensor, mu: float) -> torch.Tensor:
+    """max(−1, (g − λ)/mu) of zero sum, λ by bisection as in the paper."""
+    low, high = g.min() - mu * len(g) - 1, g.max() + 1
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if ((g - middle) / mu).clamp(min=-1).sum() > 0 else (low, middle)
+    return ((g - low) / mu).clamp(min=-1)
+
+
+@pytest.mark.parametrize("bounded", [True, False])
+@pytest.mark.parametrize("mu", [0.2, 2.0])
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
-def test_w_gopo(alpha: float) -> None:
+def test_w_gopo(alpha: float, mu: float, bounded: bool) -> None:
     a = advantages()
 
     def literal() -> torch.Tensor:
@@ -152,17 +163,16 @@ def test_w_gopo(alpha: float) -> None:
             squashed = squashed - squashed.mean()
             drive = (1 - alpha) * squashed + alpha * squashed * torch.exp(squashed)
             drive = drive - drive.mean()
-            for g, i in zip(drive, members, strict=True):
-                v = torch.exp(delta(i).sum()) - 1
-                values.append(0.35 * v**2 - g * v)
+            target = projected(drive, mu) if bounded else drive / mu
+            values += [(torch.exp(delta(i).sum()) - 1 - v) ** 2 for v, i in zip(target, members, strict=True)]
         return mean(values)
 
-    agree(ga.recipes.w_gopo(alpha, mu=0.7, bounded=False), literal, BATCH)
+    agree(ga.recipes.w_gopo(alpha, mu, bounded=bounded), literal, BATCH)
 
 
 def test_w_gopo_keeps_its_target_a_probability() -> None:
-    drive = ga.recipes.w_gopo(0.5, mu=0.2).drive(BATCH)
-    target = drive / 0.2
+    objective = ga.recipes.w_gopo(0.5, mu=0.2)
+    target = objective.optimization.equilibrium(objective.drive(BATCH))
     assert target.min() == -1
     for members in groups():
         torch.testing.assert_close(target[members].sum(), torch.zeros(()), atol=1e-12, rtol=0)

@@ -708,6 +708,11 @@ def test_w_gopo_is_gopo_times_two_over_mu():
         w_gopo = slope(((x - 1 - target) ** 2).mean(), x)
         gopo = slope(ga.ChiSquare(mu).energy(x - 1, reward).mean(), x)
         torch.testing.assert_close(w_gopo, 2 / mu * gopo)
+        batch = rows(rho.log(), torch.zeros(3), reward=reward)
+        recipes = ga.recipes.w_gopo(alpha=0.0, mu=mu, scale=1e6), ga.recipes.gopo(mu=mu)
+        ours, theirs = (recipe.law(batch)[:, 0] for recipe in recipes)
+        torch.testing.assert_close(ours, w_gopo * rho)
+        torch.testing.assert_close(ours, 2 / mu * theirs)
 
 
 def test_w_gopos_escort_weight_reverses_the_order_of_bad_responses():
