@@ -30,7 +30,7 @@ from geomalign.batch import Batch, PreferenceBatch, Total
 from geomalign.metrics import metrics
 from geomalign.objective import BaseObjective, Drives, Outcome
 from geomalign.sampling import SamplingGeometry, TruncatedImportance
-from geomalign.trust_region import Controlled
+from geomalign.trust_region import Annealed, Controlled, LinearSchedule
 
 __all__ = ["DPOGeometry", "GRPOGeometry", "GeometryDPOTrainer", "GeometryGRPOTrainer"]  # noqa: F822 (see __getattr__)
 
@@ -85,7 +85,13 @@ class _Continued:
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
         if isinstance(self.objective, Controlled) and checkpoint is not None:
-            self.objective.controller.load_state_dict(torch.load(Path(checkpoint, _STATE), weights_only=True))
+            path = Path(checkpoint, _STATE)
+            if not path.exists():
+                raise ValueError(
+                    f"{checkpoint} has no {_STATE}: it was saved with an objective without a controller. Resume with "
+                    "that objective, or start a new run from the checkpoint's model."
+                )
+            self.objective.controller.load_state_dict(torch.load(path, weights_only=True))
 
 
 class GRPOGeometry(_Continued):
@@ -161,7 +167,7 @@ class GRPOGeometry(_Continued):
             behavior=_behavior(output),
         )
         try:
-            drive = distributed.drive(self.objective, batch)
+            drive = distributed.drive(self.objective if training else _at_rest(self.objective), batch)
         except ValueError as error:
             if old is not None:
                 raise
@@ -264,6 +270,8 @@ class DPOGeometry(_Continued):
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
         samples = super().get_batch_samples(*args, **kwargs)  # type: ignore[misc]
+        if isinstance(self.objective, Controlled):
+            self.objective.controller.advance()  # without rollouts, an optimiser step is what a controller counts
         device = self.accelerator.device  # type: ignore[attr-defined]
         masks = [_pair_masks(batch["completion_mask"][:, 1:].to(device)) for batch in samples[0]]
         parts = [PreferenceBatch(x.float(), y.float(), None, None, x, y).total() for x, y in masks]
@@ -432,6 +440,14 @@ def _record(trainer: Any, batch: Batch, inputs: dict[str, Any]) -> None:
     rollout = trainer._step // (trainer.args.steps_per_generation * trainer.num_iterations)
     step, rank = trainer.state.global_step, trainer.accelerator.process_index
     record(trainer._geometry_record, rows, rollout=rollout, step=step, rank=rank)
+
+
+def _at_rest(objective: BaseObjective) -> BaseObjective:
+    """The objective at the stiffness of now: an evaluation ends no rollout of a controller."""
+    if not isinstance(objective, Controlled):
+        return objective
+    mu = float(objective.controller.stiffness)
+    return Controlled(objective.of, Annealed(LinearSchedule(mu, mu), rollouts=1))
 
 
 def _samplings(objective: BaseObjective) -> Iterator[SamplingGeometry]:

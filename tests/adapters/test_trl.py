@@ -3,7 +3,9 @@
 Runs in an environment with TRL (tests/adapters/environments.sh builds one per release); skipped elsewhere.
 """
 
+import dataclasses
 import functools
+import itertools
 import json
 import os
 import re
@@ -31,21 +33,20 @@ pytestmark = [
 ADVANTAGE = {"std_epsilon": 1e-4}  # TRL's
 NESTED = {"loss_type": "grpo", "use_bias_correction_kl": False}
 
-GRPO: dict[str, dict[str, Any]] = {
-    "grpo": {"objective": ("grpo", ADVANTAGE), "args": NESTED},
-    "grpo, two epochs": {"objective": ("grpo", ADVANTAGE), "args": NESTED | {"num_iterations": 2}},
-    "grpo, accumulated": {
-        "objective": ("grpo", ADVANTAGE),
-        "args": NESTED | {"num_iterations": 2, "gradient_accumulation_steps": 4},
-    },
-    "grpo, leashed": {
-        "objective": ("grpo", ADVANTAGE | {"beta": 0.04}),
-        "args": NESTED | {"num_iterations": 2, "beta": 0.04},
-    },
-    "grpo, leashed, accumulated": {
-        "objective": ("grpo", ADVANTAGE | {"beta": 0.04}),
-        "args": NESTED | {"num_iterations": 2, "gradient_accumulation_steps": 4, "beta": 0.04},
-    },
+
+def matrix(accumulation: int, beta: float, iterations: int) -> dict[str, Any]:
+    """GRPO at one corner of: gradient accumulation × a leash to the reference × updates a rollout."""
+    args = {"gradient_accumulation_steps": accumulation, "beta": beta, "num_iterations": iterations}
+    return {"objective": ("grpo", ADVANTAGE | {"beta": beta}), "args": NESTED | args}
+
+
+CORNERS = {
+    f"grpo, accumulation {a}, beta {b:g}, {i} iterations": matrix(a, b, i)
+    for a, b, i in itertools.product((1, 4), (0.0, 0.04), (1, 2))
+}
+ENGINE = {"num_iterations": 2, "gradient_accumulation_steps": 2}
+
+GRPO: dict[str, dict[str, Any]] = CORNERS | {
     "dapo": {
         "objective": ("dapo", ADVANTAGE),
         "args": {"loss_type": "dapo", "epsilon_high": 0.28, "num_iterations": 2, "gradient_accumulation_steps": 4},
@@ -72,7 +73,42 @@ GRPO: dict[str, dict[str, Any]] = {
     "two rewards": {
         "objective": ("dapo", ADVANTAGE),
         "args": {"loss_type": "dapo", "epsilon_high": 0.28, "num_iterations": 2, "reward_weights": [0.7, 0.5]},
-        "two_rewards": True,
+        "rewards": 2,
+    },
+    "three rewards, one asynchronous": {
+        "objective": ("dapo", ADVANTAGE),
+        "args": {"loss_type": "dapo", "epsilon_high": 0.28, "num_iterations": 2, "reward_weights": [0.7, 0.5, 0.2]},
+        "rewards": 3,
+    },
+    "cispo": {
+        "objective": ("cispo", ADVANTAGE | {"high": 1.1}),
+        "args": {"loss_type": "cispo", "epsilon_high": 1.1, "num_iterations": 2, "gradient_accumulation_steps": 2},
+    },
+    "sapo": {
+        "objective": ("sapo", ADVANTAGE),
+        "args": {"loss_type": "sapo", "num_iterations": 2, "gradient_accumulation_steps": 2},
+    },
+    "engine, token_truncate": {
+        "objective": ("grpo", ADVANTAGE),
+        "args": NESTED | ENGINE | {"vllm_importance_sampling_mode": "token_truncate"},
+        "engine": True,
+    },
+    "engine, sequence_mask, leashed": {
+        "objective": ("grpo", ADVANTAGE | {"beta": 0.04}),
+        "args": NESTED | ENGINE | {"vllm_importance_sampling_mode": "sequence_mask", "beta": 0.04},
+        "engine": True,
+    },
+    "engine, gspo, sequence_truncate": {
+        "objective": ("gspo", ADVANTAGE | {"epsilon": 0.02, "epsilon_high": 0.03}),
+        "args": ENGINE
+        | {
+            "loss_type": "grpo",
+            "importance_sampling_level": "sequence",
+            "epsilon": 0.02,
+            "epsilon_high": 0.03,
+            "vllm_importance_sampling_mode": "sequence_truncate",
+        },
+        "engine": True,
     },
     "high-entropy tokens": {
         "objective": ("dapo", ADVANTAGE),
@@ -127,6 +163,9 @@ DPO: dict[str, dict[str, Any]] = {
 }
 
 
+SPLIT = [*CORNERS, "dapo", "gspo", "two rewards", "engine, sequence_mask, leashed"]
+
+
 @functools.cache
 def run(case: str) -> dict[str, Any]:
     """A run of the JSON case, once a session."""
@@ -145,6 +184,7 @@ def assert_same_training(a: dict[str, Any], b: dict[str, Any]) -> None:
     assert a["weights"].keys() == b["weights"].keys()
     for name, weight in a["weights"].items():
         torch.testing.assert_close(weight, b["weights"][name], atol=1e-6, rtol=0)
+    assert a["events"] == b["events"] and a["events"][-1] == "end"
     moved = [(w - a["start"][n]).abs().max() for n, w in a["weights"].items() if n in a["start"]]
     assert not moved or max(moved) > 1e-3
     for mine, host in zip(a["log"], b["log"], strict=True):
@@ -152,11 +192,24 @@ def assert_same_training(a: dict[str, Any], b: dict[str, Any]) -> None:
         if "grad_norm" in host:
             assert mine["grad_norm"] == pytest.approx(host["grad_norm"], abs=1e-5, rel=1e-4)
             assert any(name.startswith("geom/") for name in mine)
+    assert {name for name in a["logged"] - b["logged"] if not name.startswith(("geom/", "eval_geom/"))} == set()
 
 
 @pytest.mark.parametrize("name", GRPO)
 def test_grpo_trains_the_same_weights(name: str) -> None:
     assert_same_training(ours("grpo", GRPO[name]), theirs("grpo", GRPO[name]))
+
+
+def test_our_weights_of_an_engine_are_trls() -> None:
+    """`ga.TruncatedImportance`, from the engine's log-probabilities, in the place of TRL's correction."""
+    args = NESTED | ENGINE | {"vllm_importance_sampling_mode": "token_truncate"}
+    case = {"objective": ("grpo", ADVANTAGE), "args": args, "engine": True}
+    off = {"cap": 3.0, "ours_config": {"vllm_importance_sampling_correction": False}}
+    mine, host = ours("grpo", case | off), theirs("grpo", case)
+    unweighted = ours("grpo", case | {"ours_config": off["ours_config"]})
+    for name, weight in mine["weights"].items():
+        torch.testing.assert_close(weight, host["weights"][name], atol=1e-6, rtol=0)
+    assert max((w - unweighted["weights"][n]).abs().max() for n, w in mine["weights"].items()) > 1e-3
 
 
 @pytest.mark.parametrize("name", DPO)
@@ -167,14 +220,13 @@ def test_dpo_trains_the_same_weights(name: str) -> None:
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
     """Adapter and TRL on two gloo processes, all cases in one torchrun."""
-    names = [("grpo", name) for name in ("grpo, leashed, accumulated", "dapo", "gspo", "two rewards")]
-    names += [("dpo", "dpo, accumulated"), ("dpo", "slic")]
+    names = [*(("grpo", name) for name in SPLIT), ("dpo", "dpo"), ("dpo", "dpo, accumulated"), ("dpo", "slic")]
     cases = []
     for kind, name in names:
         case = {"grpo": GRPO, "dpo": DPO}[kind][name] | {"trainer": kind}
         if kind == "grpo":
             # Two rows a process and groups of four: every group is split across both.
-            case = case | {"args": case["args"] | {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}}
+            case = case | {"args": case["args"] | {"per_device_train_batch_size": 2}}
         cases += [case | {"ours": True}, case | {"ours": False}]
     out = tmp_path_factory.mktemp("two") / "results.pt"
     script = Path(__file__).with_name("trl_worker.py")
@@ -193,15 +245,7 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[d
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        "grpo: grpo, leashed, accumulated",
-        "grpo: dapo",
-        "grpo: gspo",
-        "grpo: two rewards",
-        "dpo: dpo, accumulated",
-        "dpo: slic",
-    ],
+    "name", [*(f"grpo: {name}" for name in SPLIT), "dpo: dpo", "dpo: dpo, accumulated", "dpo: slic"]
 )
 def test_two_processes_train_the_same_weights(two_processes: dict[str, Any], name: str) -> None:
     assert_same_training(*two_processes[name])
@@ -244,10 +288,43 @@ def test_a_controlled_objective_continues_from_a_checkpoint() -> None:
     assert stiffness[0] == 1.0 and len(set(stiffness)) > 1
 
 
+def test_evaluation_leaves_a_controller_alone() -> None:
+    """Evaluating after every step, also in the middle of a rollout, changes neither μ nor the weights."""
+    args = {"num_iterations": 2, "max_steps": 5}
+    case = {"objective": ("opo_held", {"target": 1e-3, "rate": 1.0}), "args": args}
+    plain, evaluated = ours("grpo", case), ours("grpo", case | {"evaluate_each_step": True})
+    assert evaluated["events"].count("evaluate") == 5
+    for name, weight in plain["weights"].items():
+        torch.testing.assert_close(evaluated["weights"][name], weight, atol=0, rtol=0)
+    stiffness = [row["geom/controller/stiffness"] for row in plain["log"] if "geom/kl" in row]
+    seen = [row["eval_geom/controller/stiffness"] for row in evaluated["log"] if "eval_loss" in row]
+    assert seen == stiffness and len(set(stiffness)) > 1
+
+
+def test_a_controller_of_pairs_counts_optimiser_steps() -> None:
+    """DPO with an annealed β: its steps, not its micro-batches and not its evaluations, and it survives a resume."""
+    args = {"max_steps": 4, "gradient_accumulation_steps": 2, "save_strategy": "steps", "save_steps": 2}
+    case = {"objective": ("dpo", {"beta": 1.0}), "annealed": [2.0, 8.0, 4], "args": args}
+    straight = ours("dpo", case)
+    stiffness = [row["geom/controller/stiffness"] for row in straight["log"] if "geom/kl" in row or "loss" in row]
+    assert stiffness == pytest.approx([2.0, 4.0, 6.0, 8.0])
+    for changed in ({"resume": 2}, {"evaluate_each_step": True}):
+        other = ours("dpo", case | changed)
+        for name, weight in straight["weights"].items():
+            torch.testing.assert_close(other["weights"][name], weight, atol=1e-6, rtol=0)
+
+
+def test_a_checkpoint_without_the_controller_is_refused() -> None:
+    args = {"max_steps": 4, "num_iterations": 2, "save_strategy": "steps", "save_steps": 2}
+    case = {"objective": ("opo_held", {"target": 1e-3}), "args": args, "resume": 2, "forget": True}
+    with pytest.raises(ValueError, match=r"has no geometry\.pt: .* without a controller"):
+        ours("grpo", case)
+
+
 def test_trl_advantages_can_drive() -> None:
     """With `advantage="trl"` and the identity geometry, TRL's own scaling of several rewards is what pulls."""
     args = {"loss_type": "dapo", "num_iterations": 2, "scale_rewards": "batch"}
-    case = {"objective": ("ppo", {}), "args": args, "two_rewards": True}
+    case = {"objective": ("ppo", {}), "args": args, "rewards": 2}
     assert_same_training(ours("grpo", case | {"ours_args": {"advantage": "trl"}}), theirs("grpo", case))
 
 
@@ -265,13 +342,13 @@ def test_on_policy_single_steps_are_called_inactive() -> None:
     result = ours("grpo", {"objective": ("opo", {}), "args": {"max_steps": 2}})
     assert any(text.startswith("InactiveGeometryWarning: geometry inactive") for text in result["warnings"])
     assert result["log"][0]["geom/inactive"] == 1.0
-    active = ours("grpo", GRPO["grpo, two epochs"])
+    active = ours("grpo", GRPO["grpo, accumulation 1, beta 0, 2 iterations"])
     assert not any(text.startswith("InactiveGeometryWarning") for text in active["warnings"])
     assert active["log"][1]["geom/inactive"] < 1.0
 
 
 def test_superseded_arguments_are_named() -> None:
-    seen = ours("grpo", GRPO["grpo"])["warnings"]
+    seen = ours("grpo", GRPO["grpo, accumulation 1, beta 0, 1 iterations"])["warnings"]
     assert any(text.startswith("SupersededWarning: loss_type='grpo'") for text in seen)
 
 
@@ -303,6 +380,25 @@ def test_what_cannot_work_is_refused_at_construction(
             processing_class=trl_worker.tokenizer(),
             objective=objective,
         )
+
+
+@pytest.mark.parametrize(
+    ("objective", "mode", "message"),
+    [
+        (ga.recipes.opo(), "token_truncate", "weighs single tokens, but an event of this objective"),
+        (
+            dataclasses.replace(ga.recipes.ppo(), sampling=ga.TruncatedImportance(ga.Advantage())),
+            "sequence_mask",
+            "turn one off",
+        ),
+    ],
+    ids=["tokens of a response", "twice"],
+)
+def test_engine_weights_that_do_not_fit_are_refused(objective: Any, mode: str, message: str) -> None:
+    from geomalign.adapters.trl import _check_grpo
+
+    with pytest.raises(ValueError, match=message):
+        _check_grpo(objective, config(use_vllm=True, vllm_importance_sampling_mode=mode), "objective")
 
 
 def test_a_drive_of_rollout_log_probs_says_how_to_get_them() -> None:

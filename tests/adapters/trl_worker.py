@@ -4,8 +4,11 @@ Run by test_trl.py in its own process, and under torchrun for two. `ours` choose
 weights after training, the log and the warnings are saved.
 """
 
+import asyncio
 import dataclasses
+import inspect
 import json
+import math
 import os
 import sys
 import tempfile
@@ -16,7 +19,7 @@ import torch
 from datasets import Dataset, load_from_disk
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, TrainerCallback
 
 import geomalign as ga
 
@@ -74,6 +77,68 @@ def second_reward(completions: list[str], **kwargs: Any) -> list[float | None]:
     return [None if "c" in text else float(text.count("d")) for text in completions]
 
 
+async def third_reward(completions: list[str], **kwargs: Any) -> list[float]:
+    """Asks somebody else."""
+    await asyncio.sleep(0)
+    return [0.5 * text.count("e") for text in completions]
+
+
+class Events(TrainerCallback):
+    """What the host called, in order, and whether our metrics had come when it logged."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.logged: set[str] = set()
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        self.names.append("step")
+
+    def on_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        self.names.append("evaluate")
+
+    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
+        self.names.append("end")
+
+    def on_log(self, *args: Any, logs: dict[str, float], **kwargs: Any) -> None:
+        self.names.append("log")
+        self.logged |= logs.keys()
+
+
+class Evaluating(TrainerCallback):
+    """Evaluates after every step, without a trace in the random numbers of the training."""
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        with torch.random.fork_rng(devices=[]):
+            self.trainer.evaluate()
+
+
+def with_engine(trainer: Any) -> None:
+    """As if vLLM had generated: log-probabilities of its own for every sampled token, some of them unknown (NaN)."""
+    import trl
+
+    unknown = "nan_to_num" in inspect.getsource(trl.GRPOTrainer._generate_and_score_completions)
+
+    class Engine(type(trainer)):  # type: ignore[misc]
+        def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
+            self.use_vllm = False
+            completions, _, *others = super()._generate_single_turn(*args, **kwargs)
+            self.use_vllm = True
+            log_probs = [
+                [
+                    math.nan if unknown and token == 5 else -2.6 + 0.3 * math.sin(token + k)
+                    for k, token in enumerate(row)
+                ]
+                for row in completions
+            ]
+            return (completions, log_probs, *others)
+
+    trainer.__class__ = Engine
+    trainer.use_vllm = True
+
+
 def known(config: type, arguments: dict[str, Any]) -> dict[str, Any]:
     """Those arguments that this release's configuration has."""
     names = {field.name for field in dataclasses.fields(config)}
@@ -115,14 +180,17 @@ def run_grpo(case: dict[str, Any], folder: str) -> Any:
         "use_vllm": False,
     }
     arguments |= case.get("args", {})
+    if case["ours"]:
+        arguments |= case.get("ours_config", {})
     config = trl.GRPOConfig(**known(trl.GRPOConfig, arguments))
-    rewards = [reward, second_reward] if case.get("two_rewards") else [reward]
+    rewards = [reward, second_reward, third_reward][: case.get("rewards", 1)]
+    evaluated = "evaluate" in case or "evaluate_each_step" in case
     shared: dict[str, Any] = {
         "model": loaded(folder),
         "reward_funcs": rewards,
         "args": config,
         "train_dataset": Dataset.from_dict({"prompt": prompts}),
-        "eval_dataset": Dataset.from_dict({"prompt": prompts[:8]}) if case.get("evaluate") else None,
+        "eval_dataset": Dataset.from_dict({"prompt": prompts[:8]}) if evaluated else None,
         "processing_class": tokenizer(),
         "peft_config": adapter() if case.get("peft") else None,
     }
@@ -158,7 +226,7 @@ def run_dpo(case: dict[str, Any], folder: str) -> Any:
         "ref_model": None if case.get("peft") else model(seed=1),
         "args": config,
         "train_dataset": dataset,
-        "eval_dataset": dataset.select(range(8)) if case.get("evaluate") else None,
+        "eval_dataset": dataset.select(range(8)) if "evaluate" in case or "evaluate_each_step" in case else None,
         "processing_class": tokenizer(),
         "peft_config": adapter() if case.get("peft") else None,
     }
@@ -169,7 +237,13 @@ def run_dpo(case: dict[str, Any], folder: str) -> Any:
 
 def objective(case: dict[str, Any]) -> Any:
     name, hyperparameters = case["objective"]
-    return ga.recipes.get(name, **hyperparameters)
+    made = ga.recipes.get(name, **hyperparameters)
+    if "annealed" in case:
+        start, stop, rollouts = case["annealed"]
+        made = ga.Controlled(made, ga.Annealed(ga.LinearSchedule(start, stop), rollouts))
+    if "cap" in case:
+        made = dataclasses.replace(made, sampling=ga.TruncatedImportance(made.sampling, cap=case["cap"]))
+    return made
 
 
 def run(case: dict[str, Any]) -> dict[str, Any]:
@@ -178,7 +252,15 @@ def run(case: dict[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         trainer = {"grpo": run_grpo, "dpo": run_dpo}[case["trainer"]](case, folder)
+        events = Events()
+        trainer.add_callback(events)
+        if case.get("engine"):
+            with_engine(trainer)
+        if case.get("evaluate_each_step"):
+            trainer.add_callback(Evaluating(trainer))
         trainer.train()
+        if case.get("forget"):
+            os.remove(f"{folder}/checkpoint-{case['resume']}/geometry.pt")
         if case.get("resume"):
             trainer = {"grpo": run_grpo, "dpo": run_dpo}[case["trainer"]](case, folder)
             trainer.train(resume_from_checkpoint=f"{folder}/checkpoint-{case['resume']}")
@@ -190,6 +272,8 @@ def run(case: dict[str, Any]) -> dict[str, Any]:
             "start": {name: p.detach() for name, p in model().named_parameters()},
             "log": trainer.state.log_history,
             "metrics": metrics,
+            "events": events.names,
+            "logged": events.logged,
             "warnings": [f"{w.category.__name__}: {w.message}" for w in caught],
         }
 
