@@ -61,10 +61,14 @@ def exp(x: Tensor) -> Tensor:
 
 
 def expm1(x: Tensor) -> Tensor:
-    """``exp(x) - 1`` without cancellation near 0, continued linearly as :func:`exp` is."""
+    """``exp(x) - 1`` without cancellation near 0, continued linearly as :func:`exp` is.
+
+    Its derivatives are those of ``exp(x)`` itself: torch differentiates ``expm1`` as result + 1, which far below 0 is 0.
+    """
     bound = limit(x.dtype)
     x_c = x.clamp(max=bound)
-    return torch.expm1(x_c) + torch.exp(x_c) * torch.relu(x - bound)
+    e = torch.exp(x_c)
+    return torch.expm1(x_c.detach()) + (e - e.detach()) + e * torch.relu(x - bound)
 
 
 def exp_slope(x: Tensor) -> Tensor:

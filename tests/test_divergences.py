@@ -375,6 +375,30 @@ def test_saturation_is_the_tangent_line(dtype):
     assert float(torch.autograd.grad(numerics.expm1(lowest), lowest)[0]) == 0.0
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("chart", [ga.Ratio(), ga.Power(2.0)], ids=repr)
+def test_far_below_the_anchor_every_derivative_keeps_its_digits(chart, dtype):
+    x = torch.tensor([-1.0, -20.0, -30.0, -40.0], dtype=dtype, requires_grad=True)
+    expected = [n * (getattr(chart, "power", 1.0) * x.detach().double()).exp() for n in (1, 1)]
+    expected[1] = expected[1] * getattr(chart, "power", 1.0)
+    (once,) = torch.autograd.grad(chart(x).sum(), x, create_graph=True)
+    (twice,) = torch.autograd.grad(once.sum(), x)
+    for found, exact in ((once, expected[0]), (twice, expected[1])):
+        torch.testing.assert_close(found.detach().double(), exact, rtol=50 * torch.finfo(dtype).eps, atol=0)
+    each = torch.func.vmap(torch.func.grad(torch.func.grad(lambda at: chart(at))))(x.detach())
+    assert torch.equal(each, twice)
+
+
+def test_the_continued_exponential_is_differentiable_twice_and_compiles_whole():
+    x = torch.tensor([-3.0, -0.5, 0.0, 1.5], requires_grad=True)
+    assert torch.autograd.gradcheck(numerics.expm1, x) and torch.autograd.gradgradcheck(numerics.expm1, x)
+    assert torch._dynamo.explain(numerics.expm1)(x).graph_break_count == 0
+    whole = torch.compile(numerics.expm1, backend="aot_eager", fullgraph=True)
+    far = torch.tensor([-60.0, -1.0], requires_grad=True)
+    (slope,) = torch.autograd.grad(whole(far).sum(), far)
+    torch.testing.assert_close(slope, far.detach().exp(), rtol=1e-14, atol=0)
+
+
 @given(target=st.floats(-1e6, 1e6, allow_subnormal=False), newton=st.booleans())
 def test_a_root_is_found_from_an_infinite_bracket(target, newton):
     cube = lambda x: x**3 + x  # noqa: E731
