@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -190,36 +191,22 @@ class MeanSequence(ResponseUnit):
         return r"\frac{1}{|y_i|}" + _latex_ratio("y_i", anchor)
 
 
-@dataclasses.dataclass(frozen=True)
-class Pair(Unit):
-    """A preferred response against another: u = chart(Δ_chosen) − chart(Δ_rejected) − margin.
+class PairUnit(Unit):
+    """A unit with one event a pair, of responses that are gathered by `of`; by default the difference of the two."""
 
-    Args:
-        of: the unit of one response, `Sequence()` or `MeanSequence()`.
-        margin: what the difference must exceed, in units of the chart (SimPO's γ/β).
-
-    Raises:
-        ValueError: `of` is not a unit of whole responses.
-    """
-
-    of: ResponseUnit = Sequence()
-    margin: float = 0.0
     paired = True
+    of: ResponseUnit
 
     def __post_init__(self) -> None:
-        if not isinstance(self.of, ResponseUnit) or self.of.locality is Locality.TOKEN:
+        if not isinstance(self.of, ResponseUnit) or self.of.support(torch.ones(1, 1, dtype=torch.bool)).ndim != 1:
+            name = type(self).__name__
             raise ValueError(
-                f"Pair compares whole responses, but of={self.of!r}; use Pair(of=Sequence()) or "
-                "Pair(of=MeanSequence())."
+                f"{name}(of={self.of!r}): a pair compares whole responses; use Sequence() or MeanSequence()."
             )
 
     @property
     def needs_tokens(self) -> bool:  # type: ignore[override]
         return self.of.needs_tokens
-
-    @property
-    def locality(self) -> Locality:
-        return Locality.GROUP
 
     def reduce(self, tokens: Tensor, mask: Tensor) -> Tensor:
         return self.of.reduce(tokens, mask)
@@ -229,7 +216,7 @@ class Pair(Unit):
 
     def combine(self, u: Tensor) -> Tensor:
         chosen, rejected = u.chunk(2)
-        return chosen - rejected - self.margin
+        return chosen - rejected
 
     def split(self, gradient: Tensor, u: Tensor) -> Tensor:
         return torch.cat([gradient, -gradient])
@@ -243,6 +230,29 @@ class Pair(Unit):
 
     def latex(self, anchor: str | None) -> str:
         return self.of.latex(anchor)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair(PairUnit):
+    """A preferred response against another: u = chart(Δ_chosen) − chart(Δ_rejected) − margin.
+
+    Args:
+        of: the unit of one response, `Sequence()` or `MeanSequence()`.
+        margin: what the difference must exceed, in units of the chart (SimPO's γ/β).
+
+    Raises:
+        ValueError: `of` is not a unit of whole responses.
+    """
+
+    of: ResponseUnit = Sequence()
+    margin: float = 0.0
+
+    @property
+    def locality(self) -> Locality:
+        return Locality.GROUP
+
+    def combine(self, u: Tensor) -> Tensor:
+        return super().combine(u) - self.margin
 
     def latex_event(self, u: str, coordinate: str) -> str:
         margin = f"-{self.margin:g}" if self.margin else ""
@@ -338,42 +348,30 @@ class Shared(ResponseUnit):
         return self.of.latex(anchor)
 
 
-class PairUnit(Unit):
-    """A unit with one event a pair, of responses that are gathered by `of`."""
+class _Side(PairUnit):
+    """One response of each pair by itself, u = chart(Δ of that side); the other gets no gradient."""
 
-    paired = True
-    of: ResponseUnit
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.of, ResponseUnit) or self.of.support(torch.ones(1, 1, dtype=torch.bool)).ndim != 1:
-            name = type(self).__name__
-            raise ValueError(
-                f"{name}(of={self.of!r}): a pair compares whole responses; use Sequence() or MeanSequence()."
-            )
+    _side: ClassVar[int]
+    _sign: ClassVar[str]
 
     @property
-    def needs_tokens(self) -> bool:  # type: ignore[override]
-        return self.of.needs_tokens
+    def locality(self) -> Locality:
+        return self.of.locality
 
-    def reduce(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        return self.of.reduce(tokens, mask)
+    def combine(self, u: Tensor) -> Tensor:
+        return u.chunk(2)[self._side]
 
-    def spread(self, gradient: Tensor, mask: Tensor, tokens: Tensor | None = None) -> Tensor:
-        return self.of.spread(gradient, mask, tokens)
+    def split(self, gradient: Tensor, u: Tensor) -> Tensor:
+        sides = [torch.zeros_like(gradient), torch.zeros_like(gradient)]
+        sides[self._side] = gradient
+        return torch.cat(sides)
 
-    def support(self, mask: Tensor) -> Tensor:
-        chosen, rejected = self.of.support(mask).chunk(2)
-        return chosen & rejected
-
-    def events(self, total: Total) -> tuple[Tensor, Tensor]:
-        return total.pairs, total.pairs
-
-    def latex(self, anchor: str | None) -> str:
-        return self.of.latex(anchor)
+    def latex_event(self, u: str, coordinate: str) -> str:
+        return rf"{u}=w(y_i^{self._sign}),\quad w(y_i)={coordinate}"
 
 
 @dataclasses.dataclass(frozen=True)
-class Chosen(PairUnit):
+class Chosen(_Side):
     """The preferred response of a pair by itself: u = chart(Δ_chosen). A term on the chosen side alone (NCA, ORPO's and
     CPO's likelihood).
 
@@ -382,23 +380,12 @@ class Chosen(PairUnit):
     """
 
     of: ResponseUnit = Sequence()
-
-    @property
-    def locality(self) -> Locality:
-        return self.of.locality
-
-    def combine(self, u: Tensor) -> Tensor:
-        return u.chunk(2)[0]
-
-    def split(self, gradient: Tensor, u: Tensor) -> Tensor:
-        return torch.cat([gradient, torch.zeros_like(gradient)])
-
-    def latex_event(self, u: str, coordinate: str) -> str:
-        return rf"{u}=w(y_i^+),\quad w(y_i)={coordinate}"
+    _side: ClassVar[int] = 0
+    _sign: ClassVar[str] = "+"
 
 
 @dataclasses.dataclass(frozen=True)
-class Rejected(PairUnit):
+class Rejected(_Side):
     """The other response of a pair by itself: u = chart(Δ_rejected).
 
     Args:
@@ -406,19 +393,8 @@ class Rejected(PairUnit):
     """
 
     of: ResponseUnit = Sequence()
-
-    @property
-    def locality(self) -> Locality:
-        return self.of.locality
-
-    def combine(self, u: Tensor) -> Tensor:
-        return u.chunk(2)[1]
-
-    def split(self, gradient: Tensor, u: Tensor) -> Tensor:
-        return torch.cat([torch.zeros_like(gradient), gradient])
-
-    def latex_event(self, u: str, coordinate: str) -> str:
-        return rf"{u}=w(y_i^-),\quad w(y_i)={coordinate}"
+    _side: ClassVar[int] = 1
+    _sign: ClassVar[str] = "-"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -514,13 +490,6 @@ class TransportedPair(PairUnit):
     @property
     def locality(self) -> Locality:
         return Locality.BATCH
-
-    def combine(self, u: Tensor) -> Tensor:
-        chosen, rejected = u.chunk(2)
-        return chosen - rejected
-
-    def split(self, gradient: Tensor, u: Tensor) -> Tensor:
-        return torch.cat([gradient, -gradient])
 
     def shift(self, rows: Batch) -> Tensor:
         mask = rows.support

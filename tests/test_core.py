@@ -286,21 +286,6 @@ class Cosh(ga.BregmanGeometry):
     def curvature(self, u: Tensor, drive: Tensor | None = None) -> Tensor:
         return self.mu * torch.cosh(u)
 
-    def conjugate(self, drive: Tensor) -> Tensor:
-        u = self.equilibrium(drive)
-        return drive * u - self.value(u)
-
-    def equilibrium(self, drive: Tensor) -> Tensor:
-        return torch.asinh(drive / self.mu)
-
-    @property
-    def domain(self) -> ga.Interval:
-        return ga.Interval()
-
-    @property
-    def drives(self) -> ga.Interval:
-        return ga.Interval()
-
     def latex(self, u: str, drive: str) -> str:
         return rf"\mu(\cosh {u}-1)"
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from geomalign import numerics
 from geomalign.numerics import Interval
-from geomalign.optimization.geometry import REALS, BregmanGeometry, OptimizationGeometry, positive, within
+from geomalign.optimization.geometry import BregmanGeometry, OptimizationGeometry, positive, within
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,14 +68,6 @@ class Clip(OptimizationGeometry):
 
     def equilibrium(self, drive: Tensor) -> Tensor:
         return self.high * (drive > 0).to(drive.dtype) - self.low * (drive < 0).to(drive.dtype)
-
-    @property
-    def domain(self) -> Interval:
-        return REALS
-
-    @property
-    def drives(self) -> Interval:
-        return REALS
 
     def latex(self, u: str, drive: str) -> str:
         if self.low == self.high and self.dual is None:
@@ -181,14 +173,6 @@ class SoftGate(OptimizationGeometry):
     def equilibrium(self, drive: Tensor) -> Tensor:
         return torch.where(drive == 0, torch.zeros_like(drive), torch.sign(drive) * math.inf)
 
-    @property
-    def domain(self) -> Interval:
-        return REALS
-
-    @property
-    def drives(self) -> Interval:
-        return REALS
-
     def latex(self, u: str, drive: str) -> str:
         return rf"{drive}\left({u}-\frac{{4}}{{\tau}}\sigma\left(\tau {u}\right)\right)"
 
@@ -239,10 +223,6 @@ class Blend(OptimizationGeometry):
 
     def equilibrium(self, drive: Tensor) -> Tensor:
         return torch.full_like(drive, math.inf)
-
-    @property
-    def domain(self) -> Interval:
-        return REALS
 
     @property
     def drives(self) -> Interval:

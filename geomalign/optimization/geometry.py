@@ -19,9 +19,8 @@ class OptimizationGeometry(ABC):
     """How deviation from the anchor is penalised: the potential φ(u, g) of an event's coordinate u under its drive g.
 
     An event's energy is φ(u, g) − g·u. The base contract lets the potential know the drive (clipping does: its walls
-    stand
-    where the drive's sign says). Potentials that do not are `BregmanGeometry`: being one *is* the statement that
-    sampling and optimization are orthogonal.
+    stand where the drive's sign says). Potentials that do not are `BregmanGeometry`: being one *is* the statement
+    that sampling and optimization are orthogonal.
 
     All methods are elementwise and differentiable. Geometries of one kind add (`ChiSquare(1.0) + KL(0.1)`) and take
     positive multiples (`0.5 * Logistic(0.1)`).
@@ -51,16 +50,18 @@ class OptimizationGeometry(ABC):
         """A coordinate u* at which the force vanishes; ±inf where it only does in the limit."""
 
     @property
-    @abstractmethod
     def domain(self) -> Interval:
-        """Coordinates u at which the potential is finite. Beyond them it goes on as its tangent line, so that
-        gradients point back.
+        """Coordinates u at which the potential is finite; all, unless a member says otherwise. Beyond them it goes on
+        as its tangent line, so that gradients point back.
         """
+        return REALS
 
     @property
-    @abstractmethod
     def drives(self) -> Interval:
-        """Drives for which the energy is bounded below: the domain of the conjugate."""
+        """Drives for which the energy is bounded below, the domain of the conjugate; all, unless a member says
+        otherwise.
+        """
+        return REALS
 
     @abstractmethod
     def latex(self, u: str, drive: str) -> str:
@@ -108,10 +109,10 @@ class BregmanGeometry(OptimizationGeometry):
 
     The energy is then a Fenchel–Young loss of a fixed convex φ (Blondel, Martins & Niculae, JMLR 2020): the force is
     mirror(u) − drive, the curvature is free of the drive, and up to a constant the energy is the Bregman divergence
-    of u from
-    u* = (φ')⁻¹(g). A new member states `value`, `mirror`, `curvature`, `conjugate`, `equilibrium`, `domain`, `drives`
-    and `latex`;
-    `Generator` derives them from a plain function. Methods take the drive of the base contract and ignore it.
+    of u from u* = (φ')⁻¹(g). A new member states `value`, `mirror`, `curvature` and `latex`; `conjugate` and
+    `equilibrium` where it has closed forms, or else they are solved for; `domain` and `drives` where these are not the
+    whole line. `Generator` derives all of it from a plain function. Methods take the drive of the base contract and
+    ignore it.
     """
 
     @abstractmethod
@@ -134,6 +135,13 @@ class BregmanGeometry(OptimizationGeometry):
 
     def force(self, u: Tensor, drive: Tensor) -> Tensor:
         return self.mirror(u) - drive
+
+    def conjugate(self, drive: Tensor) -> Tensor:
+        u = self.equilibrium(drive)
+        return within(self.drives, drive, drive * u - self.value(u))
+
+    def equilibrium(self, drive: Tensor) -> Tensor:
+        return numerics.solve_increasing(self.mirror, drive, self.domain.low, self.domain.high)
 
 
 def positive(geometry: OptimizationGeometry, name: str) -> None:
@@ -206,8 +214,25 @@ def intersection(parts: tuple[OptimizationGeometry, ...]) -> Interval:
     return Interval(max(p.domain.low for p in parts), min(p.domain.high for p in parts))
 
 
+class _Sum(OptimizationGeometry):
+    """What sums of decoupled and of coupled geometries share."""
+
+    of: tuple[OptimizationGeometry, ...]
+
+    @property
+    def domain(self) -> Interval:
+        return intersection(self.of)
+
+    @property
+    def drives(self) -> Interval:
+        return Interval(sum(p.drives.low for p in self.of), sum(p.drives.high for p in self.of))
+
+    def latex(self, u: str, drive: str) -> str:
+        return "+".join(p.latex(u, drive) for p in self.of if p.latex(u, drive) != "0") or "0"
+
+
 @dataclasses.dataclass(frozen=True)
-class BregmanSum(BregmanGeometry):
+class BregmanSum(_Sum, BregmanGeometry):
     """φ(u) = Σ φ_k(u), the sum of decoupled geometries, itself decoupled. Written `a + b`. Its equilibrium is a
     scalar root.
 
@@ -226,27 +251,9 @@ class BregmanSum(BregmanGeometry):
     def curvature(self, u: Tensor, drive: Tensor | None = None) -> Tensor:
         return sum((p.curvature(u) for p in self.of[1:]), self.of[0].curvature(u))
 
-    def conjugate(self, drive: Tensor) -> Tensor:
-        u = self.equilibrium(drive)
-        return within(self.drives, drive, drive * u - self.value(u))
-
-    def equilibrium(self, drive: Tensor) -> Tensor:
-        return numerics.solve_increasing(self.mirror, drive, self.domain.low, self.domain.high)
-
-    @property
-    def domain(self) -> Interval:
-        return intersection(self.of)
-
-    @property
-    def drives(self) -> Interval:
-        return Interval(sum(p.drives.low for p in self.of), sum(p.drives.high for p in self.of))
-
-    def latex(self, u: str, drive: str) -> str:
-        return "+".join(p.latex(u, drive) for p in self.of if p.latex(u, drive) != "0") or "0"
-
 
 @dataclasses.dataclass(frozen=True)
-class CoupledSum(OptimizationGeometry):
+class CoupledSum(_Sum):
     """φ(u, g) = Σ φ_k(u, g) where one of the parts is coupled to the drive. Written `a + b`: `Clip() + KL(0.1)`.
 
     The drive pulls once. The equilibrium is found for convex potentials only, by a scalar root of the increasing
@@ -275,14 +282,3 @@ class CoupledSum(OptimizationGeometry):
         return numerics.solve_increasing(
             lambda u: self.force(u, drive), torch.zeros_like(drive), self.domain.low, self.domain.high
         )
-
-    @property
-    def domain(self) -> Interval:
-        return intersection(self.of)
-
-    @property
-    def drives(self) -> Interval:
-        return Interval(sum(p.drives.low for p in self.of), sum(p.drives.high for p in self.of))
-
-    def latex(self, u: str, drive: str) -> str:
-        return "+".join(p.latex(u, drive) for p in self.of if p.latex(u, drive) != "0") or "0"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from geomalign.numerics import Interval
-from geomalign.optimization.geometry import REALS, BregmanGeometry, factor_latex, positive, within
+from geomalign.optimization.geometry import BregmanGeometry, factor_latex, positive, within
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,10 +57,6 @@ class Logistic(BregmanGeometry):
 
     def equilibrium(self, drive: Tensor) -> Tensor:
         return torch.logit(drive / self.beta) / self.beta
-
-    @property
-    def domain(self) -> Interval:
-        return REALS
 
     @property
     def drives(self) -> Interval:
@@ -112,10 +108,6 @@ class Hinge(BregmanGeometry):
         return torch.full_like(drive, 1 / self.beta)
 
     @property
-    def domain(self) -> Interval:
-        return REALS
-
-    @property
     def drives(self) -> Interval:
         return Interval(0.0, self.beta)
 
@@ -163,10 +155,6 @@ class SquaredHinge(BregmanGeometry):
         return drive / (2 * self.beta**2)
 
     @property
-    def domain(self) -> Interval:
-        return REALS
-
-    @property
     def drives(self) -> Interval:
         return Interval(-math.inf, 2 * self.beta)
 
@@ -209,10 +197,6 @@ class Entropy(BregmanGeometry):
     @property
     def domain(self) -> Interval:
         return Interval(0.0, 1.0)
-
-    @property
-    def drives(self) -> Interval:
-        return REALS
 
     def latex(self, u: str, drive: str) -> str:
         return rf"{u}\log {u}+(1-{u})\log(1-{u})"

@@ -12,7 +12,7 @@ from torch import Tensor
 from geomalign import numerics
 from geomalign.divergences import CressieRead, Divergence
 from geomalign.numerics import Interval
-from geomalign.optimization.geometry import REALS, BregmanGeometry, factor_latex, positive, within
+from geomalign.optimization.geometry import BregmanGeometry, factor_latex, positive, within
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,14 +46,6 @@ class ChiSquare(BregmanGeometry):
 
     def equilibrium(self, drive: Tensor) -> Tensor:
         return drive / self.mu
-
-    @property
-    def domain(self) -> Interval:
-        return REALS
-
-    @property
-    def drives(self) -> Interval:
-        return REALS
 
     def latex(self, u: str, drive: str) -> str:
         return f"{u}^2" if self.mu == 2 else rf"\frac{{{self.mu:g}}}{{2}}{u}^2"
@@ -102,10 +94,6 @@ class KL(BregmanGeometry):
     def domain(self) -> Interval:
         return Interval(-1.0, math.inf)
 
-    @property
-    def drives(self) -> Interval:
-        return REALS
-
     def latex(self, u: str, drive: str) -> str:
         return rf"{factor_latex(self.beta)}\left((1+{u})\log(1+{u})-{u}\right)"
 
@@ -150,10 +138,6 @@ class ReverseKL(BregmanGeometry):
 
     def equilibrium(self, drive: Tensor) -> Tensor:
         return -torch.log1p((-drive / self.beta).clamp(min=-1))
-
-    @property
-    def domain(self) -> Interval:
-        return REALS
 
     @property
     def drives(self) -> Interval:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from geomalign import numerics
 from geomalign.numerics import Interval
-from geomalign.optimization.geometry import REALS, BregmanGeometry, positive, within
+from geomalign.optimization.geometry import BregmanGeometry, positive, within
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,10 +37,6 @@ class Flat(BregmanGeometry):
 
     def equilibrium(self, drive: Tensor) -> Tensor:
         return torch.where(drive == 0, torch.zeros_like(drive), torch.sign(drive) * math.inf)
-
-    @property
-    def domain(self) -> Interval:
-        return REALS
 
     @property
     def drives(self) -> Interval:
@@ -81,10 +77,6 @@ class Linear(BregmanGeometry):
 
     def equilibrium(self, drive: Tensor) -> Tensor:
         return torch.where(drive == self.slope, torch.zeros_like(drive), torch.sign(drive - self.slope) * math.inf)
-
-    @property
-    def domain(self) -> Interval:
-        return REALS
 
     @property
     def drives(self) -> Interval:
@@ -136,10 +128,6 @@ class Generator(BregmanGeometry):
 
     def curvature(self, u: Tensor, drive: Tensor | None = None) -> Tensor:
         return torch.func.grad(lambda x: self.mirror(x).sum())(u)
-
-    def conjugate(self, drive: Tensor) -> Tensor:
-        u = self.equilibrium(drive)
-        return drive * u - self.value(u)
 
     def equilibrium(self, drive: Tensor) -> Tensor:
         # φ' increases: where a plain function overflows to NaN (log cosh u at u = 800) it is beyond every drive.
