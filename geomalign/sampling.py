@@ -174,19 +174,17 @@ class GroupAdvantage(SamplingGeometry):
 class Escort(SamplingGeometry):
     """g = ω̃_α − 1 with the α-escort weight ω̃_α ∝ exp((1−α) A/temperature), normalised to mean one in the group.
 
-    ρ_α ∝ π_k^α P*^{1−α} is an e-geodesic from the target P* ∝ exp(A/temperature) (α = 0) to the anchor π_k (α = 1),
-    and ω̃_α
-    its density under samples from π_k. Evaluated in log space, accurate also for α → 1, and never overflows.
+    ρ_α ∝ π_k^α P*^{1−α} is an e-geodesic from the target P* ∝ exp(A/temperature) (α = 0) to the anchor π_k (α = 1), and
+    ω̃_α its density under samples from π_k. Evaluated in log space, accurate also for α → 1, and never overflows.
 
     Args:
         alpha: in [0, 1]. 1 is uniform (zero drive, unless `scaled`), 0 driven by the target alone.
         temperature: of the target, positive, in units of the advantage.
         scaled: divide by 1 − α, so that α changes the shape of the drive and not its size: α → 1 is then the
             centred A/temperature.
-        inverse_probability: multiply the weight by sg[π_k^{−(1−α)}], the paper's factor that takes P* for its
-            density against the
-            counting measure. For whole responses its logarithm is (1−α) times hundreds of nats: one response a group
-            gets all the weight.
+        inverse_probability: multiply the weight by sg[π_k^{−(1−α)}], the paper's factor that takes P* for its density
+            against the counting measure. For whole responses its logarithm is (1−α) times hundreds of nats: one
+            response a group gets all the weight.
 
     Reads the batch's `advantage` where there is one, else its `reward`.
 

@@ -19,9 +19,8 @@ class Clip(OptimizationGeometry):
     drive.
 
     In the ratio chart −min(tA, clip(t, 1−low, 1+high)·A) up to the constant −A. It needs the drive's sign and size:
-    coupled, and
-    no `BregmanGeometry`. Its energy is −g·clip(u) with the bound on the side that g pushes to; the force is −g
-    inside, 0 beyond.
+    coupled, and no `BregmanGeometry`. Its energy is −g·clip(u) with the bound on the side that g pushes to; the force
+    is −g inside, 0 beyond.
 
     Args:
         low: how far u may fall under a negative drive, ≥ 0.

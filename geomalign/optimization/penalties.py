@@ -152,8 +152,7 @@ class DivergenceGeometry(BregmanGeometry):
     theory.
 
     ψ is used from the rounding error of 1 + u up to t = e^{L/2}, L = `numerics.limit(dtype)` nats, and goes on as its
-    tangent
-    line beyond, so that gradients stay finite and point back into the domain.
+    tangent line beyond, so that gradients stay finite and point back into the domain.
     """
 
     @property
