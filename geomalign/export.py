@@ -13,6 +13,7 @@ from typing import Any
 
 from geomalign import recipes
 from geomalign.adapters import verl
+from geomalign.adapters.hosted import driven_terms
 from geomalign.measure import FixedBudget, PooledMean
 from geomalign.objective import BaseObjective, Objective
 from geomalign.trust_region import Controlled
@@ -174,12 +175,16 @@ def _prime_rl(name: str, objective: BaseObjective, given: dict[str, Any]) -> str
 
 def _slime(name: str, objective: BaseObjective, given: dict[str, Any]) -> str:
     _hosted(objective, "slime")
-    return (
-        f"{_drive_of('slime', objective)}\n"
-        "# slime: --loss-type custom_loss --custom-loss-function-path geomalign.adapters.slime.loss\n"
-        "#        --custom-config-path THIS.yaml --advantage-estimator grpo\n"
-        f"geomalign_objective: {_line(name, given)}\n"
-    )
+    lines = [
+        "# slime: --loss-type custom_loss --custom-loss-function-path geomalign.adapters.slime.loss",
+        "#        --custom-config-path THIS.yaml --advantage-estimator grpo",
+        f"geomalign_objective: {_line(name, given)}",
+    ]
+    if len({term.sampling for term in driven_terms(objective)}) == 1:
+        lines.insert(2, "#        --custom-reward-post-process-path geomalign.adapters.slime.rewards")
+    else:
+        lines.insert(0, _drive_of("slime", objective))
+    return "\n".join(lines) + "\n"
 
 
 def _openrlhf(name: str, objective: BaseObjective, given: dict[str, Any]) -> str:
@@ -277,8 +282,7 @@ def _hosted(objective: BaseObjective, host: str, *, reference: bool = True) -> N
 
 def _drive_of(host: str, objective: BaseObjective) -> str:
     """A comment: which sampling geometry the host's advantages take the place of."""
-    samplings = [t.sampling for t in _terms(objective) if t.sampling.range.low != t.sampling.range.high]
-    replaced = " and ".join(dict.fromkeys(short(sampling) for sampling in samplings))
+    replaced = " and ".join(dict.fromkeys(short(term.sampling) for term in driven_terms(objective)))
     return f"# {host} makes the advantages: they are the drive, in the place of {replaced}."
 
 

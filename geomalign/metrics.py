@@ -76,12 +76,13 @@ def _against_rollout(log_ratio: Tensor, mask: Tensor) -> dict[str, Tensor]:
         return torch.where(mask, x, 0).sum() / count
 
     infinity = float("inf")
+    bound = t.new_full((1,), infinity)  # so that there are extremes where there is not even a masked token
     empty = ~mask.any()
     sequence = torch.where(mask.any(-1), log_ratio.sum(-1), -infinity)
     return {
         "ratio_mean": mean(t),
-        "ratio_min": torch.where(empty, 1, torch.where(mask, t, infinity).min()),
-        "ratio_max": torch.where(empty, 1, torch.where(mask, t, -infinity).max()),
+        "ratio_min": torch.where(empty, 1, torch.cat([torch.where(mask, t, infinity).flatten(), bound]).min()),
+        "ratio_max": torch.where(empty, 1, torch.cat([torch.where(mask, t, -infinity).flatten(), -bound]).max()),
         "log_ratio_abs": mean(log_ratio.abs()),
         "kl": mean(t * log_ratio - v),
         "kl_reverse": mean(numerics.expm1_remainder(log_ratio)),

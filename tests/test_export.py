@@ -133,8 +133,11 @@ def test_torchtune() -> None:
 
 
 def test_what_a_host_replaces_is_said() -> None:
-    for host in ("prime-rl", "slime", "openrlhf", "nemo-rl"):
+    for host in ("prime-rl", "openrlhf", "nemo-rl"):
         assert "in the place of Escort(alpha=0.3)" in configuration(host, "opo", alpha=0.3)
+    assert "in the place of" in configuration("slime", "gmpo")  # two drives, of which slime passes one
+    opo = configuration("slime", "opo", alpha=0.3)
+    assert "in the place of" not in opo and "--custom-reward-post-process-path geomalign.adapters.slime.rewards" in opo
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,12 @@ from geomalign.batch import Batch, Total
 from geomalign.measure import Measure
 from geomalign.metrics import metrics
 from geomalign.objective import BaseObjective, Combination, Drives, Objective, Outcome
+from geomalign.sampling import Advantage, SamplingGeometry, TruncatedImportance
 from geomalign.trust_region import Controlled
 
-__all__ = ["HostWeights", "evaluate", "found", "objective_of", "weights_of"]
+__all__ = ["HostWeights", "drive_of", "driven_terms", "evaluate", "found", "objective_of", "weights_of"]
+
+_NOT_ADDED = ("_min", "_max", "/stiffness", "/gap")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,12 +52,30 @@ def weights_of(reduce: Callable[[Tensor], Tensor], support: Tensor, dtype: torch
         return torch.autograd.grad(reduce(losses), losses)[0]
 
 
+def driven_terms(objective: BaseObjective) -> list[Objective]:
+    """The terms that samples pull on; a term with one fixed label needs no drive from outside."""
+    return [term for _, term in objective.terms if term.sampling.range.low != term.sampling.range.high]
+
+
+def drive_of(objective: BaseObjective, batch: Batch) -> Tensor:
+    """The one drive that a host can pass on as its advantages, `(row,)` or `(row, token)`; zero where nothing pulls.
+
+    Raises:
+        ValueError: the terms have different drives.
+    """
+    driven = driven_terms(objective)
+    if len({term.sampling for term in driven}) > 1:
+        raise ValueError("the terms of this objective have different drives, and the host passes one.")
+    return driven[0].drive(batch) if driven else torch.zeros(batch.size, dtype=batch.dtype, device=batch.policy.device)
+
+
 def evaluate(
     objective: BaseObjective,
     batch: Batch,
     advantages: Tensor,
     weights: Tensor | None = None,
     total: Total | None = None,
+    importance: Tensor | None = None,
 ) -> Outcome:
     """An objective on a host's batch, with the host's advantages in the place of its sampling geometries.
 
@@ -64,6 +85,7 @@ def evaluate(
         advantages: `(row, token)` or `(row,)`; a unit of responses takes the mean over the response's tokens.
         weights: `(row, token)` of the host's reduction; None: the objective's own measure.
         total: of the whole batch, for the objective's own measure.
+        importance: `(row, token)` weights that multiply the drive; a unit of responses takes their geometric mean.
     """
     if isinstance(objective, Controlled):
         raise ValueError("a Controlled objective sets its stiffness through the drive, which here is the host's.")
@@ -73,12 +95,18 @@ def evaluate(
     support = batch.support
     per_token = advantages if advantages.ndim == 2 else advantages[:, None].expand(support.shape)
     per_token = torch.where(support, per_token, 0)
-    per_response = per_token.sum(-1) / support.sum(-1).clamp(min=1)
-    drives = []
-    for _, term in terms:
-        fixed = term.sampling.range.low == term.sampling.range.high
-        host = per_token if term.unit.per_token else per_response
-        drives.append(term.drive(batch) if fixed else host)
+    count = support.sum(-1).clamp(min=1)
+    per_response = per_token.sum(-1) / count
+    if importance is not None:
+        per_token = per_token * importance
+        per_response = per_response * torch.exp(torch.where(support, torch.log(importance), 0).sum(-1) / count)
+    driven = driven_terms(objective)
+    drives = [
+        _in_place_of(term.sampling, per_token if term.unit.per_token else per_response, batch)
+        if term in driven
+        else term.drive(batch)
+        for _, term in terms
+    ]
     if weights is not None:
         measure = HostWeights(weights)
         terms = tuple((c, dataclasses.replace(term, measure=measure)) for c, term in terms)
@@ -87,9 +115,26 @@ def evaluate(
     return Combination(terms)(batch, Drives(drives), total)
 
 
-def found(outcome: Outcome) -> dict[str, Tensor]:
-    """Our metrics for a host's log, under `geom/`: 0-dim tensors."""
-    return {f"geom/{name}": value for name, value in metrics(outcome).items() if name != "loss"}
+def _in_place_of(sampling: SamplingGeometry, advantages: Tensor, batch: Batch) -> Tensor:
+    """The host's drive, weighed for the rollout engine where the objective says so: that needs rows and no groups."""
+    if isinstance(sampling, TruncatedImportance):
+        weighed = dataclasses.replace(sampling, of=Advantage())
+        return weighed.drive(dataclasses.replace(batch, advantage=advantages))
+    return advantages
+
+
+def found(outcome: Outcome, share: Tensor | None = None) -> dict[str, Tensor]:
+    """Our metrics for a host's log, under `geom/`: 0-dim tensors.
+
+    Args:
+        outcome: of a micro-batch.
+        share: for hosts that add up what micro-batches report: what a mean is multiplied with. Left out is then what
+            does not add up: extremes, and what need not be finite.
+    """
+    seen = {f"geom/{name}": value for name, value in metrics(outcome).items() if name != "loss"}
+    if share is None:
+        return seen
+    return {name: value * share for name, value in seen.items() if not name.endswith(_NOT_ADDED)}
 
 
 @functools.lru_cache(maxsize=64)

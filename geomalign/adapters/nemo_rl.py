@@ -9,7 +9,8 @@ grpo_train(policy, policy_generation, …, loss_fn, …)
 ```
 
 NeMo-RL sums the losses of micro-batches and ranks, each divided by the counts of the global batch: exactly our `total`,
-so the objective's own measure holds. Its advantages are the drive.
+so the objective's own measure holds. Its advantages are the drive. It adds up metrics in the same way, so ours are
+multiplied by the micro-batch's share of the tokens (or responses).
 """
 
 from __future__ import annotations
@@ -49,8 +50,19 @@ class GeometryLoss:
         """By which of the two global counts gradients are divided."""
         from nemo_rl.algorithms.loss.interfaces import LossType
 
-        pooled = all(term.unit.per_token and isinstance(term.measure, PooledMean) for _, term in self.objective.terms)
-        return LossType.TOKEN_LEVEL if pooled else LossType.SEQUENCE_LEVEL
+        return LossType.TOKEN_LEVEL if self._pooled else LossType.SEQUENCE_LEVEL
+
+    @property
+    def _pooled(self) -> bool:
+        return all(term.unit.per_token and isinstance(term.measure, PooledMean) for _, term in self.objective.terms)
+
+    @property
+    def metric_normalizations(self) -> dict[str, Any]:
+        """Which metrics are not divided by the count that gradients are divided by; none before NeMo-RL asked."""
+        from nemo_rl.algorithms.loss import interfaces
+
+        kinds = getattr(interfaces, "MetricNormalizer", None)
+        return {} if kinds is None else {"num_valid_samples": kinds.NONE}
 
     def __call__(
         self,
@@ -64,19 +76,22 @@ class GeometryLoss:
 
         Args:
             next_token_logprobs: `(row, token − 1)`; the other tensors of `data` start one token earlier.
-            data: `prev_logprobs`, `advantages`, `token_mask` `(row, token)`, `sample_mask` `(row,)`;
-                `reference_policy_logprobs` and `generation_logprobs` where there are any.
+            data: `prev_logprobs` (of a run that is forced to be on-policy there are none), `advantages`, `token_mask`
+                `(row, token)`, `sample_mask` `(row,)`; `reference_policy_logprobs`, `generation_logprobs` and
+                `curr_logprobs_keep_mask` `(row, token − 1)` where there are any.
             global_valid_seqs: responses of the global batch.
             global_valid_toks: their tokens.
         """
         mask = (data["token_mask"][:, 1:] * data["sample_mask"][:, None]) != 0
+        if "curr_logprobs_keep_mask" in data:  # tokens that top-k or top-p filtering left without a log-probability
+            mask = mask & (data["curr_logprobs_keep_mask"] != 0)
 
         def shifted(name: str) -> Tensor | None:
             return data[name][:, 1:] if name in data else None
 
         batch = Batch(
             next_token_logprobs,
-            shifted("prev_logprobs"),
+            shifted("prev_logprobs") if "prev_logprobs" in data else next_token_logprobs.detach(),
             mask,
             reference=shifted("reference_policy_logprobs"),
             behavior=shifted("generation_logprobs"),
@@ -84,7 +99,8 @@ class GeometryLoss:
         rows = torch.as_tensor(global_valid_seqs)
         total = Total(torch.as_tensor(global_valid_toks), rows, torch.zeros_like(rows), rows)
         outcome = hosted.evaluate(self.objective, batch, data["advantages"][:, 1:], total=total)
-        numbers = {name: value.item() for name, value in hosted.found(outcome).items()}
+        share = mask.sum() / total.tokens if self._pooled else mask.any(-1).sum() / total.sequences
+        numbers = {name: value.item() for name, value in hosted.found(outcome, share).items()}
         return outcome.loss, {
             "loss": outcome.loss.item(),
             "num_valid_samples": float(data["sample_mask"].sum()),

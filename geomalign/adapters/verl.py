@@ -38,36 +38,16 @@ import torch
 from torch import Tensor
 
 from geomalign import recipes
+from geomalign.adapters import hosted
 from geomalign.batch import Batch
-from geomalign.measure import Measure
-from geomalign.metrics import metrics
-from geomalign.objective import BaseObjective, Combination, Drives, Objective, UnboundedLossWarning
+from geomalign.objective import BaseObjective, UnboundedLossWarning
 from geomalign.sampling import Advantage, Escort, GroupAdvantage, SamplingGeometry
 from geomalign.trust_region import Controlled
 
-__all__ = ["GeometryAlgoConfig", "GeometryLossConfig", "HostMeasure", "check", "estimator", "policy_loss", "register"]  # noqa: F822
+__all__ = ["GeometryAlgoConfig", "GeometryLossConfig", "check", "estimator", "policy_loss", "register"]  # noqa: F822
 
 PREFIX = "geomalign/"
 _GEOMETRIES: dict[str, type[SamplingGeometry]] = {g.__name__: g for g in (Advantage, Escort, GroupAdvantage)}
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class HostMeasure(Measure):
-    """The weights of a host's own reduction, one a token; an event that is a whole response carries those of all its
-    tokens.
-
-    Args:
-        of_tokens: `(row, token)` weights.
-    """
-
-    of_tokens: Tensor
-
-    def weights(self, support: Tensor, events: Tensor, rows: Tensor) -> Tensor:
-        of_events = self.of_tokens if support.ndim == 2 else self.of_tokens.sum(-1)
-        return torch.where(support, of_events, 0)
-
-    def latex(self, tokens: bool) -> str:
-        return r"\sum_i\sum_t w_{i,t}" if tokens else r"\sum_i w_i"
 
 
 def why_not(objective: BaseObjective) -> str | None:
@@ -83,7 +63,7 @@ def why_not(objective: BaseObjective) -> str | None:
             "Leave the term out (beta: 0) and let verl add it: actor.use_kl_loss: true, kl_loss_coef: BETA, "
             "kl_loss_type: low_var_kl (k3)"
         )
-    driven = _driven_terms(objective)
+    driven = hosted.driven_terms(objective)
     if len({(term.sampling, term.unit.per_token) for term in driven}) > 1:
         return "its terms have different drives or units, and verl passes one drive"
     return None
@@ -109,20 +89,6 @@ def _hyperparameters(config: Any) -> tuple[tuple[str, Any], ...]:
     return tuple(sorted((str(k), v) for k, v in found.items()))
 
 
-def _measured(objective: BaseObjective, measure: Measure) -> BaseObjective:
-    terms = tuple((c, dataclasses.replace(term, measure=measure)) for c, term in objective.terms)
-    return terms[0][1] if isinstance(objective, Objective) else Combination(terms)
-
-
-def _of_tokens(objective: BaseObjective) -> bool:
-    return all(term.unit.per_token for term in _driven_terms(objective) or [t for _, t in objective.terms])
-
-
-def _driven_terms(objective: BaseObjective) -> list[Objective]:
-    """The terms that samples pull on; a term with one fixed label needs no drive from outside."""
-    return [term for _, term in objective.terms if term.sampling.range.low != term.sampling.range.high]
-
-
 def policy_loss(name: str) -> Callable[..., tuple[Tensor, dict[str, float]]]:
     """verl's policy-loss function of a recipe.
 
@@ -145,19 +111,15 @@ def policy_loss(name: str) -> Callable[..., tuple[Tensor, dict[str, float]]]:
         config: Any = None,
         rollout_is_weights: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, float]]:
+        from verl.trainer.ppo.core_algos import agg_loss
+
         objective = _recipe(name, _hyperparameters(None if config is None else config.policy_loss))
         batch = Batch(log_prob, old_log_prob, mask=response_mask)
-        support = batch.support
-        drive, weights = torch.where(support, advantages, 0), rollout_is_weights
-        if not _of_tokens(objective):
-            drive = _response_mean(drive, support)
-            weights = None if weights is None else torch.exp(_response_mean(torch.log(weights), support))
-        if weights is not None:
-            drive = drive * weights
+        mask = batch.support.to(batch.dtype)
         info = {} if config is None else config.global_batch_info
-        outcome = _measured(objective, HostMeasure(_weights(support, loss_agg_mode, info, batch.dtype)))(
-            batch, drive=drive
-        )
+        reduce = lambda losses: agg_loss(losses, mask, loss_agg_mode, **info)  # noqa: E731
+        weights = hosted.weights_of(reduce, batch.support, batch.dtype)
+        outcome = hosted.evaluate(objective, batch, advantages, weights, importance=rollout_is_weights)
         return outcome.loss, _metrics(outcome)
 
     loss.__name__ = f"geomalign_{name}"
@@ -165,29 +127,12 @@ def policy_loss(name: str) -> Callable[..., tuple[Tensor, dict[str, float]]]:
     return loss
 
 
-def _response_mean(x: Tensor, support: Tensor) -> Tensor:
-    return torch.where(support, x, 0).sum(-1) / support.sum(-1).clamp(min=1)
-
-
-def _weights(support: Tensor, loss_agg_mode: str, info: Mapping[str, Any], dtype: torch.dtype) -> Tensor:
-    """What `agg_loss` multiplies each token's loss with. It is linear in the losses, so its gradient says so, whatever
-    the mode.
-    """
-    from verl.trainer.ppo.core_algos import agg_loss
-
-    with torch.enable_grad():
-        losses = torch.zeros(support.shape, dtype=dtype, device=support.device, requires_grad=True)
-        aggregated = agg_loss(loss_mat=losses, loss_mask=support.to(dtype), loss_agg_mode=loss_agg_mode, **info)
-        return torch.autograd.grad(aggregated, losses)[0]
-
-
 def _metrics(outcome: Any) -> dict[str, float]:
     """verl's names where it has one, ours under geom/. Moved to the host together, once."""
-    found = {f"geom/{key}": value for key, value in metrics(outcome).items()}
+    found = hosted.found(outcome)
     count = outcome.mask.sum().clamp(min=1)
     found["actor/ppo_kl"] = -outcome.token_log_ratio.sum() / count
     found["actor/pg_clipfrac"] = found.pop("geom/clip_fraction")
-    found.pop("geom/loss")
     numbers = torch.stack([value.detach().float() for value in found.values()]).tolist()
     return dict(zip(found, numbers, strict=True))
 
@@ -225,14 +170,7 @@ def _drive(name: str, hyperparameters: tuple[tuple[str, Any], ...], batch: Batch
     if name in _GEOMETRIES:
         with torch.no_grad():
             return _GEOMETRIES[name](**dict(hyperparameters)).drive(batch)
-    objective = _recipe(name, hyperparameters)
-    drives = objective.drive(batch)
-    if isinstance(drives, Drives):
-        driven = _driven_terms(objective)
-        return next(
-            (g for g, (_, term) in zip(drives, objective.terms, strict=True) if term in driven), torch.zeros(batch.size)
-        )
-    return drives
+    return hosted.drive_of(_recipe(name, hyperparameters), batch)
 
 
 def _integers(index: Any) -> Any:

@@ -106,6 +106,37 @@ def test_each_term_gets_the_drive_of_its_unit(rows: Rows) -> None:
     assert_same(outcome.loss, expected, rows.policy)
 
 
+def test_engine_weights_survive_a_hosts_advantages(rows: Rows) -> None:
+    """`TruncatedImportance` weighs whatever drive there is: the host's takes the place of what it wraps."""
+    engine = rows.old + 0.5 * torch.randn(ROWS, TOKENS)
+    weight = torch.exp(rows.old - engine).clamp(max=2.0)
+    objective = dataclasses.replace(
+        ga.recipes.ppo(), sampling=ga.TruncatedImportance(ga.GroupAdvantage()), measure=ga.PooledMean()
+    )
+    batch = ga.Batch(rows.policy, rows.old, rows.mask, behavior=engine)
+    outcome = hosted.evaluate(objective, batch, rows.advantages)
+    assert_same(outcome.loss, (weight * clipped(rows.policy, rows))[rows.mask].mean(), rows.policy)
+    given = hosted.evaluate(ga.recipes.ppo(), batch, rows.advantages, importance=weight)
+    assert_same(given.loss, hosted.evaluate(ga.recipes.ppo(), batch, rows.advantages * weight).loss, rows.policy)
+
+
+def test_what_micro_batches_report_adds_up(rows: Rows) -> None:
+    outcome = hosted.evaluate(ga.recipes.ppo(), ga.Batch(rows.policy, rows.old, rows.mask), rows.advantages)
+    whole, half = hosted.found(outcome), hosted.found(outcome, torch.tensor(0.5))
+    assert half["geom/kl"] == whole["geom/kl"] / 2
+    assert whole.keys() - half.keys() == {f"geom/{name}" for name in ("ratio_min", "ratio_max", "stiffness", "gap")}
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0)], ids=["no row", "no token"])
+def test_nothing_to_report_is_no_error(shape: tuple[int, int]) -> None:
+    """A rank or a micro-batch may be empty."""
+    policy = torch.zeros(shape, requires_grad=True)
+    outcome = hosted.evaluate(ga.recipes.ppo(), ga.Batch(policy, policy.detach()), torch.zeros(shape))
+    outcome.loss.backward()
+    seen = hosted.found(outcome)
+    assert seen["geom/ratio_min"] == seen["geom/ratio_max"] == 1 and seen["geom/kl"] == 0
+
+
 def test_pairs_are_refused(rows: Rows) -> None:
     with pytest.raises(ValueError, match="compares pairs"):
         hosted.evaluate(ga.recipes.dpo(), ga.Batch(rows.policy, rows.old), rows.advantages)
@@ -163,7 +194,7 @@ def test_prime_rl(monkeypatch: pytest.MonkeyPatch, rows: Rows) -> None:
     stand_in(monkeypatch, "prime_rl.trainer.rl.loss", LossOutputs=LossOutputs)
     ours, metrics = prime(rows, rows.policy, objective="ppo")
     assert_same(ours, clipped(rows.policy, rows)[rows.mask].mean(), rows.policy)
-    assert all(name.startswith("geom/") and value.ndim == 0 for name, value in metrics.items())
+    assert all(name.startswith("geom/") and value.ndim == 0 and value.isfinite() for name, value in metrics.items())
     ours, _ = prime(rows, rows.policy, objective="opo", mu=2.0)
     lengths = rows.mask.sum(1)
     assert_same(ours, (opo(rows.policy, rows, 2.0) * lengths).sum() / lengths.sum(), rows.policy)
@@ -222,12 +253,104 @@ def test_slime(monkeypatch: pytest.MonkeyPatch, rows: Rows, per_token: bool, for
     args = types.SimpleNamespace(geomalign_objective="ppo", entropy_coef=0.1)
     ours, metrics = loss(args, batch, flat, reduce)
     assert_same(ours, reduce(clipped(rows.policy, rows)[exists]) - 0.1 * reduce(-flat), rows.policy)
-    assert metrics["loss"].requires_grad is False and "geom/kl" in metrics
+    count = rows.mask.sum() if per_token else ROWS  # what slime divides the sum of all micro-batches' reports by
+    log_ratio = (rows.policy - rows.old).abs()[rows.mask].mean()
+    assert metrics["loss"].requires_grad is False
+    torch.testing.assert_close(metrics["geom/log_ratio_abs"], count * log_ratio.detach())
     args = types.SimpleNamespace(geomalign_objective="opo mu=2.0")
     ours, _ = loss(args, batch, flat, reduce)
     assert_same(ours, (opo(rows.policy, rows, 2.0) * (rows.mask.sum(1) if per_token else 1)).sum(), rows.policy)
     with pytest.raises(ValueError, match="parts of responses"):
         loss(types.SimpleNamespace(geomalign_objective="opo", context_parallel_size=2), batch, flat, reduce)
+
+
+@pytest.fixture
+def slime_flat(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """slime's forward pass where the logits are the log-probabilities, and what it was asked for."""
+    asked: dict[str, Any] = {}
+
+    def get_log_probs_and_entropy(
+        logits: Tensor, *, args: Any, response_lengths: list[int], with_entropy: bool, **more: Any
+    ) -> Any:
+        asked.update(more)
+        return torch.empty(0), {"log_probs": list(logits.split(response_lengths))}
+
+    stand_in(monkeypatch, "slime.backends.megatron_utils.loss", get_log_probs_and_entropy=get_log_probs_and_entropy)
+    return asked
+
+
+def slime_batch(lengths: list[int], **more: Any) -> dict[str, Any]:
+    return {
+        "advantages": [torch.full((n,), k - 1.5) for k, n in enumerate(lengths)],
+        "loss_masks": [torch.ones(n) for n in lengths],
+        "unconcat_tokens": None,
+        "total_lengths": lengths,
+        "response_lengths": lengths,
+        **more,
+    }
+
+
+def test_slime_anchors(slime_flat: dict[str, Any]) -> None:
+    """The rollout policy's log-probabilities, the engine's where slime is told so, the current ones where none came."""
+    from geomalign.adapters.slime import loss
+
+    lengths = [3, 2]
+    flat = (-torch.rand(5)).requires_grad_()
+    old, engine = torch.rand(5) - 1.5, torch.rand(5) - 1.5
+    advantages = torch.cat(slime_batch(lengths)["advantages"])
+    reduce = slime_reducer([torch.ones(n) for n in lengths], True)
+    dumps = {"log_probs": list(old.split(lengths)), "rollout_log_probs": list(engine.split(lengths))}
+    for anchor, given, flag in (
+        (old, dumps, False),
+        (engine, dumps, True),
+        (flat.detach(), {"log_probs": None}, False),
+    ):
+        args = types.SimpleNamespace(geomalign_objective="ppo epsilon=0.1", use_rollout_logprobs=flag)
+        ours, _ = loss(args, slime_batch(lengths, **given), flat, reduce)
+        ratio = torch.exp(flat - anchor)
+        assert_same(ours, -torch.min(ratio * advantages, ratio.clamp(0.9, 1.1) * advantages).sum(), flat)
+    assert "top_p_token_ids" not in slime_flat
+    args.rollout_top_p = 0.9
+    more = {"rollout_top_p_token_ids": [[1]], "rollout_top_p_token_offsets": [[0, 1]]}
+    loss(args, slime_batch(lengths, **more), flat, reduce)
+    assert slime_flat["top_p_token_ids"] == [[1]] and slime_flat["top_p_token_offsets"] == [[0, 1]]
+    with pytest.raises(ValueError, match="use-tis weighs slime's own"):
+        loss(types.SimpleNamespace(use_tis=True), slime_batch(lengths), flat, reduce)
+
+
+def test_slime_without_a_token(slime_flat: dict[str, Any]) -> None:
+    from geomalign.adapters.slime import loss
+
+    flat = torch.zeros(4, requires_grad=True)
+    reduce = slime_reducer([torch.ones(0)], False)
+    ours, metrics = loss(types.SimpleNamespace(), slime_batch([0]), flat[:0], reduce)
+    ours.backward()
+    assert ours == 0 and flat.grad.abs().max() == 0 and all(torch.isfinite(x) for x in metrics.values())
+
+
+def test_slime_rewards_are_the_recipes_drive() -> None:
+    from geomalign.adapters.slime import rewards
+
+    sample = lambda reward, group: types.SimpleNamespace(  # noqa: E731
+        group_index=group, get_reward_value=lambda args: reward
+    )
+    args = types.SimpleNamespace(
+        geomalign_objective="opo alpha=0.3", advantage_estimator="grpo", n_samples_per_prompt=2
+    )
+    values = [1.0, 0.0, 0.0, 1.0, 1.0, 0.5]
+    raw, drive = rewards(args, [sample(x, k % 2) for k, x in enumerate(values)])
+    batch = ga.Batch(torch.zeros(6), None, reward=torch.tensor(values), group=torch.arange(6) % 2)
+    assert raw == values
+    torch.testing.assert_close(torch.tensor(drive), ga.Escort(0.3).drive(batch))
+    _, by_order = rewards(args, [sample(x, None) for x in values])
+    by_order_batch = dataclasses.replace(batch, group=torch.arange(6) // 2)
+    torch.testing.assert_close(torch.tensor(by_order), ga.Escort(0.3).drive(by_order_batch))
+    args.advantage_estimator = "reinforce_plus_plus"
+    with pytest.raises(ValueError, match="would change the drive"):
+        rewards(args, [])
+    args.advantage_estimator, args.geomalign_objective = "grpo", "gmpo"
+    with pytest.raises(ValueError, match="different drives"):
+        rewards(args, [sample(x, None) for x in values])
 
 
 # ------------------------------------------------------------------------------------------------------- NeMo-RL
@@ -239,11 +362,14 @@ def test_slime(monkeypatch: pytest.MonkeyPatch, rows: Rows, per_token: bool, for
 def test_nemo_rl(monkeypatch: pytest.MonkeyPatch, rows: Rows, description: str, level: str) -> None:
     kinds = enum.Enum("LossType", {"TOKEN_LEVEL": "token", "SEQUENCE_LEVEL": "sequence"})
     inputs = enum.Enum("LossInputType", {"LOGPROB": "logprob"})
-    stand_in(monkeypatch, "nemo_rl.algorithms.loss.interfaces", LossType=kinds, LossInputType=inputs)
+    divided_by = enum.Enum("MetricNormalizer", {"NONE": "none"})
+    interfaces = {"LossType": kinds, "LossInputType": inputs, "MetricNormalizer": divided_by}
+    stand_in(monkeypatch, "nemo_rl.algorithms.loss.interfaces", **interfaces)
     from geomalign.adapters.nemo_rl import GeometryLoss
 
     fn = GeometryLoss(description)
     assert fn.loss_type.value == level and fn.input_type.value == "logprob"
+    assert fn.metric_normalizations == {"num_valid_samples": divided_by.NONE}
     pad = lambda x: torch.cat([torch.full((ROWS, 1), 7.0), x.double()], 1)  # noqa: E731  (the prompt's last token)
     keep = torch.tensor([1.0, 1.0, 0.0, 1.0, 1.0, 1.0])  # a response that must not be trained on
     data = {
@@ -272,6 +398,33 @@ def test_nemo_rl(monkeypatch: pytest.MonkeyPatch, rows: Rows, description: str, 
     }[description]()
     assert_same(loss, expected, rows.policy)
     assert results[1][1]["num_valid_samples"] == 3.0 and isinstance(results[1][1]["geom/kl"], float)
+    # NeMo-RL adds up what micro-batches report (but for names of its own): means must be parts of one mean.
+    reported = {name: sum(seen[name] for _, seen in results) for name in results[0][1]}
+    parts_of = [(ratio[p].log().abs() * mask[p]).sum() / mask[p].sum() for p in parts]
+    share = mask if level == "token" else mask.any(-1)
+    expected = sum(x * share[p].sum() / share.sum() for x, p in zip(parts_of, parts, strict=True))
+    assert reported["geom/log_ratio_abs"] == pytest.approx(float(expected.detach()))
+    assert not any(name.endswith(("_min", "_max")) for name in reported)
+
+
+def test_nemo_rl_tokens_and_policies_that_are_missing(monkeypatch: pytest.MonkeyPatch, rows: Rows) -> None:
+    """Tokens that sampling filters left without a log-probability, and a run forced to be on-policy."""
+    stand_in(monkeypatch, "nemo_rl.algorithms.loss.interfaces")
+    from geomalign.adapters.nemo_rl import GeometryLoss
+
+    pad = lambda x: torch.cat([torch.zeros(ROWS, 1), x.double()], 1)  # noqa: E731
+    keep = torch.rand(ROWS, TOKENS) < 0.7
+    data = {
+        "advantages": pad(rows.advantages),
+        "token_mask": pad(rows.mask),
+        "sample_mask": torch.ones(ROWS),
+        "curr_logprobs_keep_mask": keep,
+    }
+    tokens = rows.mask.sum()
+    loss, _ = GeometryLoss("dapo")(rows.policy, data, torch.tensor(ROWS), tokens)
+    on_policy = -torch.exp(rows.policy - rows.policy.detach()) * rows.advantages
+    assert_same(loss, on_policy[rows.mask & keep].sum() / tokens, rows.policy)
+    assert GeometryLoss("dapo").metric_normalizations == {}  # of releases that do not ask
 
 
 # ------------------------------------------------------------------------------------------------------ OpenRLHF
