@@ -23,6 +23,8 @@ $(STAMP): pyproject.toml constraints.txt
 		{ echo "$(PYTHON) -m venv failed; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 	$(PIP) install -q -c constraints.txt torch
 	$(PIP) install -q -c constraints.txt -e '.[dev]'
+	@$(PIP) install -q -c constraints.txt -e '.[tasks]' || \
+		echo "reasoning_gym is left out, and its tests with it: one of its packages is compiled here, from C."
 	@touch $@
 
 demo: $(STAMP)  ## train the objectives and write the report with its figures to $(OUT)

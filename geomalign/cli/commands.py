@@ -44,7 +44,18 @@ Dtype = Annotated[str | None, typer.Option("--dtype", help="float32 or bfloat16.
 Iterations = Annotated[
     int | None, typer.Option("--iterations", help="RL iterations; passes over the pairs when training offline.")
 ]
-Task = Annotated[str | None, typer.Option("--task", help="chain, or my_module:MyTask.")]
+Task = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        help="chain, reasoning_gym:NAME, a file or dataset:NAME, or my_module:MyTask, with its options: "
+        '"data.jsonl verifier=math-verify".',
+    ),
+]
+Data = Annotated[
+    str | None,
+    typer.Option("--data", help="Preferences in TRL's formats, a file or a dataset: the pairs to train on offline."),
+]
 
 
 def _version(wanted: bool) -> None:
@@ -139,6 +150,7 @@ def train(
     ] = None,
     iterations: Iterations = None,
     task: Task = None,
+    data: Data = None,
     model: Model = None,
     device: Device = None,
     dtype: Dtype = None,
@@ -153,6 +165,10 @@ def train(
     [dim]geomalign train --objective opo --alpha 0.4 --mu 1.0[/]
 
     [dim]geomalign train --objective my_module:my_objective --model path/to/model --device cuda --dtype bfloat16[/]
+
+    [dim]geomalign train --objective grpo --task "reasoning_gym:chain_sum max_terms=3" --model path/to/model[/]
+
+    [dim]geomalign train --objective dpo --data pairs.jsonl --model path/to/model[/]
     """
     from geomalign import training
 
@@ -178,6 +194,14 @@ def train(
         raise ValueError(f"{error}\n(Options of the command itself: geomalign train --help)") from error
     paired = any(term.unit.paired for _, term in built.terms)
     offline = changes.get("mode", chosen.mode) == "offline" or (changes.get("mode", chosen.mode) == "auto" and paired)
+    if data is not None:
+        if not offline:
+            raise ValueError(
+                f"--data are pairs of responses, but {changes.get('objective', chosen.objective)} is trained on "
+                "rewards; take an objective of pairs, such as dpo, or --mode offline."
+            )
+        changes = {"offline.data": data} | changes
+        task = task or f"preferences:{data}"
     changes = _shared(chosen, iterations, task, model, device, dtype, offline=offline) | changes
     _train(training.override(chosen, changes), out, resume)
 
@@ -202,8 +226,9 @@ def _shared(
 ) -> dict[str, Any]:
     """The settings that both commands have options for."""
     steps = "offline.epochs" if offline else "rl.iterations"
-    given = {steps: iterations, "task.name": task, "model.path": model, "device": device, "dtype": dtype}
-    return {key: value for key, value in given.items() if value is not None}
+    given = {steps: iterations, "model.path": model, "device": device, "dtype": dtype}
+    found: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    return found | (options.task(task, config.task.name) if task is not None else {})
 
 
 def _report(out: Path, summary: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from geomalign.training.config import Choice
+from geomalign.training.config import KINDS, Choice
 
 
 def literal(text: str) -> Any:
@@ -92,6 +92,36 @@ def choice(text: str) -> Choice:
         options[key.replace("-", "_")] = value if key == "label" else literal(value)
     label = str(options.pop("label", ""))
     return Choice(words[0], options, label)
+
+
+def task(text: str, before: str) -> dict[str, Any]:
+    """The settings of a task: its name, then its options.
+
+    >>> task("reasoning_gym:chain_sum max_terms=3", "reasoning_gym:chain_sum")
+    {'task.name': 'reasoning_gym:chain_sum', 'task.options': {'max_terms': 3}}
+
+    Args:
+        before: name of the task that it replaces; if it is another one, its options and tiers are forgotten.
+
+    Raises:
+        ValueError: no name, or a word without "=".
+    """
+    words = shlex.split(text)
+    if not words:
+        raise ValueError("--task is empty; write a task's name, such as chain.")
+    chosen = {}
+    for word in words[1:]:
+        key, given, value = word.partition("=")
+        if not given:
+            raise ValueError(f'--task {text!r}: {word!r} is not key=value, as in "data.jsonl verifier=exact".')
+        chosen[key.replace("-", "_")] = literal(value)
+    found: dict[str, Any] = {"task.name": words[0]}
+    if chosen or words[0] != before:
+        found["task.options"] = chosen
+    forgotten = ("task.train_tiers", "task.eval_tiers", "warm_start.tiers", "warm_start.weights")
+    if words[0] != before and (":" not in words[0] or words[0].split(":")[0] in KINDS):
+        found |= {name: [] for name in forgotten}
+    return found
 
 
 def numbers(texts: Sequence[str], kind: type, name: str) -> list[Any]:

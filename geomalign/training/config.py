@@ -26,10 +26,19 @@ if TYPE_CHECKING:
 
 C = TypeVar("C")
 
+#: What may stand before the colon of a task's name; anything else there is a module.
+KINDS = ("reasoning_gym", "dataset", "preferences")
+
 
 def _check(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
+
+
+def _settle(config: Any, **values: Any) -> None:
+    """Give a frozen configuration the values that were left to it."""
+    for name, value in values.items():
+        object.__setattr__(config, name, value)
 
 
 @dataclass(frozen=True)
@@ -37,23 +46,28 @@ class TaskConfig:
     """Which task, which tiers are trained and which are only evaluated.
 
     Args:
-        name: `"chain"`, or `"my_module:MyTask"` for a task of one's own.
-        options: keyword arguments of the task's class.
-        train_tiers: tiers the reinforcement learning samples from, with equal probability.
-        eval_tiers: tiers evaluated greedily; those not trained on are out of distribution.
+        name: `"chain"`; `"reasoning_gym:NAME"`; a file, or `"dataset:NAME"`; `"preferences:NAME"`; or
+            `"my_module:MyTask"` for a task of one's own (see `geomalign.training.tasks.build`).
+        options: keyword arguments of the task.
+        train_tiers: tiers the reinforcement learning samples from, with equal probability; empty: 3 for chains, else 1.
+        eval_tiers: tiers evaluated greedily; those not trained on are out of distribution; empty: 3, 4 and 6 for
+            chains, else those trained on.
         eval_prompts: prompts a tier at the last evaluation. >= 1.
         eval_interim_prompts: prompts a tier at the earlier ones: the first of the same prompts. >= 1.
     """
 
     name: str = "chain"
     options: dict[str, Any] = field(default_factory=dict)
-    train_tiers: tuple[int, ...] = (3,)
-    eval_tiers: tuple[int, ...] = (3, 4, 6)
+    train_tiers: tuple[int, ...] = ()
+    eval_tiers: tuple[int, ...] = ()
     eval_prompts: int = 512
     eval_interim_prompts: int = 128
 
     def __post_init__(self) -> None:
-        _check(len(self.train_tiers) > 0, "task.train_tiers is empty; name at least one tier, such as [3].")
+        if not self.train_tiers:
+            _settle(self, train_tiers=(3,) if self._tiered else (1,))
+        if not self.eval_tiers:
+            _settle(self, eval_tiers=(3, 4, 6) if self._tiered else self.train_tiers)
         _check(
             set(self.train_tiers) <= set(self.eval_tiers),
             f"task.train_tiers {list(self.train_tiers)} must be among task.eval_tiers "
@@ -63,6 +77,12 @@ class TaskConfig:
             self.eval_prompts >= 1 and self.eval_interim_prompts >= 1,
             "task.eval_prompts and task.eval_interim_prompts must be >= 1.",
         )
+
+    @property
+    def _tiered(self) -> bool:
+        """Whether the tiers that are not given are those of the chains, as for chains and tasks of one's own."""
+        kind, colon, _ = self.name.partition(":")
+        return self.name == "chain" or (bool(colon) and kind not in KINDS)
 
 
 @dataclass(frozen=True)
@@ -102,7 +122,8 @@ class WarmStartConfig:
         steps, batch, rate, warmup: steps on clean workings, traces a step, peak of the cosine schedule, steps up to
             the peak.
         lazy_steps, lazy_rate: steps on the lazy teacher and their constant rate.
-        tiers, weights: tiers of the traces and their relative frequencies.
+        tiers, weights: tiers of the traces and their relative frequencies; empty: for chains 1 to 5, the easy ones more
+            often, and for other tasks those trained on.
     """
 
     enabled: str = "auto"
@@ -113,8 +134,8 @@ class WarmStartConfig:
     warmup: int = 20
     lazy_steps: int = 150
     lazy_rate: float = 5e-4
-    tiers: tuple[int, ...] = (1, 2, 3, 4, 5)
-    weights: tuple[float, ...] = (3.0, 3.0, 2.0, 1.0, 1.0)
+    tiers: tuple[int, ...] = ()
+    weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         _check(
@@ -194,9 +215,13 @@ class RLConfig:
 
 @dataclass(frozen=True)
 class OfflineConfig:
-    """Preference training: correct against incorrect samples of the base, prompt by prompt.
+    """Preference training: on pairs of a table, or on correct against incorrect samples of the base, prompt by prompt.
 
     Args:
+        data: table of preferences in one of TRL's formats (see `geomalign.training.tasks.preferences`); None samples.
+        split: of the table, where it has several.
+        max_length: longest prompt and response of the table, in tokens; responses are cut, and pairs whose prompt
+            leaves no room for them are left out. >= 2.
         prompts, samples: prompts asked and responses a prompt, from which the pairs are built.
         pairs_per_prompt: most pairs of one prompt. >= 1.
         epochs, batch: passes over the pairs, pairs an update.
@@ -204,6 +229,9 @@ class OfflineConfig:
         eval_every, checkpoint_every: in updates.
     """
 
+    data: str | None = None
+    split: str = "train"
+    max_length: int = 1024
     prompts: int = 512
     samples: int = 16
     pairs_per_prompt: int = 2
@@ -236,6 +264,7 @@ class OfflineConfig:
             self.samples >= 2, f"offline.samples is {self.samples}; a pair needs at least two responses to one prompt."
         )
         _check(self.temperature > 0, f"offline.temperature is {self.temperature}; it must be > 0.")
+        _check(self.max_length >= 2, f"offline.max_length is {self.max_length}; a prompt and a response need >= 2.")
 
 
 @dataclass(frozen=True)
@@ -276,6 +305,11 @@ class TrainConfig:
             f"dtype is {self.dtype!r}; it is 'float32' or 'bfloat16' (float16 would need loss scaling).",
         )
         _check(self.threads >= 1, f"threads is {self.threads}; it must be >= 1.")
+        if not self.warm_start.tiers:
+            tiered = self.task._tiered
+            tiers = (1, 2, 3, 4, 5) if tiered else self.task.train_tiers
+            weights = (3.0, 3.0, 2.0, 1.0, 1.0) if tiered else (1.0,) * len(tiers)
+            _settle(self, warm_start=dataclasses.replace(self.warm_start, tiers=tiers, weights=weights))
 
     def kinds(self) -> dict[int, str]:
         """What the run knows of every evaluated tier: `"in"`, trained on; `"harder"`, only in the warm start;

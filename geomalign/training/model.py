@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,8 @@ from geomalign.training.config import ModelConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from geomalign.training.tasks import Problem
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,23 @@ class Policy:
     @property
     def parameters(self) -> list[torch.nn.Parameter]:
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
+    def ask(self, problem: Problem) -> str:
+        """The prompt as the model reads it: through its chat template, where it has one and the problem is a chat."""
+        return self.chat(problem.messages) if problem.messages and self.tokenizer.chat_template else problem.prompt
+
+    def chat(self, messages: Sequence[Mapping[str, str]], reply: bool = True) -> str:
+        """Messages as text.
+
+        Args:
+            reply: end where the model's reply begins.
+        """
+        said = [dict(message) for message in messages]
+        text = str(self.tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=reply))
+        # Templates write the begin token, which tokenizers that have one write again.
+        begin = self.tokenizer.bos_token
+        doubled = begin is not None and self.tokenizer("")["input_ids"][:1] == [self.tokenizer.bos_token_id]
+        return text.removeprefix(begin) if doubled else text
 
     def logits(self, tokens: Tensor, mask: Tensor | None, keep: int) -> Tensor:
         """float32 logits of the last `keep` positions, `(rows, keep, vocabulary)`.

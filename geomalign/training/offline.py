@@ -1,4 +1,4 @@
-"""Learning from pairs: correct against incorrect samples of the base, prompt by prompt."""
+"""Learning from pairs: those of a table, or correct against incorrect samples of the base, prompt by prompt."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from torch import Tensor
 
 from geomalign.batch import PreferenceBatch
 from geomalign.training import checkpoint
+from geomalign.training.events import Event
 from geomalign.training.model import Policy
 from geomalign.training.rollout import Rollout, log_probs, sample
-from geomalign.training.tasks import draw, score
+from geomalign.training.tables import tokenised
+from geomalign.training.tasks import draw, held_out, score
+from geomalign.training.tasks.preferences import preferences
 from geomalign.training.trainer import Session, Update, largest_log_ratio, score_rows, update, update_metrics
 
 
@@ -31,7 +34,7 @@ class Pairs:
 
 
 def learn_from_pairs(session: Session) -> None:
-    """Epochs over pairs that the base sampled, with the base as reference."""
+    """Epochs over pairs of responses, with the base as reference."""
     settings = session.config.offline
     pairs = _pairs(session)
     reference = session.reference()
@@ -97,11 +100,31 @@ def _pairs(session: Session) -> Pairs:
     """The pairs of this run: made once and kept beside its checkpoint."""
     path = session.directory / "pairs.pt"
     if not path.exists():
-        pairs = sample_pairs(session, session.reference())
+        make_pairs = sample_pairs if session.config.offline.data is None else table_pairs
+        pairs = make_pairs(session, session.reference())
         sides = {name: vars(getattr(pairs, name)) for name in ("chosen", "rejected")}
         checkpoint.write_atomically(path, partial(torch.save, sides))
     sides = torch.load(path, map_location=session.config.device, weights_only=True)
     return Pairs(Rollout(**sides["chosen"]), Rollout(**sides["rejected"]))
+
+
+def table_pairs(session: Session, base: Policy) -> Pairs:
+    """The pairs of the configured table, without those whose prompts are held out.
+
+    Raises:
+        ValueError: the table is not as it must be, or leaves no pair.
+    """
+    settings = session.config.offline
+    assert settings.data is not None
+    found = preferences(settings.data, settings.split)
+    trained = [pair for pair in found if not held_out(pair.problem)]
+    if not trained:
+        raise ValueError(f"all {len(found)} pairs of {settings.data} are held out for evaluation; it needs more.")
+    sides, kept = tokenised(base, trained, settings.max_length)
+    if len(kept) < len(trained):
+        message = f"{len(trained) - len(kept)} of {len(trained)} pairs left out: their prompts fill offline.max_length."
+        session.progress(Event("warning", session.name, message=message))
+    return Pairs(*sides)
 
 
 def sample_pairs(session: Session, base: Policy) -> Pairs:
@@ -116,7 +139,7 @@ def sample_pairs(session: Session, base: Policy) -> Pairs:
     problems = [draw(task, rng.choice(session.config.task.train_tiers), rng) for _ in range(settings.prompts)]
     rollout = sample(
         base,
-        [problem.prompt for problem in problems],
+        [base.ask(problem) for problem in problems],
         samples=settings.samples,
         temperature=settings.temperature,
         max_new_tokens=settings.max_new_tokens,

@@ -141,14 +141,16 @@ def log_probs(policy: Policy, rollout: Rollout, temperature: float = 1.0) -> Ten
     policy is 0.
     """
     width = max(int(rollout.mask.sum(-1).max()), 1)
+    first = int(rollout.prompt_mask.any(0).long().argmax())  # columns before it are padding in all of these rows
+    prompt, prompt_mask = rollout.prompt[:, first:], rollout.prompt_mask[:, first:]
     response, mask = rollout.response[:, :width], rollout.mask[:, :width]
     # The last response token predicts nothing that is needed. Padding on the right is invisible to a causal model; on
     # the left it is masked.
-    tokens = torch.cat([rollout.prompt, response[:, :-1]], -1)
+    tokens = torch.cat([prompt, response[:, :-1]], -1)
     seen = (
         None
-        if bool(rollout.prompt_mask.all())
-        else torch.cat([rollout.prompt_mask, torch.ones_like(response[:, :-1], dtype=torch.bool)], -1)
+        if bool(prompt_mask.all())
+        else torch.cat([prompt_mask, torch.ones_like(response[:, :-1], dtype=torch.bool)], -1)
     )
     log_p = (policy.logits(tokens, seen, keep=width) / temperature).log_softmax(-1)
     chosen = log_p.gather(-1, response.unsqueeze(-1)).squeeze(-1)
@@ -166,7 +168,7 @@ def accuracy(policy: Policy, task: Task, problems: Sequence[Problem], timeout: f
     for start in range(0, len(problems), rows):
         part = problems[start : start + rows]
         longest = max(task.longest(tier) for tier in {problem.tier for problem in part})
-        out = sample(policy, [problem.prompt for problem in part], temperature=0.0, max_new_tokens=longest)
+        out = sample(policy, [policy.ask(problem) for problem in part], temperature=0.0, max_new_tokens=longest)
         rewards = score(task, part, out.texts(policy), out.ended.tolist(), timeout)
         right += sum(reward >= 1.0 for reward in rewards)
     return right / len(problems)

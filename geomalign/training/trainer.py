@@ -453,7 +453,7 @@ def iteration(session: Session, reference: Policy | None) -> dict[str, float]:
     with session.timed("generation"):
         rollout = sample(
             policy,
-            [problem.prompt for problem in problems],
+            [policy.ask(problem) for problem in problems],
             samples=settings.samples,
             temperature=settings.temperature,
             max_new_tokens=settings.max_new_tokens,

@@ -125,7 +125,7 @@ def _train(config: TrainConfig, policy: Policy, task: Task, directory: Path, pro
                 group["lr"] = (
                     settings.lazy_rate if lazy else _cosine(step, settings.steps, settings.warmup, settings.rate)
                 )
-            loss = imitation_loss(policy, [problem.prompt for problem in problems], texts)
+            loss = imitation_loss(policy, [policy.ask(problem) for problem in problems], texts)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(policy.parameters, 1.0)
