@@ -401,7 +401,7 @@ class PreferenceBatch:
         """What this batch holds; give the sum over all micro-batches and ranks as `total=` to each of them."""
         rows = self.rows
         nonempty = rows.support.any(-1)
-        chosen, rejected = nonempty.split(self.size)
+        chosen, rejected = nonempty.chunk(2)
         total = rows.total()
         return dataclasses.replace(total, pairs=(chosen & rejected).sum())
 

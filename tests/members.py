@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+import math
 import re
 import warnings
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -101,7 +106,107 @@ SAMPLING: list[ga.SamplingGeometry] = [
     ga.BoundedProjection(ga.GroupAdvantage(), 0.5),
 ]
 
+# The catalogue's: each obeys the laws of its slot, and is crossed with a few of the other slots' members, not with all.
+LATER_UNITS: list[ga.Unit] = [
+    ga.Clamped(high=0.2),
+    ga.Clamped(ga.Sequence(), low=-0.1),
+    ga.Shared(),
+    ga.Shared(ga.Sequence()),
+    ga.Offset(origin=0.5),
+    ga.Chosen(),
+    ga.Rejected(ga.MeanSequence()),
+    ga.Preference(beta=0.5),
+    ga.SortedPair(),
+    ga.TransportedPair(),
+]
+LATER_CHARTS: list[ga.Chart] = [ga.Sigmoid(0.5), ga.Sigmoid(1.0, 0.7)]
+LATER_OPTIMIZATION: list[ga.OptimizationGeometry] = [
+    ga.Box(),
+    ga.Box(-math.inf, 0.0),
+    ga.Box(-0.5, 0.5),
+    ga.Entropy(),
+    ga.SquaredHinge(0.5),
+    ga.Linear(),
+    ga.Proportional(ga.ChiSquare(5.0)),
+    ga.Proportional(2 * ga.Logistic(0.5)),  # type: ignore[arg-type]
+    ga.SoftGate(),
+    ga.Blend(1.0, 0.5),
+    ga.Reweighted(ga.ReverseKL()),
+    ga.Reweighted(ga.ChiSquare(), through=False),
+]
+LATER_SAMPLING: list[ga.SamplingGeometry] = [
+    ga.Asymmetric(ga.GroupAdvantage(), 1.0, 0.5),
+    ga.LengthBaseline(),
+    ga.Whitened(),
+    ga.Whitened(ga.GroupAdvantage(), ddof=0),
+    ga.ActiveScale(),
+    ga.PassAtK(2),
+    ga.BestMargin(),
+    ga.BestMargin("group"),
+    ga.BestOfN(),
+    ga.Boltzmann(),
+    ga.Boltzmann(cap=None),
+    ga.Excited(),
+    ga.SoftBaseline(),
+    ga.TaperedImportance(),
+    ga.GammaImportance(ga.GroupAdvantage()),
+    ga.DivergenceMask(ga.GroupAdvantage()),
+    ga.DivergenceMask(ga.GroupAdvantage(), "kl"),
+    ga.ImportanceRatio(),
+    ga.LeashedReward(ga.GroupAdvantage(), ga.Linear()),
+    ga.LeashedReward(ga.GroupAdvantage(), ga.ReverseKL(), unit="token"),
+    ga.LeashedReward(ga.GroupAdvantage(), ga.ChiSquare(), unit="return"),
+    ga.TrustRegion(kl=0.05),
+    ga.TrustRegion(chi2=0.04, within="group"),
+    ga.EscortESS(0.7),
+]
+PAIR_SAMPLING: list[ga.SamplingGeometry] = [ga.Margin(2.0), ga.SoftLabel(0.5), ga.Confidence(ga.Label(0.3))]
+LATER_DIVERGENCES: list[ga.Divergence] = [ga.SkewJensenShannon(0.3), ga.SkewJensenShannon(0.5)]
+
 CONSTANTS: list[ga.Constant] = [ga.Energy(), ga.Surrogate(), ga.Completed()]
+
+
+SLOTS: dict[type, list[Any]] = {
+    ga.Unit: UNITS + LATER_UNITS,
+    ga.Chart: CHARTS + LATER_CHARTS,
+    ga.SamplingGeometry: SAMPLING + LATER_SAMPLING,
+    ga.OptimizationGeometry: OPTIMIZATION + LATER_OPTIMIZATION,
+    ga.Measure: MEASURES,
+    ga.Constant: CONSTANTS,
+    ga.Divergence: DIVERGENCES + LATER_DIVERGENCES,
+}
+"""The members of every slot, by what they are instances of."""
+
+APART: dict[str, str] = {
+    "LogOdds": "a chart of log-probabilities, defined below 0 alone: tests/recipes/test_slots.py",
+    "StraightThrough": "has the gradient of another potential, on purpose: tests/recipes/test_slots.py",
+    "TabulatedChart": "is measured off a loss: tests/test_identify.py",
+    "Margin": "a drive of pairs, while the laws speak of rows: test_a_later_member_composes",
+    "SoftLabel": "likewise",
+    "Confidence": "likewise",
+}
+"""Classes that no law is run over -> why, and what tests them."""
+
+
+def classes(kind: type) -> set[type]:
+    """The concrete public classes of a slot in the package."""
+    found = {kind} | {c for sub in kind.__subclasses__() for c in classes(sub)}
+    return {
+        c
+        for c in found
+        if c.__module__.startswith("geomalign.") and not c.__name__.startswith("_") and not inspect.isabstract(c)
+    }
+
+
+def parts(member: Any) -> Iterator[type]:
+    """The classes that a member is made of."""
+    if dataclasses.is_dataclass(member):
+        yield type(member)
+        for field in dataclasses.fields(member):
+            yield from parts(getattr(member, field.name))
+    elif isinstance(member, tuple):
+        for item in member:
+            yield from parts(item)
 
 
 def recipes() -> dict[str, ga.BaseObjective]:

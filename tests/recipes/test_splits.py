@@ -1,0 +1,129 @@
+"""Micro-batches and processes: every recipe in float32, loss and gradient of the parts against the whole, to 1e-6.
+
+Relative to the sizes of what is added, as rounding is: a loss whose terms cancel has the error of the terms.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import geomalign as ga
+from geomalign import distributed
+from geomalign.laws import sample_batch, sample_pairs
+
+pytestmark = [pytest.mark.float32, pytest.mark.filterwarnings("ignore::geomalign.objective.UnboundedLossWarning")]
+TOLERANCE = 1e-6
+SIZE = 24
+# How many rows each micro-batch holds, or each process: one, some, none, all.
+SPLITS = ([1] * SIZE, [SIZE], [5, 0, 11, 8], [23, 1], [2, 7, 1, 14])
+RANKS = {2: [5, 19], 4: [9, 0, 4, 11]}
+# The ranks of the margins are those of one batch, so that its parts are other problems.
+WHOLE = {"aot", "aot_unpaired"}
+
+
+def batch_of(name: str) -> ga.Batch | ga.PreferenceBatch:
+    """Ragged rows in float32, of groups that every split cuts through; binary rewards where the recipe needs them."""
+    objective = ga.recipes.get(name)
+    if any(term.unit.paired for _, term in objective.terms):
+        return sample_pairs(SIZE, 6, seed=3, dtype=torch.float32)
+    batch = sample_batch(SIZE, 6, seed=3, dtype=torch.float32)
+    return dataclasses.replace(batch, reward=(batch.reward > 0).float()) if name == "pass_at_k" else batch
+
+
+def leaves(batch: ga.Batch | ga.PreferenceBatch) -> list[str]:
+    return ["policy"] if isinstance(batch, ga.Batch) else ["chosen", "rejected"]
+
+
+def evaluate(
+    objective: ga.BaseObjective, batch: Any, rows: slice, drive: Any, total: ga.Total
+) -> tuple[Tensor, list[Tensor]]:
+    """Loss and gradients of some rows, as of the part of a batch that was never put together."""
+    part = batch[rows]
+    part = dataclasses.replace(part, **{x: getattr(part, x).detach().clone().requires_grad_() for x in leaves(part)})
+    loss = objective(part, drive=drive[rows], total=total).loss
+    inputs = [getattr(part, name) for name in leaves(part)]
+    return loss.detach(), list(torch.autograd.grad(loss, inputs, allow_unused=True, materialize_grads=True))
+
+
+def sections(sizes: list[int]) -> list[slice]:
+    return [slice(sum(sizes[:k]), sum(sizes[: k + 1])) for k in range(len(sizes))]
+
+
+class Whole:
+    """A recipe on the whole batch: loss and gradients, and the sizes of the terms that they are sums of."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.objective, self.batch = name, ga.recipes.get(name), batch_of(name)
+        self.drive, self.total = self.objective.drive(self.batch), self.batch.total()
+        self.loss, self.gradients = self.part(slice(None))
+        outcome = self.objective(self.batch, drive=self.drive)
+        self.scale, self.scales = 0.0, [0.0] * len(self.gradients)
+        for (c, term), seen in zip(self.objective.terms, outcome.terms or (outcome,), strict=True):
+            constant = term.constant(term.optimization, seen.drive)
+            sizes = (seen.potential.abs() + (seen.drive * seen.u).abs() + constant.abs()).detach()
+            self.scale += abs(c) * float((seen.weights * sizes).sum())
+            law = term.law(self.batch, drive=torch.where(seen.support, seen.drive, 0) if term.unit.paired else None)
+            laws = law if isinstance(law, ga.PairLaw) else (law,)
+            self.scales = [s + abs(c) * float(x.abs().max()) for s, x in zip(self.scales, laws, strict=True)]
+
+    def part(self, rows: slice) -> tuple[Tensor, list[Tensor]]:
+        return evaluate(self.objective, self.batch, rows, self.drive, self.total)
+
+    def is_sum_of(self, parts: list[tuple[Tensor, list[Tensor]]]) -> None:
+        loss = sum(loss for loss, _ in parts)
+        assert abs(float(loss - self.loss)) <= TOLERANCE * self.scale, f"the loss {loss} is not {self.loss}"
+        for k, gradient in enumerate(self.gradients):
+            error = (torch.cat([gradients[k] for _, gradients in parts]) - gradient).abs().max()
+            assert error <= TOLERANCE * self.scales[k], f"the gradient differs by {error} of {gradient.abs().max()}"
+            assert gradient.abs().max() > 0, "there is no gradient to compare"
+
+
+@pytest.mark.parametrize("name", ga.recipes.names())
+def test_micro_batches_of_any_split_add_up(name: str) -> None:
+    whole = Whole(name)
+    if name in WHOLE:
+        assert whole.objective.locality is ga.Locality.BATCH
+        with pytest.raises(AssertionError, match=r"the loss .* is not"):
+            whole.is_sum_of([whole.part(rows) for rows in sections([5, 19])])
+        return
+    for sizes in SPLITS:
+        whole.is_sum_of([whole.part(rows) for rows in sections(sizes)])
+
+
+def work(rank: int, sizes: list[int], folder: str) -> None:
+    """One process: of every recipe its own rows, with statistics and totals of all processes' rows."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore", ga.UnboundedLossWarning)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=len(sizes))
+    results = {}
+    for name in ga.recipes.names():
+        if name not in WHOLE:
+            objective = ga.recipes.get(name)
+            mine = batch_of(name)[sections(sizes)[rank]]
+            drive, total = distributed.drive(objective, mine), distributed.total(mine)
+            results[name] = evaluate(objective, mine, slice(None), drive, total)
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+    torch.save(results, f"{folder}/{rank}.pt")
+
+
+@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
+def processes(request: pytest.FixtureRequest) -> list[dict[str, tuple[Tensor, list[Tensor]]]]:
+    """What every process of a group saw."""
+    sizes = RANKS[request.param]
+    with tempfile.TemporaryDirectory() as folder:
+        torch.multiprocessing.spawn(work, (sizes, folder), nprocs=len(sizes))
+        return [torch.load(Path(folder) / f"{rank}.pt") for rank in range(len(sizes))]
+
+
+@pytest.mark.parametrize("name", sorted(set(ga.recipes.names()) - WHOLE))
+def test_processes_add_up(name: str, processes: list[dict[str, tuple[Tensor, list[Tensor]]]]) -> None:
+    Whole(name).is_sum_of([seen[name] for seen in processes])
