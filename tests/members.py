@@ -181,6 +181,7 @@ APART: dict[str, str] = {
     "LogOdds": "a chart of log-probabilities, defined below 0 alone: tests/recipes/test_slots.py",
     "StraightThrough": "has the gradient of another potential, on purpose: tests/recipes/test_slots.py",
     "TabulatedChart": "is measured off a loss: tests/test_identify.py",
+    "Moved": "likewise",
     "Margin": "a drive of pairs, while the laws speak of rows: test_a_later_member_composes",
     "SoftLabel": "likewise",
     "Confidence": "likewise",

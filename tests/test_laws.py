@@ -180,7 +180,13 @@ def test_repr_round_trips(member: Any) -> None:
 
 @pytest.mark.parametrize("member", [m for m in EVERYTHING if not isinstance(m, ga.BaseObjective)], ids=members.ident)
 def test_latex_is_balanced(member: Any) -> None:
-    arguments = {ga.Unit: (None,), ga.Chart: ("x",), ga.OptimizationGeometry: ("u", "g"), ga.Constant: ("u", "g", "f"), ga.Measure: ("x",) * 2}
+    arguments: dict[type, tuple[Any, ...]] = {
+        ga.Unit: (None,),
+        ga.Chart: ("x",),
+        ga.OptimizationGeometry: ("u", "g"),
+        ga.Measure: (True,),
+        ga.Constant: ("u", "g", "f"),
+    }
     text = member.latex(*next((given for kind, given in arguments.items() if isinstance(member, kind)), ()))
     assert text.count("{") == text.count("}") and text.count(r"\left") == text.count(r"\right")
 
