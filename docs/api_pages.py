@@ -42,6 +42,7 @@ BESIDE = {
     "training": "Training",
     "plotting": "Figures",
     "audit": "Audit of a run",
+    "dumps": "What a run wrote down",
     "distributed": "Many processes",
     "plugins": "Entry points of other packages",
     "export": "Configurations for other trainers",

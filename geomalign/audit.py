@@ -1,18 +1,8 @@
 """What a run did, read off its dump: where its updates happened, what pulled, and which stiffness would fit.
 
-`geomalign audit FILE…` reads JSON lines or parquet, one response a row: what `record` wrote (`record=` of the TRL
-adapter), TRL's `completions_*.parquet` (rewards only), verl's `rollout_data_dir` (scores only) or any table with
-some of these columns:
-
-| column | aliases | |
-|---|---|---|
-| `policy` | `per_token_logps`, `log_probs`, `log_prob` | log-probabilities of the response's tokens at the update |
-| `anchor` | `old_per_token_logps`, `old_log_probs` | the same under the policy that sampled it |
-| `reference` | `ref_per_token_logps`, `ref_log_prob` | the same under the reference |
-| `behavior` | `sampling_per_token_logps`, `rollout_log_probs` | the same as the rollout engine reported it |
-| `mask` | `completion_mask`, `response_mask` | which tokens count |
-| `reward` | `score`, `rewards`; every other numeric column of TRL's table | |
-| `group` | `uid`, `index`, `prompt`, `input` | what the response answers, within one `rollout` or `step` |
+`geomalign audit FILE…` reads what `geomalign.dumps` understands: what `record` wrote (`record=` of the TRL adapter),
+TRL's `completions_*.parquet` and verl's `rollout_data_dir` (rewards only, no log-probabilities), or any table with
+log-probabilities or rewards under one of their usual names.
 """
 
 from __future__ import annotations
@@ -27,8 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geomalign import recipes
+from geomalign import dumps, recipes
 from geomalign.batch import Batch
+from geomalign.dumps import read, record
 from geomalign.estimators import effective_sample_size
 from geomalign.metrics import metrics
 from geomalign.objective import BaseObjective, Drives
@@ -37,18 +28,6 @@ from geomalign.trust_region import chi_square_stiffness
 
 __all__ = ["Audit", "audit", "read", "record"]
 
-_ALIASES: dict[str, tuple[str, ...]] = {
-    "policy": ("policy", "per_token_logps", "log_probs", "log_prob"),
-    "anchor": ("anchor", "old_per_token_logps", "old_log_probs", "old_log_prob"),
-    "reference": ("reference", "ref_per_token_logps", "ref_log_prob", "ref_log_probs"),
-    "behavior": ("behavior", "sampling_per_token_logps", "rollout_log_probs"),
-    "mask": ("mask", "completion_mask", "response_mask"),
-    "reward": ("reward", "score", "rewards", "token_level_scores"),
-    "group": ("group", "uid", "index", "prompt", "input"),
-    "rollout": ("rollout", "step"),
-}
-_LOG_PROBS = ("policy", "anchor", "reference", "behavior")
-_NOT_REWARDS = {"step", "advantage", "rollout", "rank", "index", "group", "gts"}
 _ANCHORED = 1e-6  # nats: below, no potential has a force that rounding does not hide
 _RADII = (0.01, 0.04, 0.1)
 
@@ -151,27 +130,34 @@ class Audit:
             return plotting.save(figure, path)
 
 
-def audit(*paths: str | Path, objectives: Mapping[str, BaseObjective] | None = None, radius: float = 0.04) -> Audit:
+def audit(
+    *paths: str | Path,
+    objectives: Mapping[str, BaseObjective] | None = None,
+    radius: float = 0.04,
+    rewards: Mapping[str, float] | None = None,
+) -> Audit:
     """Read a run's dump and say what its updates could do.
 
     Args:
-        paths: files, or folders whose `.jsonl` and `.parquet` files are read in order of their names.
+        paths: files, or folders of `.jsonl` and `.parquet` files.
         objectives: to be evaluated on the rows, by name; grpo, gspo and opo as published by default. They need
             `policy`, `anchor` and rewards.
         radius: E[u²] of the suggested stiffness, positive; E[(t−1)²] ≤ ε bounds the total variation by √ε/2.
+        rewards: columns and weights that the reward is the sum of, where it is not one column, as TRL's
+            `reward_weights`. None: what `dumps.read` takes for it.
 
     Raises:
         ValueError: nothing to read, or neither rewards nor log-probabilities in it.
     """
-    rows = read(*paths)
-    batch, rollout = _batch(rows)
+    rows = read(*paths, rewards=rewards)
+    batch, rollout, columns = dumps.as_batch(rows)
     facts: dict[str, float] = {"responses": batch.size, "rollouts": int(rollout.max()) + 1}
     steps: dict[str, list[float]] = {}
     results: dict[str, dict[str, float]] = {}
     stiffness: dict[float, float] = {}
     log_ratio = drive = torch.zeros(0)
-    rewarded = batch.reward is not None
-    moved = "anchor" in rows[0] and "policy" in rows[0]
+    rewarded = batch.reward is not None and not bool(batch.reward.isnan().all())
+    moved = {"anchor", "policy"} <= columns
     if rewarded:
         drive = _of_rewards(batch, facts, steps, rollout)
         stiffness = {r: float(chi_square_stiffness(drive, batch.groups(), r)) for r in sorted({*_RADII, radius})}
@@ -185,155 +171,12 @@ def audit(*paths: str | Path, objectives: Mapping[str, BaseObjective] | None = N
     if not rewarded and not moved:
         raise ValueError(
             f"neither rewards nor log-probabilities among the columns {', '.join(sorted(rows[0]))} of {_names(paths)}; "
-            "the columns that are understood: "
-            + ", ".join(alias for names in _ALIASES.values() for alias in names)
-            + "."
+            f"the columns that are understood: {', '.join(dumps.names())}."
         )
     advice = tuple(_advice(facts, results, stiffness.get(radius), radius))
     thinned = log_ratio[:: max(1, log_ratio.numel() // 20_000)]
     drive = drive[batch.support.any(-1)] if rewarded else drive
     return Audit(_names(paths), facts, results, stiffness, advice, steps, thinned, drive)
-
-
-def read(*paths: str | Path) -> list[dict[str, Any]]:
-    """The rows of the files, with our names for the columns that are known under another.
-
-    Raises:
-        ValueError: no file, no row, or a line that is no JSON object.
-    """
-    files: list[Path] = []
-    for path in map(Path, paths):
-        inside = sorted(p for p in path.rglob("*") if p.suffix in (".jsonl", ".parquet")) if path.is_dir() else [path]
-        files += inside
-    rows = [_renamed(row, file) for file in files for row in _rows(file)]
-    if not rows:
-        raise ValueError(f"no rows in {_names(paths)}: expected .jsonl or .parquet files, or folders of them.")
-    return rows
-
-
-def record(path: str | Path, batch: Batch, *, rollout: int = 0, step: int = 0, rank: int = 0) -> None:
-    """Append the rows of a batch as JSON lines that `audit` reads, one file a process.
-
-    Args:
-        path: a file; with a suffix of the rank for ranks above zero.
-        batch: with what is to be recorded; masked tokens are left out.
-        rollout: number of the rollout, in which equal `group` ids are one prompt.
-        step: number of the optimiser step.
-        rank: of this process.
-    """
-    path = Path(path)
-    path = path if path.suffix else path / "rollouts.jsonl"
-    path = path.with_suffix(f".{rank}{path.suffix}") if rank else path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    columns: dict[str, list[Any]] = {"rollout": [rollout] * batch.size, "step": [step] * batch.size}
-    support = batch.support
-    for name in _LOG_PROBS:
-        value = getattr(batch, name)
-        if value is not None:
-            tokens = batch.tokens(value.detach().float())
-            columns[name] = [
-                [round(x, 6) for x in row[keep].tolist()] for row, keep in zip(tokens, support, strict=True)
-            ]
-    if batch.reward is not None:
-        columns["reward"] = batch.per_response(batch.reward).tolist()
-    if batch.group is not None:
-        columns["group"] = batch.group.tolist()
-    with path.open("a", encoding="utf-8") as file:
-        for values in zip(*columns.values(), strict=True):
-            file.write(json.dumps(dict(zip(columns, values, strict=True))) + "\n")
-
-
-def _rows(path: Path) -> Iterable[dict[str, Any]]:
-    if not path.exists():
-        raise ValueError(f"there is no file or folder {path}.")
-    if path.suffix == ".parquet":
-        try:
-            from pyarrow import parquet
-        except ImportError:
-            raise ValueError(
-                f"{path} is parquet, which needs `pip install pyarrow`; JSON lines need nothing."
-            ) from None
-        table: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
-        return table
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(
-                    f"line {number} of {path} is no JSON: {error}. A run that was killed leaves half a line."
-                ) from None
-            if not isinstance(row, dict):
-                raise ValueError(f"line {number} of {path} is {type(row).__name__}, not an object with named columns.")
-            rows.append(row)
-    return rows
-
-
-def _renamed(row: dict[str, Any], path: Path) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for name, aliases in _ALIASES.items():
-        found = next((alias for alias in aliases if row.get(alias) is not None), None)
-        if found is not None:
-            result[name] = row[found]
-    if "reward" not in result:
-        numbers = [
-            v
-            for k, v in row.items()
-            if k not in _NOT_REWARDS and isinstance(v, (int, float)) and not isinstance(v, bool)
-        ]
-        if numbers:
-            result["reward"] = float(sum(numbers))
-    result.setdefault("rollout", path.name)
-    return result
-
-
-def _batch(rows: Sequence[dict[str, Any]]) -> tuple[Batch, Tensor]:
-    """All rows as one batch in float64, and the number of each row's rollout."""
-    columns = {name for name in _ALIASES if all(name in row for row in rows)}
-    tokens = [name for name in _LOG_PROBS if name in columns]
-    if "policy" not in columns and "anchor" in columns:
-        raise ValueError("`anchor` without `policy`: where the updates happened needs both.")
-    widths = [len(_list(row[tokens[0]])) if tokens else 1 for row in rows]
-    values = {name: torch.zeros(len(rows), max(1, *widths), dtype=torch.float64) for name in tokens}
-    mask = torch.zeros(len(rows), max(1, *widths), dtype=torch.bool)
-    for k, (row, width) in enumerate(zip(rows, widths, strict=True)):
-        for name in tokens:
-            entries = _list(row[name])
-            if len(entries) != width:
-                raise ValueError(
-                    f"row {k} has {width} tokens in `{tokens[0]}` but {len(entries)} in `{name}`: all of a row's "
-                    "log-probabilities cover the same tokens."
-                )
-            values[name][k, :width] = torch.tensor(
-                [math.nan if x is None else float(x) for x in entries], dtype=torch.float64
-            )
-        keep = (
-            torch.tensor([bool(x) for x in _list(row["mask"])])
-            if "mask" in columns
-            else torch.ones(width, dtype=torch.bool)
-        )
-        mask[k, :width] = keep
-    for value in values.values():
-        mask &= ~value.isnan()
-    rollouts = {key: k for k, key in enumerate(dict.fromkeys(str(row["rollout"]) for row in rows))}
-    rollout = torch.tensor([rollouts[str(row["rollout"])] for row in rows])
-    prompts: dict[tuple[int, str], int] = {}
-    group = None
-    if "group" in columns:
-        keys = [(rollouts[str(row["rollout"])], json.dumps(row["group"], default=str)) for row in rows]
-        group = torch.tensor([prompts.setdefault(key, len(prompts)) for key in keys])
-    reward = None
-    if "reward" in columns:
-        reward = torch.tensor([sum(_list(row["reward"])) for row in rows], dtype=torch.float64)
-        mask &= ~reward.isnan()[:, None]
-    if not tokens:
-        mask[:, 0] = True if reward is None else ~reward.isnan()
-    blank = torch.zeros_like(mask, dtype=torch.float64)
-    return Batch(
-        values.get("policy", blank), values.get("anchor"), mask, reward, reference=values.get("reference"),
-        group=group, behavior=values.get("behavior"),
-    ), rollout  # fmt: skip
 
 
 def _of_rewards(batch: Batch, facts: dict[str, float], steps: dict[str, list[float]], rollout: Tensor) -> Tensor:
@@ -411,6 +254,12 @@ def _advice(
     facts: dict[str, float], objectives: dict[str, dict[str, float]], mu: float | None, radius: float
 ) -> Iterable[str]:
     at_anchor = facts.get("tokens_at_the_anchor")
+    if at_anchor is None:
+        yield (
+            "No log-probabilities (`policy` and `anchor`) in this dump, so nothing is said about where the updates "
+            "happened. TRL's completions and verl's rollouts hold none: GeometryGRPOTrainer(record=…) writes them, and "
+            "geomalign.audit.record does from a loop of your own."
+        )
     if at_anchor is not None and at_anchor > 0.5:
         yield (
             f"Geometry inactive: {at_anchor:.0%} of the tokens were updated at Δ ≈ 0, where every objective has the "
@@ -446,10 +295,6 @@ def _advice(
 
 def _quantile(x: Tensor, share: float) -> Tensor:
     return x.sort().values[min(x.numel() - 1, int(share * x.numel()))]
-
-
-def _list(x: Any) -> list[Any]:
-    return list(x) if isinstance(x, (list, tuple)) else [x]
 
 
 def _number(value: float) -> str:

@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -116,23 +117,73 @@ def test_verl_generations(tmp_path: Path) -> None:
     assert not found.objectives
 
 
+def parquet(path: Path, table: dict[str, list[Any]]) -> None:
+    pyarrow = pytest.importorskip("pyarrow", reason="parquet needs pyarrow: pip install geomalign[tasks]")
+    writer = pytest.importorskip("pyarrow.parquet")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer.write_table(pyarrow.table(table), path)
+
+
+def test_parquet_holds_what_json_lines_hold(dump: Path, tmp_path: Path) -> None:
+    """The same rows in both formats make the same report: lists of tokens, numbers, ragged rows."""
+    rows = read(dump)
+    parquet(tmp_path / "other" / "rows.parquet", {name: [row[name] for row in rows] for name in rows[0]})
+    assert audit(tmp_path / "other").to_json().replace(str(tmp_path / "other"), "") == audit(dump).to_json().replace(
+        str(dump), ""
+    )
+
+
+def completions(step: int, first: list[float | None], second: list[float | None], **more: Any) -> dict[str, Any]:
+    """TRL's table of one step: a column a reward function, here one that is called as ours is."""
+    size = len(first)
+    table = {"step": [step] * size, "prompt": [f"p{k // 2}" for k in range(size)], "completion": ["…"] * size}
+    return table | {"reward": first, "format": second} | more | {"advantage": [9.0] * size}
+
+
 def test_trl_completions(tmp_path: Path) -> None:
-    """`completions_*.parquet`: one column a reward function, which are summed; the advantage is none of them."""
-    pyarrow = pytest.importorskip("pyarrow")
-    parquet = pytest.importorskip("pyarrow.parquet")
-    table = {
-        "step": [1, 1, 1, 1],
-        "prompt": ["a", "a", "b", "b"],
-        "completion": ["x", "y", "x", "y"],
-        "accuracy": [1.0, 0.0, 1.0, 1.0],
-        "format": [0.5, 0.0, 0.5, 0.5],
-        "advantage": [9.0, -9.0, 0.0, 0.0],
-    }
-    (tmp_path / "completions").mkdir()
-    parquet.write_table(pyarrow.table(table), tmp_path / "completions" / "completions_00001.parquet")
-    found = audit(tmp_path)
+    """`completions_*.parquet`: reward functions are summed, whatever their names; the advantage is none of them."""
+    folder = tmp_path / "completions"
+    parquet(folder / "completions_00001.parquet", completions(1, [1.0, 0.0, 1.0, 1.0], [0.5, 0.0, 0.5, 0.5]))
+    found = audit(folder)
     assert found.facts["reward_mean"] == pytest.approx(4.5 / 4)
     assert found.facts["responses_in_groups_of_equal_rewards"] == 0.5
+    assert found.advice[0].startswith("No log-probabilities") and "record=" in found.advice[0]
+    weighed = audit(folder, rewards={"reward": 2.0, "format": -1.0})
+    assert weighed.facts["reward_mean"] == pytest.approx((2 * 3 - 1.5) / 4)
+    with pytest.raises(ValueError, match="no rewards in the columns accuracy; there are"):
+        audit(folder, rewards={"accuracy": 1.0})
+
+
+def test_trl_rewards_that_are_missing(tmp_path: Path) -> None:
+    """A function that cannot score a response leaves a hole; a response that none could score is in no group."""
+    path = tmp_path / "completions_00001.parquet"
+    parquet(path, completions(1, [1.0, None, 0.0, 4.0], [None, None, 0.5, None]))
+    found = audit(path)
+    assert found.facts["reward_mean"] == pytest.approx((1.0 + 0.5 + 4.0) / 3)
+    assert found.facts["sd_of_centred_reward"] == pytest.approx(math.sqrt(2 * 1.75**2 / 3))
+
+
+def test_trl_repeats_the_table_of_a_rollout(tmp_path: Path) -> None:
+    """With two updates a rollout the same rows come twice, under another step."""
+    for step, best in ((1, 1.0), (2, 1.0), (3, 2.0), (4, 2.0)):
+        parquet(tmp_path / f"completions_{step:05d}.parquet", completions(step, [best, 0.0], [0.0, 0.0]))
+    found = audit(tmp_path)
+    assert (found.facts["rollouts"], found.facts["responses"], found.facts["reward_mean"]) == (2, 4, 0.75)
+
+
+def test_a_broken_parquet_file_says_so(tmp_path: Path) -> None:
+    parquet(tmp_path / "whole.parquet", {"reward": [1.0, 0.0]})
+    (tmp_path / "half.parquet").write_bytes((tmp_path / "whole.parquet").read_bytes()[:40])
+    with pytest.raises(ValueError, match=r"half\.parquet is no parquet file: .* without its end"):
+        audit(tmp_path / "half.parquet")
+
+
+def test_files_are_read_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    """verl names its files after the step: 2 comes before 10."""
+    for step in (1, 2, 10):
+        row = {"input": "p", "output": "…", "score": float(step), "step": step}
+        (tmp_path / f"{step}.jsonl").write_text(json.dumps(row))
+    assert [row["reward"] for row in read(tmp_path)] == [1.0, 2.0, 10.0]
 
 
 def test_report_and_figure(dump: Path, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
             ("recipes",),
             ("identify", "analysis", "laws", "parity"),
             ("api",),
-            ("plotting",),
+            ("plotting", "dumps"),
             ("audit",),
             ("training", "adapters"),
             ("export",),

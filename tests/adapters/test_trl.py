@@ -451,6 +451,25 @@ def test_rollouts_are_recorded_for_the_audit(tmp_path: Path) -> None:
     assert (found.facts["responses"], found.facts["rollouts"]) == (24, 3)
     assert found.facts["tokens_at_the_anchor"] == pytest.approx(0.5, abs=0.05)
     assert found.objectives["grpo"]["gradient_against_at_anchor"] > 0
+    engine = NESTED | {"num_iterations": 2, "max_steps": 2, "vllm_importance_sampling_mode": "token_truncate"}
+    folder = str(tmp_path / "engine")
+    ours("grpo", {"objective": ("grpo", ADVANTAGE), "args": engine, "engine": True, "ours_args": {"record": folder}})
+    assert audit(folder).facts["engine_log_ratio_abs_mean"] > 0.1
+
+
+def test_completions_of_trl_are_read_by_the_audit(tmp_path: Path) -> None:
+    """`log_completions=True` under the adapter, as TRL writes it: two rollouts, each in the tables of its two steps."""
+    pytest.importorskip("pyarrow")
+    from geomalign.audit import audit
+
+    weights = {"reward": 0.7, "second_reward": 0.5}
+    args = NESTED | {"num_iterations": 2, "max_steps": 4, "log_completions": True, "output_dir": str(tmp_path)}
+    case = {"objective": ("grpo", ADVANTAGE), "args": args | {"reward_weights": list(weights.values())}, "rewards": 2}
+    logged = [row["reward"] for row in ours("grpo", case)["log"] if "reward" in row]
+    found = audit(tmp_path / "completions", rewards=weights)
+    assert (found.facts["responses"], found.facts["rollouts"], len(logged)) == (8, 2, 2)
+    assert found.facts["reward_mean"] == pytest.approx(sum(logged) / 2, abs=1e-6)
+    assert not found.objectives and found.advice[0].startswith("No log-probabilities")
 
 
 def test_engine_weights_multiply_the_drive() -> None:

@@ -4,7 +4,10 @@ Runs in an environment with verl (`bash tests/parity/environments.sh verl`, then
 skipped elsewhere.
 """
 
+import ast
+import json
 import math
+import os
 import pickle
 import subprocess
 import sys
@@ -288,12 +291,35 @@ def test_the_configuration_survives_the_way_to_a_worker() -> None:
 
 
 def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    import os
-
     env = os.environ | {"OMP_NUM_THREADS": "1"} | environment
     return subprocess.run(
         [sys.executable, "-W", "ignore", *arguments], capture_output=True, text=True, env=env, cwd=ROOT
     )
+
+
+def test_rollouts_of_verl_are_read_by_the_audit(tmp_path: Path) -> None:
+    """`trainer.rollout_data_dir`, by verl's own writer: texts and scores of every step, no log-probabilities.
+
+    The trainer's module imports the servers of the rollout engines, so its function is taken out of the file.
+    """
+    import verl
+
+    from geomalign.audit import audit
+
+    source = Path(next(iter(verl.__path__)), "trainer", "ppo", "ray_trainer.py").read_text(encoding="utf-8")
+    name = "_write_generations"
+    (writer,) = (n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef) and n.name == name)
+    writer.decorator_list = []
+    made: dict[str, Any] = {"json": json, "os": os}
+    exec(compile(ast.Module([writer], []), "ray_trainer.py", "exec"), made)
+    prompts = ["2+2", "2+2", "3+3", "3+3"]
+    for step in (9, 10):
+        scores, extra = [1.0, 0.0, float(step), float(step)], {"acc": [True, False, True, True], "uid": ["a"] * 3}
+        made[name](prompts, ["…"] * 4, ["4"] * 4, scores, extra, str(tmp_path), step)
+    found = audit(tmp_path)
+    assert (found.facts["responses"], found.facts["rollouts"], found.facts["prompts"]) == (8, 2, 4)
+    assert found.facts["reward_mean"] == pytest.approx((2 * 1.0 + 2 * 9 + 2 * 10) / 8)
+    assert found.steps["share with a drive"] == [0.5, 0.5] and found.advice[0].startswith("No log-probabilities")
 
 
 def test_importing_verl_is_enough() -> None:

@@ -119,7 +119,9 @@ def with_engine(trainer: Any) -> None:
     """As if vLLM had generated: log-probabilities of its own for every sampled token, some of them unknown (NaN)."""
     import trl
 
-    unknown = "nan_to_num" in inspect.getsource(trl.GRPOTrainer._generate_and_score_completions)
+    unknown = "per_token_logps_diff = torch.nan_to_num" in inspect.getsource(
+        trl.GRPOTrainer._generate_and_score_completions
+    )
 
     class Engine(type(trainer)):  # type: ignore[misc]
         def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
