@@ -78,11 +78,11 @@ clean:  ## everything that was built; not the runs
 PEERS := trl-0.29 trl-1.6 trl-1.16 verl liger openrlhf torchrl
 
 parity: $(STAMP)  ## every objective against the code of TRL, verl, Liger, OpenRLHF and torchrl; builds their environments
-	PYTHON=$(PYTHON) bash tests/parity/environments.sh
+	BASE=$(VENV) bash tests/parity/environments.sh
 	$(PYTEST) -n 2 tests/parity
 
 parity-report: $(STAMP)  ## run all of it again and write docs/parity.md
-	PYTHON=$(PYTHON) bash tests/parity/environments.sh
+	BASE=$(VENV) bash tests/parity/environments.sh
 	mkdir -p build/parity
 	@set -e; for peer in $(PEERS); do echo "== $$peer"; OMP_NUM_THREADS=1 .venv-parity-$$peer/bin/python -W ignore \
 		-m geomalign.parity run $${peer%%-*} --out build/parity/$$peer.json; done
@@ -90,6 +90,6 @@ parity-report: $(STAMP)  ## run all of it again and write docs/parity.md
 
 .PHONY: adapters
 adapters: $(STAMP)  ## the TRL trainers in the environments of four releases of TRL; builds them
-	PYTHON=$(PYTHON) bash tests/adapters/environments.sh
+	BASE=$(VENV) bash tests/adapters/environments.sh
 	@set -e; for environment in .venv-trl-*; do echo "== $$environment"; \
 		OMP_NUM_THREADS=1 $$environment/bin/python -m pytest -q -p no:cacheprovider tests/adapters/test_trl.py; done
