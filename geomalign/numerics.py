@@ -63,7 +63,7 @@ def exp(x: Tensor) -> Tensor:
 def expm1(x: Tensor) -> Tensor:
     """``exp(x) - 1`` without cancellation near 0, continued linearly as :func:`exp` is.
 
-    Its derivatives are those of ``exp(x)`` itself: torch differentiates ``expm1`` as result + 1, which far below 0 is 0.
+    Its derivatives are those of ``exp(x)`` itself: torch's of ``expm1``, the result + 1, are 0 far below 0.
     """
     bound = limit(x.dtype)
     x_c = x.clamp(max=bound)

@@ -1,5 +1,6 @@
 """The geometry read off a loss, against what its formula says."""
 
+import dataclasses
 import functools
 import math
 import subprocess
@@ -17,7 +18,7 @@ import geomalign as ga
 from geomalign import recipes
 from geomalign.asymptotics import asymptote
 from geomalign.curve import resolve
-from geomalign.identify import Identification, as_loss, identify
+from geomalign.identify import Identification, Moved, as_loss, identify
 from geomalign.numerics import Interval
 
 F64 = torch.float64
@@ -248,9 +249,9 @@ def test_a_clipped_importance_weight_betrays_its_stop_gradient() -> None:
 
     report = identify(cispo)
     assert not report.conservative
-    assert report.recognised.chart == ga.Ratio()
-    # The name holds up to the cap, beyond which the chart goes on as a straight line.
-    assert report.recognised.window.high == pytest.approx(math.log(5.0), abs=1e-9)
+    assert report.recognised.chart == ga.LogRatio() and report.recognised.optimization == ga.Flat()
+    assert report.recognised.weight == ga.ClippedImportance(ga.Advantage(), high=5.0)
+    # By its force alone it is the ratio up to the cap, beyond which the chart goes on as a straight line.
     x = torch.tensor([2.0, 7.0], dtype=F64)
     assert torch.allclose(report.chart(x), 4 + 5 * (x - math.log(5.0)), atol=1e-9)
 
@@ -395,47 +396,21 @@ def test_the_report_reads() -> None:
 # --------------------------------------------------------------------------------------------------- recipes
 
 
-def coupled(r: Identification) -> bool:
-    return r.coupling.by_sign
-
-
-def apart(r: Identification) -> bool:
-    return r.kind == "pair" and r.coupling.coupled and r.recognised.chart is None
-
-
-def bent(r: Identification) -> bool:
-    return r.convex is False and r.recognised.optimization is None
-
-
-def stopped(r: Identification) -> bool:
-    return not r.conservative
-
-
-# Recipes whose loss of one event is not one named geometry, with what is found instead; a text is an error's.
-UNNAMED: dict[str, str | tuple[Callable[[Identification], bool], ...]] = {
-    "aot_unpaired": "couples samples",
-    "apo_down": "vanishes at equal log-ratios",
-    "bco": (lambda r: r.recognised.optimization == 2.0 * ga.Logistic(0.1),),  # a factor of the whole loss
-    "cfpo": (coupled, bent),
-    "cispo": (stopped, lambda r: r.recognised.chart == ga.Ratio() and r.recognised.window.high < 2),
-    "cpo": (apart,),
-    "discopop": (bent,),
-    "dppo": (stopped, coupled),
-    "exo": (bent,),
-    "gmpo": (lambda r: max(abs(r.recognised.window.low + 0.4), abs(r.recognised.window.high - 0.4)) < 1e-8,),
-    "gpo_savage": (bent,),
-    "nca": (apart,),
-    "orpo": (apart,),
-    "sapo": (coupled, lambda r: r.recognised.chart is None),
-    "topr": (coupled, stopped),
-    "vespo": (coupled, stopped),
-    "wpo": (apart, stopped),
-}
+# Log-odds need a probability below one, and the domain must leave it there.
+PROBED: dict[str, tuple[float, tuple[float, float]]] = {"orpo": (-4.0, (-8.0, 3.9))}
+# Terms of the sum that the loss of one pair is, or a potential of the preference probability, or a blend of two links.
+IN_PARTS = ["apo_down", "cpo", "discopop", "exo", "gpo_savage", "nca", "orpo"]
+# A stop-gradient: what is read is the loss without its weight, and the weight.
+WEIGHTED = ["cispo", "dppo", "topr", "vespo", "wpo"]
+# Two terms, one for each sign of the advantage: of one token they are PPO's walls.
+OF_ONE_TOKEN = ["gmpo"]
 # Coefficient, scale of the chart and strength are not told apart by a loss: other names of the same geometry.
 SAME_GEOMETRY = {
     "a2po": (ga.LogRatio(), ga.ChiSquare(2e-6)),
     "apo_zero": (ga.Sigmoid(0.1), ga.Flat()),
+    "bco": (ga.LogRatio(), 2.0 * ga.Logistic(0.1)),
     "f_dpo": (ga.Power(-1.0), ga.Logistic(0.1)),
+    "wpo": (ga.LogRatio(), ga.Logistic(0.1)),  # of a label of one strength, a factor |g| is a weight
     "generalized_jsd": (ga.Ratio(), ga.FDivergence(ga.JensenShannon(), 0.5)),
     "kto": (ga.Sigmoid(0.1), ga.Flat()),
     "sppo": (ga.LogRatio(), ga.ChiSquare(4.0)),
@@ -448,10 +423,15 @@ def read(name: str) -> tuple[ga.BaseObjective, Identification]:
         warnings.simplefilter("ignore", ga.UnboundedLossWarning)
         objective = recipes.get(name)
         paired = any(term.unit.paired for _, term in objective.terms)
-        return objective, identify(as_loss(objective), kind="pair" if paired else "advantage")
+        log_prob, domain = PROBED.get(name, (0.0, (-30.0, 30.0)))
+        loss = as_loss(objective, log_prob=log_prob)
+        return objective, identify(loss, kind="pair" if paired else "advantage", domain=domain)
 
 
-@pytest.mark.parametrize("name", [n for n in recipes.names() if n not in UNNAMED])
+PLAIN = [n for n in recipes.names() if n not in (*IN_PARTS, *WEIGHTED, *OF_ONE_TOKEN)]
+
+
+@pytest.mark.parametrize("name", PLAIN)
 def test_every_recipe_gives_back_its_own_slots(name: str) -> None:
     objective, report = read(name)
     ((_, term),) = objective.terms
@@ -466,7 +446,7 @@ def test_every_recipe_gives_back_its_own_slots(name: str) -> None:
         assert float(report.drive) == pytest.approx(strength, rel=1e-7)
 
 
-@pytest.mark.parametrize("name", [n for n in recipes.names() if n not in UNNAMED])
+@pytest.mark.parametrize("name", PLAIN)
 def test_the_names_predict_the_gradient_law(name: str) -> None:
     """What was read off the loss's value, against the objective's law in closed form."""
     objective, report = read(name)
@@ -491,16 +471,110 @@ def test_the_names_predict_the_gradient_law(name: str) -> None:
     assert torch.allclose(law / share.sum(), force / 200, rtol=1e-7, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", UNNAMED)
-def test_what_is_no_single_geometry_is_said_to_be_none(name: str) -> None:
-    expected = UNNAMED[name]
-    if isinstance(expected, str):
-        with pytest.raises(ValueError, match=expected):
-            read(name)
-        return
-    _, report = read(name)
-    for holds in expected:
-        assert holds(report)
+def unbounded(optimization: ga.OptimizationGeometry) -> ga.OptimizationGeometry:
+    """A box that its coordinate cannot leave is felt by no loss."""
+    return ga.Flat() if isinstance(optimization, ga.Box) else optimization
+
+
+@pytest.mark.parametrize("name", IN_PARTS)
+def test_every_term_of_a_sum_gives_back_its_own_slots(name: str) -> None:
+    objective, report = read(name)
+    found = {type(part.unit): part for part in report.recognised.parts}
+    assert len(found) == len(objective.terms)
+    labels = ga.PreferenceBatch(*torch.zeros(2, 1, 1), margin=torch.ones(1))
+    for factor, term in objective.terms:
+        part = found[type(term.unit)]
+        assert part.unit == dataclasses.replace(term.unit, of=ga.Sequence())
+        assert part.chart == (Moved(term.chart, -4.0) if isinstance(term.chart, ga.LogOdds) else term.chart)
+        optimization = unbounded(term.optimization)
+        assert part.optimization == (
+            optimization if factor == 1 or optimization == ga.Flat() else factor * optimization  # type: ignore[comparison-overlap]
+        )
+        assert part.drive == pytest.approx(factor * float(term.drive(labels)), rel=1e-7, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", IN_PARTS)
+def test_the_parts_together_predict_the_gradient_law(name: str) -> None:
+    objective, report = read(name)
+    log_prob, (low, high) = PROBED.get(name, (0.0, (-6.0, 6.0)))
+    x, y = low + (high - low) * torch.rand(2, 200, generator=torch.Generator().manual_seed(1), dtype=F64)
+    anchor = torch.full((200, 1), log_prob, dtype=F64)
+    batch = ga.PreferenceBatch(x[:, None] + log_prob, y[:, None] + log_prob, anchor, anchor)
+    forces = [sum(sides) for sides in zip(*(part.forces(x, y) for part in report.recognised.parts), strict=True)]
+    for law, force in zip(objective.law(batch), forces, strict=True):
+        assert torch.allclose(200 * law[:, 0], force, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_a_weight_without_gradient_is_told_from_what_it_weighs(name: str) -> None:
+    objective, report = read(name)
+    ((_, term),) = objective.terms
+    chart, optimization = SAME_GEOMETRY.get(name, (term.chart, term.optimization))
+    found = report.recognised
+    assert not report.conservative and found.residual < 1e-7
+    assert (found.chart, found.optimization) == (chart, optimization)
+    assert isinstance(term.sampling, type(found.weight))
+    of = ga.Label(0.1) if report.kind == "pair" else ga.Advantage()
+    assert found.weight == dataclasses.replace(term.sampling, of=of)
+
+
+def test_gmpo_of_one_token_is_a_clip_in_nats() -> None:
+    _, report = read("gmpo")
+    assert report.recognised.chart == ga.Ratio() and report.coupling.by_sign
+    wall = report.recognised.optimization
+    assert isinstance(wall, ga.Clip)
+    assert (wall.low, wall.high) == (pytest.approx(-math.expm1(-0.4)), pytest.approx(math.expm1(0.4)))
+
+
+SUMS = {
+    "two squares": (lambda c, r: (c - 1) ** 2 + 0.5 * r**2, {ga.Chosen: (2.0, 2.0), ga.Rejected: (1.0, 0.0)}),
+    "a product": (
+        lambda c, r: (c - r - 1) ** 2 + 0.1 * c * r,
+        {ga.Pair: (1.9, 2.0), ga.Chosen: (0.1, 0.0), ga.Rejected: (0.1, 0.0)},
+    ),
+    "in the ratio": (lambda c, r: (c.exp() - r.exp()) ** 2, {ga.Pair: (2.0, 0.0)}),
+    "a term of the rejected": (lambda c, r: (c - r) ** 2 + 0.5 * r**2, {ga.Pair: (2.0, 0.0), ga.Rejected: (1.0, 0.0)}),
+}
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_a_sum_over_both_responses_is_taken_apart(name: str) -> None:
+    loss, expected = SUMS[name]
+    parts = identify(loss, kind="pair", domain=(-6.0, 6.0)).recognised.parts
+    found = {type(p.unit): p for p in parts}
+    assert set(found) == set(expected)
+    for unit, (mu, drive) in expected.items():
+        assert found[unit].optimization == ga.ChiSquare(mu)
+        assert found[unit].drive == pytest.approx(drive, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda c, r: (c - r) ** 2 + 1e-3 * c**2 * r,
+        lambda c, r: -logsigmoid(0.1 * (c - r)) - 0.01 * c**3,
+        lambda c, r: -logsigmoid(0.1 * (c - r)) + 1e-5 * (c - r) ** 4 - c,
+    ],
+    ids=["no sum", "a cubic side", "a near miss of a link"],
+)
+def test_a_sum_of_which_a_term_has_no_name_has_no_parts(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    assert identify(loss, kind="pair", domain=(-6.0, 6.0)).recognised.parts == ()
+
+
+@pytest.mark.parametrize(
+    "weight",
+    [lambda t: 1 + torch.tanh(t), lambda t: t.clamp(max=5.0) + 1e-5 * t],
+    ids=["no member", "a near miss of a clip"],
+)
+def test_a_weight_that_is_no_members_gets_no_name(weight: Callable[[Tensor], Tensor]) -> None:
+    assert identify(lambda x, a: -a * weight(x.exp()).detach() * x).recognised.weight is None
+
+
+def test_a_linear_term_of_a_pair_belongs_to_no_part_alone() -> None:
+    """What no loss can tell: h(m) + c·m − c·Δ⁺ + c·Δ⁻ is h(m), whatever c."""
+    c, r = torch.randn(2, 50, generator=torch.Generator().manual_seed(0), dtype=F64)
+    plain, moved = -logsigmoid(c - r), -logsigmoid(c - r) + 0.3 * (c - r) - 0.3 * c + 0.3 * r
+    assert torch.allclose(plain, moved, atol=1e-14)
 
 
 @pytest.mark.slow

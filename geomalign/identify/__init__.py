@@ -17,11 +17,23 @@ from geomalign.batch import Batch, PreferenceBatch
 from geomalign.identify.law import Law, Loss, arity
 from geomalign.identify.naming import report_of
 from geomalign.identify.reading import read_advantage, read_margin, read_pair
-from geomalign.identify.report import Coupling, Identification, Kink, Recognised, Region, TabulatedChart
+from geomalign.identify.report import Coupling, Identification, Kink, Moved, Part, Recognised, Region, TabulatedChart
+from geomalign.locality import Locality
 from geomalign.numerics import Interval
-from geomalign.objective import BaseObjective
+from geomalign.objective import BaseObjective, Drives, Objective
 
-__all__ = ["Coupling", "Identification", "Kink", "Recognised", "Region", "TabulatedChart", "as_loss", "identify"]
+__all__ = [
+    "Coupling",
+    "Identification",
+    "Kink",
+    "Moved",
+    "Part",
+    "Recognised",
+    "Region",
+    "TabulatedChart",
+    "as_loss",
+    "identify",
+]
 
 
 _KINDS = ("advantage", "margin", "pair")
@@ -81,32 +93,50 @@ def identify(
     return report_of(law, reader(law, probes, Interval(*domain), tolerance))
 
 
-def as_loss(objective: BaseObjective) -> Loss:
+def as_loss(objective: BaseObjective, *, log_prob: float = 0.0) -> Loss:
     """An objective as the loss of one event: ℓ(Δ, drive), or of a pair ℓ(Δ_chosen, Δ_rejected), by its published value
     alone.
 
-    Every row is one token, measured from a policy with log-probability 0. The drive is passed in, so the sampling
-    geometry (group baselines, escort weights) stays outside; a label keeps its own strength, and a pair's reward margin
-    is 1.
+    Every row is one token. The drive is passed in, so the sampling geometry (group baselines, escort weights) stays
+    outside; of a sum, a term whose sampling answers to one sign of the advantage alone gets that sign alone. A label
+    keeps its own strength, and a pair's reward margin is 1.
 
     Args:
         objective: any. Give `kind="pair"` to `identify` where its unit is a pair.
+        log_prob: log-probability of every event under all policies that log-ratios are measured from. It matters to
+            objectives without a reference that are not linear in log π: log-odds need one below zero.
 
     Returns:
-        a function of two float64 tensors `(n,)` whose value is the mean over the n events.
+        a function of two float64 tensors `(n,)` whose value is the mean over the n events, or, where ranks in the batch
+        couple events, each event's own.
     """
-    paired = any(term.unit.paired for _, term in objective.terms)
 
-    def pair(chosen: Tensor, rejected: Tensor) -> Tensor:
-        zero = torch.zeros_like(chosen)[:, None]
-        batch = PreferenceBatch(chosen[:, None], rejected[:, None], zero, zero, margin=torch.ones_like(chosen))
-        outcome = objective(batch)
+    def pairs(chosen: Tensor, rejected: Tensor) -> Tensor:
+        anchor = torch.full_like(chosen, log_prob)[:, None]
+        policy = chosen[:, None] + log_prob, rejected[:, None] + log_prob
+        outcome = objective(PreferenceBatch(*policy, anchor, anchor, margin=torch.ones_like(chosen)))
         return outcome.loss / outcome.weights.sum()
+
+    def one(chosen: Tensor, rejected: Tensor) -> Tensor:
+        return pairs(chosen[None], rejected[None])
 
     def event(log_ratio: Tensor, drive: Tensor) -> Tensor:
-        zero = torch.zeros_like(log_ratio)[:, None]
-        batch = Batch(log_ratio[:, None], zero, reference=zero, behavior=zero, advantage=drive)
-        outcome = objective(batch, drive=drive)
+        anchor = torch.full_like(log_ratio, log_prob)[:, None]
+        batch = Batch(log_ratio[:, None] + log_prob, anchor, reference=anchor, behavior=anchor, advantage=drive)
+        pulls = drive if len(objective.terms) == 1 else Drives(_pull(o, batch, drive) for _, o in objective.terms)
+        outcome = objective(batch, drive=pulls)
         return outcome.loss / outcome.weights.sum()
 
-    return pair if paired else event
+    if any(term.unit.paired for _, term in objective.terms):
+        return torch.func.vmap(one) if objective.locality is Locality.BATCH else pairs
+    return event
+
+
+def _pull(term: Objective, batch: Batch, drive: Tensor) -> Tensor:
+    """The drive where the term's sampling answers to its sign, its own constant where it answers to nothing."""
+    if term.sampling.range.low == term.sampling.range.high:
+        return term.drive(batch)
+    zero = drive.new_zeros(2, 1)
+    signs = drive.new_tensor([-1.0, 1.0])
+    felt = term.drive(Batch(zero, zero, reference=zero, behavior=zero, advantage=signs, reward=signs)) != 0
+    return torch.where(drive > 0, felt[1], felt[0]) * drive

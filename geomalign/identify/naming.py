@@ -13,9 +13,12 @@ from geomalign.asymptotics import Tail, asymptote
 from geomalign.chart import Chart, LogRatio, Ratio
 from geomalign.curve import Curve, Resolved
 from geomalign.identify import recognise
+from geomalign.identify.coupled import of_sign
 from geomalign.identify.law import Law
+from geomalign.identify.parts import parts_of
 from geomalign.identify.reading import Reading, core_size, last_coefficients
 from geomalign.identify.report import Identification, Kink, Recognised, TabulatedChart
+from geomalign.identify.weights import of_drive, of_pair
 from geomalign.numerics import Interval
 from geomalign.optimization import Clip, Flat, OptimizationGeometry
 
@@ -42,7 +45,12 @@ def report_of(law: Law, reading: Reading) -> Identification:
     slope, force = reading.slope[low:high], reading.force[low:high]
     x = part.nodes
     advantage, drive = reading.advantage, reading.drive
-    chart_match, window = _name_chart(part, slope, reading.tolerance, scaled=reading.kind == "pair")
+    by_sign = of_sign(reading, reading.tolerance) if reading.driven and reading.coupling.by_sign else None
+    if by_sign is None:
+        chart_match, window = _name_chart(part, slope, reading.tolerance, scaled=reading.kind == "pair")
+    else:
+        chart_match, window = by_sign[0], _reach(reading)
+        slope = chart_match.chart.slope(x)
     if reading.kind == "pair" and reading.coupling.coupled:
         chart_match = None
     # A factor that the name does not have belongs to the drive; of a pair, whose slope is known up to a factor, to the
@@ -78,7 +86,14 @@ def report_of(law: Law, reading: Reading) -> Identification:
     absolute = reading.tolerance * max(near, float(drive.abs().max()))
     convex = _convex(part, mirrors, slope, absolute, reading.tolerance)
     label = advantage if reading.driven else drive
-    recognised = _recognised(law, reading, match, in_chart, chart_match, chart, window, label, drive, scale)
+    conservative = _conservative(law, reading)
+    recognised = _recognised(
+        law, reading, match, in_chart, chart_match, chart, window, label, drive, scale, by_sign and by_sign[1]
+    )
+    if not conservative:
+        recognised = _weighted(law, reading, recognised)
+    if reading.kind == "pair" and recognised.optimization is None:
+        recognised = dataclasses.replace(recognised, parts=parts_of(law, _reach(reading), reading.tolerance))
     return Identification(
         kind=reading.kind,
         chart=chart,
@@ -90,7 +105,7 @@ def report_of(law: Law, reading: Reading) -> Identification:
         kinks=kinks_of(reading),
         coupling=reading.coupling,
         convex=convex,
-        conservative=_conservative(law, reading),
+        conservative=conservative,
         saturation=_saturation(law, reading, label),
         recognised=recognised,
         tolerance=reading.tolerance,
@@ -303,6 +318,7 @@ def _recognised(
     label: Tensor,
     drive: Tensor,
     scale: float,
+    by_sign: OptimizationGeometry | None,
 ) -> Recognised:
     named: Chart | None = (
         chart_match.chart if chart_match is not None and (reading.driven or reading.kind == "pair") else None
@@ -315,7 +331,7 @@ def _recognised(
         optimization, leash = Flat(), optimization
     shift = match.shift if match is not None else 0.0
     if reading.coupling.coupled and reading.driven:
-        optimization = _clip(reading, named, optimization)
+        optimization = by_sign or _clip(reading, named, optimization)
     residual, constant = math.nan, None
     known: Chart = named if named is not None else chart
     if optimization is not None:
@@ -335,6 +351,35 @@ def _recognised(
         chart_residual,
         residual,
         window,
+    )
+
+
+def _reach(reading: Reading) -> Interval:
+    edges = reading.resolved.edges
+    return Interval(max(float(edges[0]), -_REACH), min(float(edges[-1]), _REACH))
+
+
+def _weighted(law: Law, reading: Reading, found: Recognised) -> Recognised:
+    """The names of what is left of a loss without a weight that has no gradient, and of the weight."""
+    domain, tolerance = _reach(reading), reading.tolerance
+    match = None
+    if reading.driven:
+        match = of_drive(law, reading.advantage, domain, reading.resolved.kinks, tolerance)
+    elif reading.kind == "pair":
+        match = of_pair(law, domain, tolerance)
+    if match is None:
+        return found
+    return Recognised(
+        chart=match.chart,
+        optimization=Flat() if match.optimization is None else match.optimization,
+        leash=None,
+        leash_chart=None,
+        shift=0.0,
+        constant="energy",
+        chart_residual=match.residual,
+        residual=match.residual,
+        window=domain,
+        weight=match.weight,
     )
 
 

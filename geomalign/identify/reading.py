@@ -277,9 +277,10 @@ def read_pair(law: Law, advantage: Tensor, domain: Interval, tolerance: float) -
     resolution, tolerance = _accuracy(forces, domain, tolerance)
     resolved = resolve(forces, domain, tolerance=resolution)
     at_home = forces(_home(resolved))[0, 0]
-    if float(at_home.abs()) < 1e-14:
-        raise ValueError("the pair's force vanishes at equal log-ratios: its chart cannot be read along the diagonal.")
-    slope = resolved.values[..., 0] / at_home
+    # Where the force vanishes at equal log-ratios there is no chart to be read along the diagonal: the log-ratio is
+    # tried, and what it does not explain is a coupling.
+    silent = float(at_home.abs()) < 1e-14
+    slope = torch.ones_like(resolved.values[..., 0]) if silent else resolved.values[..., 0] / at_home
     zero_column = 2 + _REJECTED.index(0.0)
     force = resolved.values[..., zero_column : zero_column + 1]
     coupling = _pair_coupling(resolved, resolved.values, slope, force[..., 0], rejected, 100 * tolerance)

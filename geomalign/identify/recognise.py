@@ -89,7 +89,7 @@ def tidy(value: float, relative: float) -> float:
     return value
 
 
-def _least_squares(columns: list[Tensor], target: Tensor, weight: Tensor) -> Tensor:
+def least_squares(columns: list[Tensor], target: Tensor, weight: Tensor) -> Tensor:
     matrix = torch.stack(columns, -1) * weight[:, None]
     size = matrix.norm(dim=0).clamp(min=1e-300)
     return torch.linalg.lstsq(matrix / size, (target * weight)[:, None], driver="gelsd").solution[:, 0] / size
@@ -125,9 +125,9 @@ def _charts(x: Tensor, slope: Tensor, tolerance: float, scaled: bool) -> Iterato
     if power not in (0.0, 1.0) and abs(power) < 20:
         yield times(Power(power))
     yield times(Dual(JensenShannon()))
-    yield from map(times, _sigmoid(x, slope, tolerance))
+    yield from map(times, sigmoids(x, slope, tolerance))
     for first_one, second in itertools.combinations(_DIVERGENCES, 2):
-        a, b = _least_squares([first_one.slope(x), second.slope(x)], slope, 1 / slope).tolist()
+        a, b = least_squares([first_one.slope(x), second.slope(x)], slope, 1 / slope).tolist()
         if a > 0 and b > 0:
             scale = a if scaled else 1.0
             yield (
@@ -136,8 +136,11 @@ def _charts(x: Tensor, slope: Tensor, tolerance: float, scaled: bool) -> Iterato
             )
 
 
-def _sigmoid(x: Tensor, slope: Tensor, tolerance: float) -> Iterator[Sigmoid]:
-    """log slope = log σ(β(Δ − s)) + log σ(−β(Δ − s)) + constant, by Levenberg–Marquardt in (log β, βs)."""
+def sigmoids(x: Tensor, slope: Tensor, tolerance: float) -> Iterator[Sigmoid]:
+    """Sigmoid charts of this slope, log slope = log σ(β(Δ − s)) + log σ(−β(Δ − s)) + constant.
+
+    By Levenberg–Marquardt in (log β, βs).
+    """
     keep = torch.linspace(0, len(x) - 1, min(len(x), 240)).long().unique()
     few, log = x[keep], slope[keep].log()
 
@@ -146,7 +149,7 @@ def _sigmoid(x: Tensor, slope: Tensor, tolerance: float) -> Iterator[Sigmoid]:
         rest = log - torch.nn.functional.logsigmoid(z) - torch.nn.functional.logsigmoid(-z)
         return rest - rest.mean()
 
-    found = [_levenberg_marquardt(residual, torch.tensor([start, 0.0], dtype=x.dtype)) for start in (0.0, -2.5, 1.5)]
+    found = [levenberg_marquardt(residual, torch.tensor([start, 0.0], dtype=x.dtype)) for start in (0.0, -2.5, 1.5)]
     cost, p = min(found, key=lambda f: f[0])
     if cost < 1e-3 * len(few):
         beta, shift = math.exp(float(p[0])), float(p[1]) / math.exp(float(p[0]))
@@ -216,7 +219,7 @@ def _potentials(
         return 0.0 if abs(value) <= tolerance * at else tidy(value, tolerance)
 
     def amplitudes(*units: BregmanGeometry) -> list[float]:
-        return _least_squares([*(unit.mirror(u) for unit in units), one], m, weight).tolist()
+        return least_squares([*(unit.mirror(u) for unit in units), one], m, weight).tolist()
 
     simple: list[Callable[[float], BregmanGeometry]] = [ChiSquare, ReverseKL]
     if positive:
@@ -287,14 +290,14 @@ def _logistic(u: Tensor, m: Tensor, weight: Tensor, tolerance: float) -> Iterato
     width = math.log(10 / min(float(u.abs().max()), 10.0))
     for start in (0, -2, 2, -4, 4, -6, 6, -8, 8):
         p = torch.tensor([math.log(2.0) * start + width, 0.0], dtype=torch.float64)
-        cost, p = _levenberg_marquardt(lambda q: _logistic_residual(q, *few), p)
+        cost, p = levenberg_marquardt(lambda q: _logistic_residual(q, *few), p)
         if best is None or cost < best[0]:
             best = (cost, p)
         if cost < 1e-22 * len(keep):
             break
     assert best is not None
     beta = math.exp(float(best[1][0]))
-    c, offset = _least_squares([torch.sigmoid(beta * u - best[1][1]), torch.ones_like(u)], m, weight).tolist()
+    c, offset = least_squares([torch.sigmoid(beta * u - best[1][1]), torch.ones_like(u)], m, weight).tolist()
     if not (c > 0 and math.isfinite(c)):
         return
     beta, shift = tidy(beta, tolerance), float(best[1][1]) / beta
@@ -317,7 +320,7 @@ def _logistic_residual(p: Tensor, u: Tensor, m: Tensor, weight: Tensor) -> Tenso
     return rest - sigmoid * (sigmoid @ rest)
 
 
-def _levenberg_marquardt(residual: Callable[[Tensor], Tensor], p: Tensor, steps: int = 80) -> tuple[float, Tensor]:
+def levenberg_marquardt(residual: Callable[[Tensor], Tensor], p: Tensor, steps: int = 80) -> tuple[float, Tensor]:
     """A few parameters; the Jacobian by central differences."""
     damping, r = 1e-3, residual(p)
     cost = float(r @ r)

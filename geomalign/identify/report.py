@@ -13,6 +13,8 @@ from geomalign.chart import Chart
 from geomalign.curve import Curve
 from geomalign.numerics import Interval
 from geomalign.optimization import OptimizationGeometry
+from geomalign.sampling import SamplingGeometry
+from geomalign.unit import Unit
 
 
 class TabulatedChart(Chart):
@@ -53,6 +55,60 @@ class TabulatedChart(Chart):
 
     def latex(self, log_ratio: str) -> str:
         return rf"u\left({log_ratio}\right)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Moved(Chart):
+    """A chart of log-probabilities, read as one of log-ratios from an anchor: u(Δ + origin) − u(origin).
+
+    Args:
+        of: the chart, such as `LogOdds()`.
+        origin: the anchor's log-probability.
+    """
+
+    of: Chart
+    origin: float
+
+    def __call__(self, log_ratio: Tensor) -> Tensor:
+        return self.of(log_ratio + self.origin) - self.of(torch.full_like(log_ratio, self.origin))
+
+    def slope(self, log_ratio: Tensor) -> Tensor:
+        return self.of.slope(log_ratio + self.origin)
+
+    def inverse(self, u: Tensor) -> Tensor:
+        return self.of.inverse(u + self.of(torch.full_like(u, self.origin))) - self.origin
+
+    def latex(self, log_ratio: str) -> str:
+        return self.of.latex(rf"{log_ratio}{self.origin:+g}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One term of a pair loss.
+
+    Args:
+        unit: `Chosen()`, `Rejected()`, `Pair()` or `Preference(beta)`; whether a response is gathered by its sum or its
+            mean cannot be seen in one event, and `Sequence()` stands for either.
+        chart: of a response's log-ratio.
+        optimization: φ.
+        drive: g.
+        residual: largest relative error of its force.
+    """
+
+    unit: Unit
+    chart: Chart
+    optimization: OptimizationGeometry
+    drive: float
+    residual: float
+
+    def forces(self, chosen: Tensor, rejected: Tensor) -> tuple[Tensor, Tensor]:
+        """∂/∂Δ⁺ and ∂/∂Δ⁻ of the term at log-ratios `(n,)`."""
+        both = torch.cat([chosen, rejected])
+        coordinates = self.chart(both)
+        u = self.unit.combine(coordinates)
+        force = self.optimization.force(u, torch.full_like(u, self.drive))
+        first, second = (self.unit.split(force, coordinates) * self.chart.slope(both)).chunk(2)
+        return first, second
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +176,10 @@ class Recognised:
         shift: what is subtracted from the coordinate first (a pair's margin).
         constant: what the value adds to the energy: "energy" (nothing), "surrogate" (−g), "completed" (φ*(g)); None
             otherwise.
+        parts: of a pair loss that is no potential of one margin, its terms; empty where one has no name.
+        weight: what a loss with a stop-gradient multiplies its drive by, as the sampling geometry that does so; its
+            chart and potential are then those of the loss without the weight, while curves and coupling of the
+            `Identification` are those of the force.
         chart_residual, residual: largest relative errors, of the chart's slope and of ∂ℓ/∂u, the latter at points
             and advantages that no fit has seen.
         window: the log-ratios to which the names apply.
@@ -134,6 +194,8 @@ class Recognised:
     chart_residual: float
     residual: float
     window: Interval
+    parts: tuple[Part, ...] = ()
+    weight: SamplingGeometry | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -271,7 +333,14 @@ def summary(r: Identification) -> str:
     shift = f", shifted by {n.shift:.6g}" if n.shift else ""
     leash = f", and {n.leash!r} read in {n.leash_chart!r}" if n.leash is not None else ""
     potential = f"{n.optimization!r}{shift}{leash} (residual {n.residual:.1e})"
+    unnamed = "that of its parts" if n.parts else unnamed
     lines.append(f"potential     {potential if n.optimization is not None else unnamed}")
+    lines += [
+        f"part          {p.unit!r} in {p.chart!r}: {p.optimization!r}, drive {p.drive:.6g} (residual {p.residual:.1e})"
+        for p in n.parts
+    ]
+    if n.weight is not None:
+        lines.append(f"weight        {n.weight!r}, without gradient; chart and potential are those beside it")
     values = ", ".join(f"{g:.4g}" for g in r.drive.tolist())
     lines.append(
         f"drive         {r.drive_formula or 'a function of A, no name'}"
