@@ -11,13 +11,18 @@ for rows in micro_batches:
 ```
 
 Without an initialised process group every function here is the identity, so one code path serves one process and many.
-All ranks must call in the same order; a rank may hold no row or no valid token.
+All ranks must call in the same order; a rank may hold no row or no valid token. A rank that dies ends the others: their
+next call raises `RankLost`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from typing import Any, NamedTuple
+import os
+from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,7 +31,28 @@ from torch import distributed as dist
 from geomalign.batch import Batch, PreferenceBatch, Total
 from geomalign.objective import BaseObjective, Drives
 
-__all__ = ["Gathered", "drive", "gather", "rank", "summed", "total", "world_size"]
+__all__ = [
+    "Gathered",
+    "RankLost",
+    "drive",
+    "everyone",
+    "gather",
+    "joined",
+    "launched",
+    "largest",
+    "on_first",
+    "rank",
+    "share",
+    "sum_gradients",
+    "summed",
+    "total",
+    "world_size",
+]
+
+T = TypeVar("T")
+
+#: How long a rank waits for another one that is alive: as long as the first one may take for the warm start.
+PATIENCE = timedelta(hours=2)
 
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _DTYPES = (*_FLOATS, torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
@@ -37,6 +63,23 @@ class Gathered(NamedTuple):
 
     batch: Any
     rows: slice
+
+
+class RankLost(RuntimeError):
+    """A collective failed: another process of this run has ended or cannot be reached."""
+
+
+@contextlib.contextmanager
+def _together() -> Iterator[None]:
+    """A collective runs inside: what the backend says when a peer is gone becomes `RankLost`."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise RankLost(
+            f"rank {rank()} of {world_size()}: another process of this run has ended or cannot be reached (its own "
+            f"message says why), so this one ends too. What was checkpointed is safe: start all again with --resume. "
+            f"[{str(error).splitlines()[0]}]"
+        ) from error
 
 
 def world_size(process_group: Any = None) -> int:
@@ -54,8 +97,106 @@ def summed(x: Tensor, process_group: Any = None) -> Tensor:
     if world_size(process_group) == 1:
         return x
     x = x.detach().clone()
-    dist.all_reduce(x, group=process_group)
+    with _together():
+        dist.all_reduce(x, group=process_group)
     return x
+
+
+def largest(x: Tensor, process_group: Any = None) -> Tensor:
+    """The elementwise maximum of a tensor over ranks, without gradient."""
+    if world_size(process_group) == 1:
+        return x
+    x = x.detach().clone()
+    with _together():
+        dist.all_reduce(x, dist.ReduceOp.MAX, group=process_group)
+    return x
+
+
+def sum_gradients(parameters: Iterable[Tensor], process_group: Any = None) -> None:
+    """Replace every parameter's gradient by its sum over ranks; a rank that has none adds zero.
+
+    What DDP does, without its demand that every rank makes the same number of backward passes: a rank without rows
+    makes none. Summed, not averaged, so the loss is not multiplied by the world size.
+    """
+    if world_size(process_group) == 1:
+        return
+    parameters = list(parameters)
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    with _together():
+        works = [dist.all_reduce(p.grad, group=process_group, async_op=True) for p in parameters]
+        for work in works:
+            work.wait()
+
+
+def share(count: int, process_group: Any = None) -> slice:
+    """This rank's part of `count` things, in rank order; sizes differ by one at most, and may be zero."""
+    me, size = rank(process_group), world_size(process_group)
+    return slice(count * me // size, count * (me + 1) // size)
+
+
+def everyone(value: T, process_group: Any = None) -> list[T]:
+    """The values of all ranks in rank order, on every rank: any that can be pickled."""
+    size = world_size(process_group)
+    if size == 1:
+        return [value]
+    values: list[Any] = [None] * size
+    with _together():
+        dist.all_gather_object(values, value, group=process_group)
+    return values
+
+
+def on_first(act: Callable[[], T]) -> T:
+    """What `act` returns on rank 0, on every rank; the others wait, and what it raises there is raised everywhere.
+
+    For what only one process may do (write a file) or needs to (look for one).
+    """
+    if world_size() == 1:
+        return act()
+    told: list[Any] = [(None, None)]
+    if rank() == 0:
+        try:
+            told = [(act(), None)]
+        except (Exception, KeyboardInterrupt) as error:
+            told = [(None, error)]
+    with _together():
+        dist.broadcast_object_list(told, src=0, device=torch.device("cpu"))
+    value, failure = told[0]
+    if failure is not None:
+        raise failure
+    returned: T = value
+    return returned
+
+
+def launched() -> tuple[int, int]:
+    """Rank and world size that a launcher (`torchrun`, `accelerate launch`) gave this process; `(0, 1)` without one."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@contextlib.contextmanager
+def joined(device: str) -> Iterator[str]:
+    """Join the process group that a launcher describes, and leave it at the end; yields this process's device.
+
+    gloo for tensors on the CPU, NCCL for those on CUDA devices, where `"cuda"` becomes the device of the local rank.
+    Nothing happens without a launcher, with one process, or in a process group that there is already.
+
+    Args:
+        device: a torch device.
+    """
+    kind = torch.device(device)
+    if launched()[1] > 1 and kind.type == "cuda" and kind.index is None:
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    if launched()[1] == 1 or world_size() > 1:
+        yield device
+        return
+    if kind.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if kind.type == "cuda" else "gloo", timeout=PATIENCE)
+    try:
+        yield device
+    finally:
+        dist.destroy_process_group()
 
 
 def total(batch: Batch | PreferenceBatch, process_group: Any = None) -> Total:
@@ -157,7 +298,8 @@ def _all_gather(x: Tensor, process_group: Any) -> Tensor:
     """`(rank, …)` of tensors of one shape."""
     sent = x.contiguous().view(torch.uint8) if x.dtype is torch.bool else x.contiguous()
     parts = [torch.empty_like(sent) for _ in range(world_size(process_group))]
-    dist.all_gather(parts, sent, group=process_group)
+    with _together():
+        dist.all_gather(parts, sent, group=process_group)
     return torch.stack(parts).view(x.dtype)
 
 

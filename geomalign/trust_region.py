@@ -461,7 +461,8 @@ class DualAscent(Controller):
         rate: step of log μ a rollout, positive.
         initial: μ to begin with.
         low, high: bounds of μ.
-        reduce: sums a tensor over processes; one call a rollout. None: one process.
+        reduce: sums a tensor over processes, `distributed.summed`; one call a rollout and one for `readings`, on every
+            rank. None: one process.
     """
 
     def __init__(
@@ -523,7 +524,7 @@ class DualAscent(Controller):
 
     def readings(self) -> dict[str, Tensor]:
         """`divergence`: D̂ since the last rollout began; `held`: D̂/target; `stiffness`: the μ it was run with."""
-        total, count = self._sum.unbind()
+        total, count = self._reduce(self._sum).unbind()
         now = torch.where(count > 0, total / count.clamp(min=1), self._measured.to(total.device))
         return {"divergence": now, "held": now / self.target, "stiffness": self.stiffness}
 

@@ -41,6 +41,10 @@ Model = Annotated[
 ]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps, …")]
 Dtype = Annotated[str | None, typer.Option("--dtype", help="float32 or bfloat16.")]
+Checkpointing = Annotated[
+    bool,
+    typer.Option("--gradient-checkpointing", help="Compute activations again in the backward pass: less memory."),
+]
 Iterations = Annotated[
     int | None, typer.Option("--iterations", help="RL iterations; passes over the pairs when training offline.")
 ]
@@ -154,6 +158,7 @@ def train(
     model: Model = None,
     device: Device = None,
     dtype: Dtype = None,
+    gradient_checkpointing: Checkpointing = False,
     preset: Preset = None,
     config: Config = None,
     set_: Set = [],  # noqa: B006
@@ -180,6 +185,8 @@ def train(
         else training.load_config(config, training.TrainConfig)
     )
     changes = options.settings(set_)
+    if gradient_checkpointing:
+        changes["gradient_checkpointing"] = True
     given = {"objective": objective, "rate": rate, "seed": seed, "mode": mode}
     changes |= {key: value for key, value in given.items() if value is not None}
     hyper = options.hyperparameters(context.args)
@@ -208,7 +215,11 @@ def train(
 
 def _train(config: TrainConfig, out: Path, resume: bool) -> None:
     from geomalign import training
+    from geomalign.distributed import launched
 
+    if launched()[0]:  # rank 0 reports
+        training.train(config, out, resume=resume)
+        return
     with Display() as display:
         summary = training.train(config, out, resume=resume, progress=display)
     _report(out, summary)
@@ -248,9 +259,15 @@ def _report(out: Path, summary: dict[str, Any]) -> None:
 @app.command(name="list")
 def list_(
     table: Annotated[bool, typer.Option("--table", help="With the slots that each fills.")] = False,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Draw them to this file, by what pulls and resists.")] = None,
 ) -> None:
     """List the recipes: published objectives as choices of slots."""
-    console.print(show.slots_table() if table else show.names_table())
+    if plot is None or table:
+        console.print(show.slots_table() if table else show.names_table())
+    if plot is not None:
+        from geomalign import plotting
+
+        console.print(f"figure  {plotting.periodic_table(plot)}", highlight=False, soft_wrap=True)
 
 
 @app.command(name="show", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -132,6 +132,19 @@ class MetricsFile:
         self._handle.close()
 
 
+class NoMetricsFile:
+    """What ranks that do not write have in place of a `MetricsFile`."""
+
+    def __init__(self, path: Path, position: int = 0) -> None: ...
+
+    def write(self, line: Mapping[str, float]) -> None: ...
+
+    def position(self) -> int:
+        return 0
+
+    def close(self) -> None: ...
+
+
 def read_metrics(path: Path) -> list[dict[str, float]]:
     """The complete lines of a metrics file; a last line that a kill cut short is left out."""
     lines = []

@@ -46,8 +46,8 @@ def compare(
         the summary, as written to `summary.json`.
 
     Raises:
-        ValueError: the directory holds another comparison, or an objective or task of the configuration cannot be
-        built.
+        ValueError: it was started by a launcher, the directory holds another comparison, or an objective or task of
+            the configuration cannot be built.
         RuntimeError: the base could not be made.
         Interrupted: after Ctrl-C or SIGTERM, when every worker has saved.
     """
@@ -57,6 +57,11 @@ def compare(
     from geomalign.training.trainer import claim
     from geomalign.training.warmstart import base_name
 
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError(
+            "a comparison deals its runs to processes itself: start it without torchrun or accelerate launch, or train "
+            "one objective with them."
+        )
     directory = Path(directory)
     for choice in config.objectives:
         objective(choice.name, **choice.options)

@@ -279,7 +279,8 @@ class TrainConfig:
         mode: `"rl"`, `"offline"`, or `"auto"`: offline when the objective's unit is a pair.
         device: a torch device.
         dtype: `"float32"`, or `"bfloat16"`: autocast of the forward pass; weights, log-probabilities and loss stay
-            float32.
+            float32. `"float64"` for checks of exactness.
+        gradient_checkpointing: compute activations again in the backward pass instead of keeping them.
         threads: torch threads of the process. >= 1.
     """
 
@@ -290,6 +291,7 @@ class TrainConfig:
     mode: str = "auto"
     device: str = "cpu"
     dtype: str = "float32"
+    gradient_checkpointing: bool = False
     threads: int = 1
     task: TaskConfig = field(default_factory=TaskConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -301,8 +303,8 @@ class TrainConfig:
         _check(self.rate > 0, f"rate is {self.rate}; a step size is > 0.")
         _check(self.mode in ("auto", "rl", "offline"), f"mode is {self.mode!r}; it is one of 'auto', 'rl', 'offline'.")
         _check(
-            self.dtype in ("float32", "bfloat16"),
-            f"dtype is {self.dtype!r}; it is 'float32' or 'bfloat16' (float16 would need loss scaling).",
+            self.dtype in ("float32", "bfloat16", "float64"),
+            f"dtype is {self.dtype!r}; it is 'float32', 'bfloat16' or 'float64' (float16 would need loss scaling).",
         )
         _check(self.threads >= 1, f"threads is {self.threads}; it must be >= 1.")
         if not self.warm_start.tiers:

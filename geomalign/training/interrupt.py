@@ -7,6 +7,9 @@ import threading
 from types import FrameType
 from typing import Any
 
+import torch
+
+from geomalign import distributed
 from geomalign.training.events import Interrupted
 
 
@@ -40,6 +43,10 @@ class Stop:
 
     def __bool__(self) -> bool:
         return self._asked
+
+    def anywhere(self) -> bool:
+        """Whether a signal came to any rank: the same answer on all of them, so that they stop after the same step."""
+        return bool(distributed.largest(torch.tensor(int(self._asked))))
 
     def check(self) -> None:
         """Raise `Interrupted` if a signal came; call it after everything is saved."""

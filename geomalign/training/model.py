@@ -29,10 +29,13 @@ class Placement:
     Args:
         device: a torch device.
         dtype: `"float32"`, or `"bfloat16"` for autocast. Weights, log-probabilities and losses are float32 in both.
+            `"float64"` for checks of exactness.
+        gradient_checkpointing: activations are computed again in the backward pass instead of being kept.
     """
 
     device: str = "cpu"
     dtype: str = "float32"
+    gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
         kind = torch.device(self.device).type
@@ -46,6 +49,14 @@ class Placement:
         """The forward pass runs inside; nothing else does."""
         with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.dtype == "bfloat16"):
             yield
+
+    @property
+    def weights(self) -> torch.dtype:
+        """What weights, log-probabilities and losses are in."""
+        return torch.float64 if self.dtype == "float64" else torch.float32
+
+    def precise(self, logits: Tensor) -> Tensor:
+        return logits.to(self.weights)
 
     def put(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device)
@@ -111,9 +122,29 @@ class Policy:
         # too.
         if "logits_to_keep" in inspect.signature(self.model.forward).parameters:
             extra["logits_to_keep"] = keep
-        with self.placement.autocast():
+        with self.placement.autocast(), _recomputed(self):
             out = self.model(tokens, use_cache=False, **extra).logits
-        return out[:, -keep:].float()
+        return self.placement.precise(out[:, -keep:])
+
+
+@contextlib.contextmanager
+def _recomputed(policy: Policy) -> Iterator[None]:
+    """Gradient checkpointing, where it is wanted, of a forward pass with gradients.
+
+    transformers recomputes layers in training mode only. The modules that decide it are in that mode, inside this
+    block; those in them are not, so that no dropout acts.
+    """
+    if not (policy.placement.gradient_checkpointing and torch.is_grad_enabled()):
+        yield
+        return
+    deciding = [module for module in policy.model.modules() if getattr(module, "gradient_checkpointing", False)]
+    for module in deciding:
+        module.training = True
+    try:
+        yield
+    finally:
+        for module in deciding:
+            module.training = False
 
 
 def character_tokenizer(alphabet: str) -> PreTrainedTokenizerBase:
@@ -195,7 +226,9 @@ def _ready(model: PreTrainedModel, placement: Placement) -> PreTrainedModel:
     if placement.device == "cpu" and _longest(model) <= 512:
         # Measured on one core: plain attention beats the fused kernel by a tenth on sequences of some 30 tokens.
         model.set_attn_implementation("eager")
-    return model.to(placement.device, torch.float32).eval()  # type: ignore[arg-type]
+    if placement.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return model.to(placement.device, placement.weights).eval()  # type: ignore[arg-type]
 
 
 def _longest(model: PreTrainedModel) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from geomalign import distributed
 from geomalign.batch import PreferenceBatch
 from geomalign.training import checkpoint
 from geomalign.training.events import Event
@@ -63,27 +64,29 @@ def _step(session: Session, pairs: Pairs, batch: PreferenceBatch, drive: Any, ro
     settings, policy = session.config.offline, session.policy
     rows = session.placement.put(rows)
     whole = batch[rows]
-    now_chosen, now_rejected = whole.chosen.clone(), whole.rejected.clone()
-    moved: list[Tensor] = []
+    now_chosen, now_rejected = torch.zeros_like(whole.chosen), torch.zeros_like(whole.rejected)
+    mine = torch.arange(len(rows), device=rows.device)[distributed.share(len(rows))]
+    moved = [now_chosen.new_zeros(())]
 
     def parts() -> Iterator[Tensor]:
-        for part in torch.arange(len(rows), device=rows.device).chunk(settings.accumulation):
+        for part in mine.chunk(settings.accumulation) if len(mine) else ():
             index = rows[part]
-            chosen, rejected = (
-                log_probs(policy, side[index], settings.temperature) for side in (pairs.chosen, pairs.rejected)
-            )
-            now_chosen[part], now_rejected[part] = chosen.detach(), rejected.detach()
-            micro = _with(batch[index], chosen, rejected)
-            outcome = session.objective(micro, drive=drive[index], total=whole.total())
-            moved.append(largest_log_ratio(outcome))
+            with session.timed("loss"):
+                chosen, rejected = (
+                    log_probs(policy, side[index], settings.temperature) for side in (pairs.chosen, pairs.rejected)
+                )
+                now_chosen[part], now_rejected[part] = chosen.detach(), rejected.detach()
+                micro = _with(batch[index], chosen, rejected)
+                outcome = session.objective(micro, drive=drive[index], total=whole.total())
+                moved.append(largest_log_ratio(outcome))
             yield outcome.loss
 
     with session.timed("update"):
-        done: Update = update(parts(), session.optimizer, policy.parameters, settings.clip_norm)
-    last = _with(whole, now_chosen, now_rejected)
+        done: Update = update(parts(), session.optimizer, policy.parameters, settings.clip_norm, session.timed)
+    last = _with(whole, distributed.summed(now_chosen), distributed.summed(now_rejected))
     with torch.no_grad():
         at_anchor, after = (session.objective(pairs_now, drive=drive[rows]) for pairs_now in (whole, last))
-    line = update_metrics([done], [torch.stack(moved).max()], at_anchor, after, last.rows)
+    line = update_metrics([done], [distributed.largest(torch.stack(moved).max())], at_anchor, after, last.rows)
     if session.objective.terms[0][1].unit.paired:
         margin = after.u[after.support]
         line |= {"margin": float(margin.mean()), "preference_accuracy": float((margin > 0).double().mean())}
@@ -99,11 +102,15 @@ def _with(batch: PreferenceBatch, chosen: Tensor, rejected: Tensor) -> Preferenc
 def _pairs(session: Session) -> Pairs:
     """The pairs of this run: made once and kept beside its checkpoint."""
     path = session.directory / "pairs.pt"
-    if not path.exists():
-        make_pairs = sample_pairs if session.config.offline.data is None else table_pairs
-        pairs = make_pairs(session, session.reference())
-        sides = {name: vars(getattr(pairs, name)) for name in ("chosen", "rejected")}
-        checkpoint.write_atomically(path, partial(torch.save, sides))
+
+    def make() -> None:
+        if not path.exists():
+            make_pairs = sample_pairs if session.config.offline.data is None else table_pairs
+            pairs = make_pairs(session, session.reference())
+            sides = {name: vars(getattr(pairs, name)) for name in ("chosen", "rejected")}
+            checkpoint.write_atomically(path, partial(torch.save, sides))
+
+    distributed.on_first(make)
     sides = torch.load(path, map_location=session.config.device, weights_only=True)
     return Pairs(Rollout(**sides["chosen"]), Rollout(**sides["rejected"]))
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from geomalign.training.model import Policy
 from geomalign.training.tasks import Problem, Task, score
@@ -37,6 +38,12 @@ class Rollout:
     def __getitem__(self, rows: Tensor | slice) -> Rollout:
         return Rollout(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
+    def padded(self, width: int) -> Rollout:
+        """With room for `width` response tokens: as wide as the longest response of all ranks."""
+        more = (0, width - self.response.shape[1])
+        wide = {name: pad(getattr(self, name), more) for name in ("response", "mask", "log_prob", "entropy")}
+        return replace(self, **wide)
+
     def texts(self, policy: Policy) -> list[str]:
         """The responses as text, without the end token."""
         lengths = (self.mask.sum(-1) - self.ended.long()).tolist()
@@ -53,16 +60,20 @@ def sample(
     temperature: float = 1.0,
     max_new_tokens: int,
     generator: torch.Generator | None = None,
+    noise: Tensor | None = None,
 ) -> Rollout:
     """Sample responses.
 
     The cache is filled once a prompt and repeated for its samples. Rows that ended leave the batch when half of it has.
+    A token is where the distribution function passes a uniform number of its own row and position, so what a row
+    becomes depends neither on the rows beside it nor on the process that samples it.
 
     Args:
         samples: responses a prompt. >= 1.
         temperature: 0 is greedy and needs no generator.
         max_new_tokens: longest response, its end token included.
         generator: on the policy's device; the only source of randomness.
+        noise: `(rows, max_new_tokens)`, uniform in [0, 1); drawn from the generator if None.
 
     Shape:
         Rows `prompt 0 sample 0, prompt 0 sample 1, …`.
@@ -86,7 +97,7 @@ def sample(
         )
         with policy.placement.autocast():
             out = model(tokens, past_key_values=cache, use_cache=True, **extra)
-        return out.logits[:, -1].float(), out.past_key_values
+        return policy.placement.precise(out.logits[:, -1]), out.past_key_values
 
     logits, cache = step(prompt, prompt_mask, None)
     logits = logits.repeat_interleave(samples, 0)
@@ -94,6 +105,8 @@ def sample(
     prompt, prompt_mask = prompt.repeat_interleave(samples, 0), prompt_mask.repeat_interleave(samples, 0)
 
     rows = prompt.shape[0]
+    if noise is None and temperature:
+        noise = torch.rand(rows, max_new_tokens, generator=generator, device=prompt.device)
     response = prompt.new_full((rows, max_new_tokens), policy.pad)
     mask = torch.zeros_like(response, dtype=torch.bool)
     log_prob, entropy = (logits.new_zeros(rows, max_new_tokens) for _ in range(2))
@@ -102,9 +115,9 @@ def sample(
     seen = prompt_mask
     for position in range(max_new_tokens):
         log_p = (logits / temperature if temperature else logits).log_softmax(-1)
-        if temperature:
+        if noise is not None:
             p = log_p.exp()
-            token = torch.multinomial(p, 1, generator=generator)
+            token = _where_passed(p, noise[alive, position])
             entropy[alive, position] = -(p * log_p).sum(-1)
         else:
             token = log_p.argmax(-1, keepdim=True)
@@ -134,6 +147,13 @@ def sample(
     )
 
 
+def _where_passed(p: Tensor, noise: Tensor) -> Tensor:
+    """`(rows, 1)`: the first index at which the cumulated probabilities exceed `noise` of their sum."""
+    cumulated = p.cumsum(-1)
+    passed = torch.searchsorted(cumulated, noise[:, None].to(p) * cumulated[:, -1:], right=True)
+    return passed.clamp(max=p.shape[-1] - 1)
+
+
 def log_probs(policy: Policy, rollout: Rollout, temperature: float = 1.0) -> Tensor:
     """log π of every sampled token, `(rows, response length)`, 0 on the padding; differentiable.
 
@@ -154,11 +174,11 @@ def log_probs(policy: Policy, rollout: Rollout, temperature: float = 1.0) -> Ten
     )
     log_p = (policy.logits(tokens, seen, keep=width) / temperature).log_softmax(-1)
     chosen = log_p.gather(-1, response.unsqueeze(-1)).squeeze(-1)
-    return torch.nn.functional.pad(torch.where(mask, chosen, 0.0), (0, rollout.mask.shape[1] - width))
+    return pad(torch.where(mask, chosen, 0.0), (0, rollout.mask.shape[1] - width))
 
 
-def accuracy(policy: Policy, task: Task, problems: Sequence[Problem], timeout: float = 0.0, rows: int = 512) -> float:
-    """Share of the problems whose greedy response the task rewards with at least 1; a response that cannot be
+def solved(policy: Policy, task: Task, problems: Sequence[Problem], timeout: float = 0.0, rows: int = 512) -> int:
+    """Number of the problems whose greedy response the task rewards with at least 1; a response that cannot be
     verified counts as wrong.
 
     Args:
@@ -171,4 +191,9 @@ def accuracy(policy: Policy, task: Task, problems: Sequence[Problem], timeout: f
         out = sample(policy, [policy.ask(problem) for problem in part], temperature=0.0, max_new_tokens=longest)
         rewards = score(task, part, out.texts(policy), out.ended.tolist(), timeout)
         right += sum(reward >= 1.0 for reward in rewards)
-    return right / len(problems)
+    return right
+
+
+def accuracy(policy: Policy, task: Task, problems: Sequence[Problem], timeout: float = 0.0, rows: int = 512) -> float:
+    """Share of the problems that are `solved`."""
+    return solved(policy, task, problems, timeout, rows) / len(problems)

@@ -1,4 +1,8 @@
-"""The loop: sample a rollout, take the drive of whole groups from it once, then update on it in minibatches."""
+"""The loop: sample a rollout, take the drive of whole groups from it once, then update on it in minibatches.
+
+One code path for one process and many (`torchrun`, `accelerate launch`): prompts are dealt to the ranks; random
+numbers, drives, minibatches and normalisers are those of the whole batch; gradients are summed; rank 0 writes.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +19,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from geomalign import distributed
 from geomalign.batch import Batch
 from geomalign.metrics import metrics as diagnostics
 from geomalign.objective import BaseObjective, Objective, Outcome
 from geomalign.optimization import Flat
 from geomalign.sampling import Advantage
 from geomalign.training import checkpoint
+from geomalign.training.clock import Clock
 from geomalign.training.config import TrainConfig, objective, to_dict
-from geomalign.training.events import Event, Progress, silent
+from geomalign.training.events import Event, Interrupted, Progress, silent
 from geomalign.training.interrupt import Stop
 from geomalign.training.model import Placement, Policy, load, save
 from geomalign.training.rollout import Rollout, log_probs, sample
@@ -49,6 +55,9 @@ def train(
 ) -> dict[str, Any]:
     """Train one objective and write everything about it into a directory.
 
+    Started by `torchrun` or `accelerate launch` in several processes, they work on one run together, to the weights
+    that one process would have reached but for rounding. All of them must see the directory.
+
     Args:
         config: what to do.
         directory: of the run: `config.json`, `metrics.jsonl`, `model/`, `summary.json`, and the base unless `base` is
@@ -56,7 +65,7 @@ def train(
         resume: continue what is there: from the last checkpoint, to the same result as without the interruption; a
             finished run is returned
             as it is, and an empty directory begins.
-        progress: called with an `Event` at every step.
+        progress: called with an `Event` at every step, in every process.
         base: directory of a base that is there already; None makes or finds it in `directory`.
         name: of the run in events and summary.
 
@@ -66,19 +75,43 @@ def train(
     Raises:
         ValueError: the directory holds another run, or the configuration does not fit its objective, model or task.
         Interrupted: after Ctrl-C, when everything is saved.
+        RankLost: another process of the run has ended.
     """
-    directory = Path(directory)
     torch.set_num_threads(config.threads)
     chosen = objective(config.objective, **config.options)
     offline = _offline(config, chosen)
-    claim(directory, to_dict(config), resume, free=("device", "threads"))
-    name = name or run_name(config)
+    with distributed.joined(config.device) as device:
+        return _train(
+            config, chosen, offline, Path(directory), device, resume, progress, base, name or run_name(config)
+        )
+
+
+def _train(
+    config: TrainConfig,
+    chosen: BaseObjective,
+    offline: bool,
+    directory: Path,
+    device: str,
+    resume: bool,
+    progress: Progress,
+    base: Path | None,
+    name: str,
+) -> dict[str, Any]:
+    ranks = distributed.world_size()
+    if not offline and ranks > config.rl.prompts:
+        raise ValueError(
+            f"rl.prompts is {config.rl.prompts}, but {ranks} processes work on the run; each takes at least one prompt."
+        )
+    free = ("device", "threads", "gradient_checkpointing")
+    distributed.on_first(lambda: claim(directory, to_dict(config), resume, free))
     summary = directory / "summary.json"
-    if summary.exists():
+    if distributed.on_first(summary.exists):
         done: dict[str, Any] = checkpoint.read_json(summary)
         progress(Event("skipped", name, done["iterations"], done["iterations"], done["final"]))
         return done
-    base = warm_start(config, directory, progress) if base is None else base
+    config = dataclasses.replace(config, device=device)
+    if base is None:
+        base = distributed.on_first(lambda: warm_start(config, directory, progress))
     session = Session(config, chosen, directory, base, name, progress, offline)
     if offline:
         from geomalign.training.offline import learn_from_pairs
@@ -159,7 +192,7 @@ class Session:
             name,
             progress,
         )
-        self.placement = Placement(config.device, config.dtype)
+        self.placement = Placement(config.device, config.dtype, config.gradient_checkpointing)
         self.task: Task = build_task(config.task)
         self.policy = load(base, self.placement)
         self.generator = self.placement.generator(config.seed)
@@ -173,7 +206,7 @@ class Session:
         self._saved = directory / "checkpoint.pt"
         self._warned = False
         self._kept = self._restore() if self._saved.exists() else 0
-        self._clock: dict[str, float] = {}
+        self._clock = Clock(self.placement)
 
     def _restore(self) -> int:
         state = checkpoint.load(self._saved)
@@ -183,22 +216,36 @@ class Session:
         self.order.set_state(state["order"])
         self.step = state["step"]
         if isinstance(self.objective, Controlled):
-            self.objective.controller.load_state_dict(state["controller"])
+            controllers = state["controllers"]
+            if len(controllers) != distributed.world_size():
+                raise ValueError(
+                    f"{self._saved} is of {len(controllers)} processes, each of which has the memory of the controller "
+                    f"for its rows; {distributed.world_size()} cannot continue it. Start as many."
+                )
+            self.objective.controller.load_state_dict(controllers[distributed.rank()])
         return int(state["metrics"])
 
     def save(self, position: int) -> None:
-        """Write the checkpoint with the metrics file's length; on a full disk the run goes on with the one before."""
+        """Write the checkpoint with the metrics file's length; on a full disk the run goes on with the one before.
+
+        Called by all ranks, which are in the same state but for a controller's memory; rank 0 writes.
+        """
+        controllers = []
+        if isinstance(self.objective, Controlled):
+            controllers = distributed.everyone(self.objective.controller.state_dict())
+        if distributed.rank():
+            return
         state = {
             "model": self.policy.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(),
             "order": self.order.get_state(),
             "step": self.step,
+            "controllers": controllers,
+            "metrics": position,
         }
-        if isinstance(self.objective, Controlled):
-            state["controller"] = self.objective.controller.state_dict()
         try:
-            checkpoint.save(self._saved, {**state, "metrics": position})
+            checkpoint.save(self._saved, state)
         except OSError as error:
             self.progress(
                 Event(
@@ -213,14 +260,9 @@ class Session:
         """The policy the run starts from, frozen."""
         return load(self.base, self.placement)
 
-    @contextlib.contextmanager
-    def timed(self, part: str) -> Iterator[None]:
-        """Count the wall time of a block as a part of the step."""
-        self.placement.synchronize()
-        began = time.perf_counter()
-        yield
-        self.placement.synchronize()
-        self._clock[part] = self._clock.get(part, 0.0) + time.perf_counter() - began
+    def timed(self, part: str) -> contextlib.AbstractContextManager[None]:
+        """Count the time of a block as a part of the step."""
+        return self._clock.timed(part)
 
     def steps(
         self, total: int, eval_every: int, checkpoint_every: int, advance: Callable[[], dict[str, float]]
@@ -229,15 +271,17 @@ class Session:
         them.
         """
         self.progress(Event("start", self.name, self.step, total))
-        metrics = checkpoint.MetricsFile(self.directory / "metrics.jsonl", self._kept)
+        kind = checkpoint.NoMetricsFile if distributed.rank() else checkpoint.MetricsFile
+        metrics = kind(self.directory / "metrics.jsonl", self._kept)
         with contextlib.closing(metrics), Stop() as stop:
             if self.step == 0:
                 metrics.write({"step": 0, **self._base_accuracy()})
             while self.step < total:
-                self._clock = {}
+                self._clock.restart()
                 began, cpu = time.perf_counter(), time.process_time()
                 line = advance()
                 self.step += 1
+                self.placement.synchronize()
                 took = time.perf_counter() - began
                 if self.step % eval_every == 0 or self.step == total:
                     with self.timed("evaluation"):
@@ -246,23 +290,25 @@ class Session:
                             if self.step == total
                             else self.config.task.eval_interim_prompts
                         )
-                        line |= evaluate(self.config, self.policy, self.task, prompts)
-                line |= {f"time/{part}": seconds for part, seconds in self._clock.items()}
-                line |= {"time/step": took, "time/cpu": time.process_time() - cpu}
+                        line |= evaluate(self.config, self.policy, self.task, prompts, together=True)
+                line |= {f"time/{part}": seconds for part, seconds in self._clock.read().items()}
+                line |= {"time/step": took, "time/cpu": time.process_time() - cpu, "memory/peak": self._clock.memory()}
                 if "tokens" in line:
                     line["tokens_per_second"] = line["tokens"] / took
                 line = {"step": self.step, "rate": self.config.rate, **line}
                 metrics.write(line)
                 self._warn(line)
                 self.progress(Event("step", self.name, self.step, total, line))
-                if stop or (self.step % checkpoint_every == 0 and self.step < total):
+                asked = stop.anywhere()
+                if asked or (self.step % checkpoint_every == 0 and self.step < total):
                     self.save(metrics.position())
-                stop.check()
+                if asked:
+                    raise Interrupted
 
     def _base_accuracy(self) -> dict[str, float]:
         path = self.base / "warmstart.json"
         if not path.exists():
-            return evaluate(self.config, self.policy, self.task, self.config.task.eval_prompts)
+            return evaluate(self.config, self.policy, self.task, self.config.task.eval_prompts, together=True)
         return {key: value for key, value in checkpoint.read_json(path).items() if key.startswith("accuracy")}
 
     def _warn(self, line: Mapping[str, float]) -> None:
@@ -272,6 +318,11 @@ class Session:
 
     def finish(self, offline: bool) -> dict[str, Any]:
         """Save the model, sum the run up, and mark it finished by writing `summary.json` last."""
+        result = distributed.on_first(lambda: self._finish(offline))
+        self.progress(Event("done", self.name, self.step, self.step, result["final"]))
+        return result
+
+    def _finish(self, offline: bool) -> dict[str, Any]:
         save(self.policy, self.directory / "model")
         lines = checkpoint.read_metrics(self.directory / "metrics.jsonl")
         result = summarise(self.config, self.objective, self.name, offline, lines)
@@ -279,7 +330,6 @@ class Session:
         checkpoint.write_json(self.directory / "summary.json", result)
         self._saved.unlink(missing_ok=True)
         (self.directory / "error.txt").unlink(missing_ok=True)
-        self.progress(Event("done", self.name, self.step, self.step, result["final"]))
         return result
 
 
@@ -307,12 +357,12 @@ def summarise(
         return sum(values) / len(values) if values else None
 
     keys = dict.fromkeys(key for line in work for key in line)
-    skip = ("accuracy", "time/", "step", "rate", "tokens")
+    skip = ("accuracy", "time/", "memory/", "step", "rate", "tokens")
     final = {key: value for key in keys if not key.startswith(skip) and (value := mean(key)) is not None}
     final |= {key: value for key, value in evaluations[-1].items() if key.startswith("accuracy")}
     time_of = {
         part: sum(line.get(f"time/{part}", 0.0) for line in work)
-        for part in ("generation", "scoring", "update", "evaluation", "step")
+        for part in ("generation", "scoring", "update", "loss", "backward", "evaluation", "step")
     }
     tokens = sum(line.get("tokens", 0.0) for line in work)
     inactive = [line["inactive"] for line in work if "inactive" in line]
@@ -336,6 +386,7 @@ def summarise(
             **{part: seconds for part, seconds in time_of.items() if part != "step"},
             "total": time_of["step"] + time_of["evaluation"],
         },
+        "memory_peak": max((line.get("memory/peak", 0.0) for line in work), default=0.0),
         "cpu_seconds": sum(line.get("time/cpu", 0.0) for line in work),
         "tokens": tokens,
         "tokens_per_second": tokens / time_of["step"] if tokens else None,
@@ -362,22 +413,28 @@ def update(
     optimizer: torch.optim.Optimizer,
     parameters: Seq[torch.nn.Parameter],
     clip_norm: float,
+    timed: Callable[[str], contextlib.AbstractContextManager[None]] = lambda part: contextlib.nullcontext(),
 ) -> Update:
-    """One optimizer step on a loss that arrives in parts, one micro-batch after another.
+    """One optimizer step on a loss that arrives in parts, one micro-batch after another, on every rank its own.
 
     The parts add up to the loss exactly, because each was weighted by the whole minibatch's total. A loss or gradient
-    that is not finite
-    leaves weights and optimizer as they were.
+    that is not finite leaves weights and optimizer as they were. A rank without rows has no part to give, and takes
+    part in the sum. The host waits for the device once.
 
     Args:
         clip_norm: largest gradient norm; 0 does not clip.
+        timed: of a run, which counts the time of a block.
     """
     optimizer.zero_grad(set_to_none=True)
-    loss = 0.0
+    value = torch.zeros_like(parameters[0].detach().sum())
     for part in losses:
-        part.backward()
-        loss += float(part.detach())
-    norm = float(torch.nn.utils.clip_grad_norm_(parameters, clip_norm or math.inf))
+        with timed("backward"):
+            part.backward()
+        value = value + part.detach()
+    with timed("backward"):
+        distributed.sum_gradients(parameters)
+    found = torch.nn.utils.clip_grad_norm_(parameters, clip_norm or math.inf)
+    loss, norm = torch.stack([distributed.summed(value), found.to(value)]).tolist()
     good = math.isfinite(norm) and math.isfinite(loss)
     if good:
         optimizer.step()
@@ -448,17 +505,25 @@ def learn_from_rewards(session: Session) -> None:
 def iteration(session: Session, reference: Policy | None) -> dict[str, float]:
     """One rollout and the updates on it; returns the step's metrics."""
     settings, policy = session.config.rl, session.policy
+    mine = distributed.share(settings.prompts)
+    rows = slice(mine.start * settings.samples, mine.stop * settings.samples)
     rng = random.Random(f"{session.config.seed}/prompts/{session.step}")
     problems = [draw(session.task, rng.choice(session.config.task.train_tiers), rng) for _ in range(settings.prompts)]
+    problems = problems[mine]
     with session.timed("generation"):
+        # Every rank draws the noise of the whole rollout, so that generators stay equal and a row is what it would be
+        # on one process.
+        shape = (settings.prompts * settings.samples, settings.max_new_tokens)
+        noise = torch.rand(shape, generator=session.generator, device=session.placement.device)
         rollout = sample(
             policy,
             [policy.ask(problem) for problem in problems],
             samples=settings.samples,
             temperature=settings.temperature,
             max_new_tokens=settings.max_new_tokens,
-            generator=session.generator,
+            noise=noise[rows],
         )
+        rollout = rollout.padded(int(distributed.largest(torch.tensor(rollout.response.shape[1]))))
     with session.timed("scoring"):
         asked = [problem for problem in problems for _ in range(settings.samples)]
         scores = score(session.task, asked, rollout.texts(policy), rollout.ended.tolist(), settings.reward_timeout)
@@ -469,19 +534,32 @@ def iteration(session: Session, reference: Policy | None) -> dict[str, float]:
             settings.samples,
             *(score_rows(p, rollout, settings.temperature, _rows(session)) for p in (policy, reference) if p),
         )
-        drive = session.objective.drive(batch)
+        whole = distributed.gather(batch, local_groups=True).batch
+        drive = session.objective.drive(whole)
+    if isinstance(session.objective, Controlled):
+        _check_agreement(session.objective)
     with session.timed("update"):
-        line = _updates(session, rollout, batch, drive)
+        line = _updates(session, rollout, whole, rows, drive)
     if isinstance(session.objective, Controlled):
         readings = session.objective.controller.readings()
         line |= {f"controller_{name}": float(value) for name, value in readings.items()}
-    return {**_rollout_metrics(rollout, batch, rewards, settings.samples), **line}
+    return {**_rollout_metrics(rollout, rewards, rows, settings.prompts, settings.samples), **line}
+
+
+def _check_agreement(objective: Controlled) -> None:
+    stiffness = distributed.everyone(float(objective.controller.stiffness))
+    if len(set(stiffness)) > 1:
+        raise ValueError(
+            f"{objective.controller!r} has a stiffness of its own on every rank ({stiffness}), because it saw only the "
+            "rows of its rank: give it reduce=geomalign.distributed.summed."
+        )
 
 
 def _rows(session: Session) -> int:
-    """Rows of one forward pass with gradients; passes without take as many."""
+    """Rows of one forward pass with gradients, on average; passes without take as many."""
     settings = session.config.rl
-    return -(-settings.prompts * settings.samples // (settings.minibatches * settings.accumulation))
+    parts = settings.minibatches * settings.accumulation * distributed.world_size()
+    return max(-(-settings.prompts * settings.samples // parts), 1)
 
 
 @torch.no_grad()
@@ -508,32 +586,42 @@ def batch_of(rollout: Rollout, rewards: Tensor, samples: int, anchor: Tensor, re
     )
 
 
-def _updates(session: Session, rollout: Rollout, batch: Batch, drive: Any) -> dict[str, float]:
+def _updates(session: Session, rollout: Rollout, whole: Batch, rows: slice, drive: Any) -> dict[str, float]:
+    """The updates on a rollout.
+
+    Args:
+        rollout: this rank's rows of it.
+        whole: all ranks' rows, and `rows` which of them are this rank's.
+        drive: of the whole.
+    """
     settings, policy, chosen = session.config.rl, session.policy, session.objective
+    batch, pull = whole[rows], drive[rows]
     seen = batch.policy.clone()
     updates: list[Update] = []
     largest: list[Tensor] = []
     for _ in range(settings.epochs):
-        for minibatch in torch.randperm(rollout.rows, generator=session.order).chunk(settings.minibatches):
-            total = batch[session.placement.put(minibatch)].total()
-            moved: list[Tensor] = []
+        for minibatch in torch.randperm(whole.size, generator=session.order).chunk(settings.minibatches):
+            total = whole[session.placement.put(minibatch)].total()
+            mine = minibatch[(minibatch >= rows.start) & (minibatch < rows.stop)] - rows.start
+            moved = [seen.new_zeros(())]
 
-            def parts(
-                minibatch: Tensor = minibatch, total: Any = total, moved: list[Tensor] = moved
-            ) -> Iterator[Tensor]:
-                for rows in minibatch.chunk(settings.accumulation):
-                    rows = session.placement.put(rows)
-                    now = log_probs(policy, rollout[rows], settings.temperature)
-                    seen[rows] = now.detach()
-                    outcome = chosen(dataclasses.replace(batch[rows], policy=now), drive=drive[rows], total=total)
-                    moved.append(largest_log_ratio(outcome))
+            def parts(mine: Tensor = mine, total: Any = total, moved: list[Tensor] = moved) -> Iterator[Tensor]:
+                for part in mine.chunk(settings.accumulation) if len(mine) else ():
+                    part = session.placement.put(part)
+                    with session.timed("loss"):
+                        now = log_probs(policy, rollout[part], settings.temperature)
+                        seen[part] = now.detach()
+                        outcome = chosen(dataclasses.replace(batch[part], policy=now), drive=pull[part], total=total)
+                        moved.append(largest_log_ratio(outcome))
                     yield outcome.loss
 
-            updates.append(update(parts(), session.optimizer, policy.parameters, settings.clip_norm))
+            done = update(parts(), session.optimizer, policy.parameters, settings.clip_norm, session.timed)
+            updates.append(done)
             largest.append(torch.stack(moved).max())
-    last = dataclasses.replace(batch, policy=seen)
+    largest = list(distributed.largest(torch.stack(largest)).unbind())
+    last = distributed.gather(dataclasses.replace(batch, policy=seen), local_groups=True).batch
     with torch.no_grad():
-        return update_metrics(updates, largest, chosen(batch, drive=drive), chosen(last, drive=drive), last)
+        return update_metrics(updates, largest, chosen(whole, drive=drive), chosen(last, drive=drive), last)
 
 
 def largest_log_ratio(outcome: Outcome) -> Tensor:
@@ -543,17 +631,22 @@ def largest_log_ratio(outcome: Outcome) -> Tensor:
     return torch.where(outcome.mask, outcome.token_log_ratio.abs(), 0).amax()
 
 
-def _rollout_metrics(rollout: Rollout, batch: Batch, rewards: Tensor, samples: int) -> dict[str, float]:
+def _rollout_metrics(rollout: Rollout, rewards: Tensor, rows: slice, prompts: int, samples: int) -> dict[str, float]:
+    """The metrics of the whole rollout from this rank's rows."""
+    everywhere = rewards.new_zeros(prompts * samples)
+    everywhere[rows] = rewards
+    rewards = distributed.summed(everywhere)
     known = rewards[~rewards.isnan()].double()
     groups = torch.nan_to_num(rewards).view(-1, samples)
-    tokens = rollout.mask.sum()
+    counts = torch.stack([rollout.mask.sum(), (~rollout.ended).sum(), rollout.entropy.sum()])
+    tokens, unended, entropy = distributed.summed(counts).tolist()
     line = {
-        "response_length": float(tokens) / rollout.rows,
-        "truncated": float((~rollout.ended).double().mean()),
-        "entropy": float(rollout.entropy.sum() / tokens.clamp(min=1)),
+        "response_length": tokens / len(rewards),
+        "truncated": unended / len(rewards),
+        "entropy": entropy / max(tokens, 1),
         "zero_groups": float((groups.amax(-1) == groups.amin(-1)).double().mean()),
         "masked": float(rewards.isnan().sum()),
-        "tokens": float(tokens),
+        "tokens": tokens,
     }
     if known.numel():
         line = {"reward": float(known.mean()), "reward_std": float(known.std(correction=0)), **line}

@@ -14,12 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from geomalign import distributed
 from geomalign.training import checkpoint
 from geomalign.training.config import TrainConfig, digest, from_dict, to_dict
 from geomalign.training.events import Event, Progress, silent
 from geomalign.training.interrupt import Stop
 from geomalign.training.model import Placement, Policy, build, load, replace_directory, write
-from geomalign.training.rollout import accuracy
+from geomalign.training.rollout import solved
 from geomalign.training.tasks import Task, draw, evaluation_set
 from geomalign.training.tasks import build as build_task
 
@@ -72,12 +73,18 @@ def warm_start(config: TrainConfig, directory: Path, progress: Progress = silent
     return target
 
 
-def evaluate(config: TrainConfig, policy: Policy, task: Task, prompts: int) -> dict[str, float]:
-    """Greedy accuracy on every tier, and its means over those trained on, those only taught, and those never seen."""
-    scores = {
-        tier: accuracy(policy, task, evaluation_set(task, tier, prompts), config.rl.reward_timeout)
-        for tier in config.task.eval_tiers
-    }
+def evaluate(config: TrainConfig, policy: Policy, task: Task, prompts: int, together: bool = False) -> dict[str, float]:
+    """Greedy accuracy on every tier, and its means over those trained on, those only taught, and those never seen.
+
+    Args:
+        together: whether all ranks take part, each with its share of the prompts.
+    """
+    sets = {tier: evaluation_set(task, tier, prompts) for tier in config.task.eval_tiers}
+    mine = distributed.share(prompts) if together else slice(None)
+    right = torch.tensor([solved(policy, task, sets[tier][mine], config.rl.reward_timeout) for tier in sets])
+    if together:
+        right = distributed.summed(right)
+    scores = {tier: count / len(sets[tier]) for tier, count in zip(sets, right.tolist())}
     out = {f"accuracy/{tier}": value for tier, value in scores.items()}
     for name, kind in (("accuracy_in", "in"), ("accuracy_out", "harder"), ("accuracy_unseen", "unseen")):
         values = [scores[tier] for tier, what in config.kinds().items() if what == kind]
@@ -176,7 +183,8 @@ def imitation_loss(policy: Policy, prompts: Sequence[str], responses: Sequence[s
     visible = causal & (owner[:, :, None] == owner[:, None, :])
     bias = torch.where(visible, 0.0, torch.finfo(torch.float32).min)[:, None]
     with policy.placement.autocast():
-        logits = policy.model(tokens, attention_mask=bias, position_ids=position, use_cache=False).logits.float()
+        logits = policy.model(tokens, attention_mask=bias, position_ids=position, use_cache=False).logits
+    logits = policy.placement.precise(logits)
     return torch.nn.functional.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=-100)
 
 
