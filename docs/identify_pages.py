@@ -26,16 +26,45 @@ HERE = Path(__file__).resolve().parent / "identify"
 MADE = "<!-- Made by docs/identify_pages.py. -->\n"
 FIGURES = ("grpo", "dpo", "opo", "gopo", "chi_po", "sapo")
 
-INDEX = """# Identified
+PROBED: dict[str, tuple[float, tuple[float, float]]] = {"orpo": (-4.0, (-8.0, 3.9))}
+"""The events' log-probability under the anchor, and the log-ratios probed: log-odds need a probability below one."""
+
+INDEX = r"""# Identified
 
 What [`identify`](../api/identify.md) reads off the *loss alone* of every recipe: values and gradients of one event, as
 a function of its log-ratio and its drive (of two log-ratios for pairs), without a look at the slots. The full reports
 are [here](reports.md). The same was done to the loss functions of [TRL](trl.md) and [verl](verl.md).
 
-A name is given only where the gradient that it predicts is that of the loss to a relative 1e-8 at points that no fit
-has seen. A loss does not tell a factor from a scale of its drive: `sppo` at weight 2 reads as a stiffness of 4.
+All {count} recipes of the catalogue give back the geometry of their own slots: {plain} one chart and one potential,
+{parts} a sum whose terms are named one by one or a potential of the preference probability, {weights} a weight without
+gradient that is told from what it weighs. `tests/test_identify.py` compares each with the recipe's slots, and the
+names' gradients with its law. A name is given only where the gradient that it predicts is that of the loss to a
+relative 1e-8 at points that no fit has seen.
+
 *Where*: the log-ratios on which the names hold, if not all that were looked at. *Push at +∞*, *at −∞*: the law of the
 force, of a drive of +1 (of its own label for pairs), as the log-ratio grows without bound.
+
+## What no loss can tell
+
+Two sets of slots with the same value and the same gradient at every event cannot be told apart by any probe. That
+leaves these names open; where a choice has to be made it is stated.
+
+1. **A factor.** $c\,[\varphi(u)-g\,u]=(c\varphi)(u)-(cg)\,u$, and $\varphi(ku)-g\,ku=\varphi_k(u)-(kg)\,u$ with
+   $\varphi_k(u)=\varphi(ku)$: of coefficient, scale of the chart and strength of the drive only the products are seen.
+   `sppo` at weight 2 reads as a stiffness of 4, `bco` as twice a logistic, `a2po` as `ChiSquare(2e-6)` in `LogRatio()`.
+2. **A potential that is linear in its coordinate**, or a box that a bounded coordinate never leaves, is a drive:
+   $\varphi(u)=cu$ and $g=-c$ have one energy. `kto` and `apo_zero` read as `Flat()`.
+3. **A linear term of a pair.** $h(u^+-u^-)+c\,(u^+-u^-)-c\,u^++c\,u^-=h(u^+-u^-)$ for every $c$. It is put where a term
+   vanishes: `cpo` has no term of the rejected response, so its likelihood is one of the chosen.
+4. **A factor |g| under a label of one strength** is a number: `wpo`'s `Proportional` reads as the logistic that it
+   weighs.
+5. **What differs only between events.** The event probed has one token and one response: a sum, a mean and a geometric
+   mean of one token are the same number, and so are a clamp before a mean and one after (`gmpo` reads as PPO's clip
+   with walls in nats). Ranks in a batch (`aot`, `aot_unpaired`) do not show in a batch of one. `dppo`'s mask is of
+   $|\pi-\pi_k|=\pi_k|t-1|$, read where $\pi_k=1$.
+6. **The sampling before the drive.** Advantages, baselines and escort weights are computed before the loss is called.
+   What follows the policy while it trains, the weight $\operatorname{{sg}}[w]$ of an energy $E$, is seen: the value is
+   $wE$ and the force $wE'$, their ratio $E/E'$ determines $E$ up to a factor, and the value then $w$.
 
 | recipe | chart | potential | drive | coupled | convex | push at −∞ | push at +∞ | where |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- |
@@ -49,18 +78,32 @@ def read(name: str) -> Identification | str:
         objective = recipes.get(name)
         paired = any(term.unit.paired for _, term in objective.terms)
         try:
-            return identify(as_loss(objective), kind="pair" if paired else "advantage")
+            log_prob, domain = PROBED.get(name, (0.0, (-30.0, 30.0)))
+            kind = "pair" if paired else "advantage"
+            return identify(as_loss(objective, log_prob=log_prob), kind=kind, domain=domain)
         except ValueError as error:
             return str(error)
 
 
 def row(name: str, report: Identification | str) -> str:
     if isinstance(report, str):
-        return f"| [`{name}`](reports.md#{anchor(name)}) | {brief(report)} | | | | | | | |"
+        return f"| [`{name}`](reports.md#{anchor(name)}) | {report} | | | | | | | |"
     found = report.recognised
     potential = "—" if found.optimization is None else f"`{found.optimization!r}`"
     if found.leash is not None:
         potential += f" and `{found.leash!r}` in `{found.leash_chart!r}`"
+    chart = "—" if found.chart is None else f"`{found.chart!r}`"
+    drive = report.drive_formula or "a function of A"
+    if found.parts:
+        units = [
+            repr(part.unit).replace("of=Sequence(), ", "").replace("of=Sequence()", "").replace("margin=0.0", "")
+            for part in found.parts
+        ]
+        chart = "; ".join(f"`{unit}` in `{part.chart!r}`" for unit, part in zip(units, found.parts))
+        potential = "; ".join(f"`{part.optimization!r}`" for part in found.parts)
+        drive = "; ".join(f"{part.drive:.6g}" for part in found.parts)
+    if found.weight is not None:
+        drive += f", weighted by `{found.weight!r}`"
     if found.shift:
         potential += f", shifted by {found.shift:g}"
     low, high = report.saturation.get(1.0) or next(iter(report.saturation.values()))
@@ -71,9 +114,9 @@ def row(name: str, report: Identification | str) -> str:
         )
     cells = (
         f"[`{name}`](reports.md#{anchor(name)})",
-        "—" if found.chart is None else f"`{found.chart!r}`",
+        chart,
         potential,
-        report.drive_formula or "a function of A",
+        drive,
         coupled,
         {True: "yes", False: "**no**", None: "no chart"}[report.convex],
         mathematics(str(low)),
@@ -91,11 +134,6 @@ def mathematics(text: str) -> str:
 
 def anchor(name: str) -> str:
     return name.replace("_", "-")
-
-
-def brief(error: str) -> str:
-    reasons = ("couples samples", "vanishes at equal log-ratios")
-    return next((reason for reason in reasons if reason in error), error)
 
 
 def portable(text: str) -> str:
@@ -117,7 +155,11 @@ def index(reports: dict[str, Identification | str]) -> str:
     drawn = "\n".join(f"![{name}](figures/{name}.png)\n" for name in FIGURES if name in reports)
     tree = "```{toctree}\n:hidden:\nreports\ntrl\nverl\n```\n"
     lines = "\n".join(row(name, report) for name, report in reports.items())
-    return f"{MADE}\n{INDEX}{lines}\n\n{drawn}\n{tree}"
+    named = [report.recognised for report in reports.values() if isinstance(report, Identification)]
+    parts = sum(bool(found.parts) for found in named)
+    weights = sum(found.weight is not None for found in named)
+    words = INDEX.format(count=len(reports), plain=len(reports) - parts - weights, parts=parts, weights=weights)
+    return f"{MADE}\n{words}{lines}\n\n{drawn}\n{tree}"
 
 
 # ------------------------------------------------------------------------------------------- other libraries
