@@ -106,10 +106,20 @@ def test_show_finds_the_coupling_of_dpo_and_of_clipping(capsys: pytest.CaptureFi
     assert re.search(r"decoupled +no", out) and "ReverseKL" in out and "0.04 ×" in out
 
 
-@pytest.mark.parametrize("name", ["opo", "grpo", "dpo", "sapo", "chi_po", "orpo"])
+@pytest.mark.filterwarnings("ignore::geomalign.objective.UnboundedLossWarning")
+@pytest.mark.parametrize("name", ga.recipes.names())
 def test_show_speaks_of_any_recipe(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, out = run(capsys, "show", name)
-    assert code == 0 and "curvature" in out and "formula" in out
+    assert code == 0 and "curvature" in out and "gradient law" in out
+    assert ga.recipes.get(name).latex() in out
+    for _, term in ga.recipes.get(name).terms:
+        assert type(term.sampling).__name__ in out and type(term.optimization).__name__ in out
+
+
+def test_list_draws_the_table(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out = run(capsys, "list", "--plot", "table.png")
+    assert code == 0 and out.split() == ["figure", "table.png"]
+    assert (tiny / "table.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_show_draws(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -294,6 +304,8 @@ def test_audit_reads_a_dump(tiny: Path, capsys: pytest.CaptureFixture[str]) -> N
     code, out = run(capsys, "audit", "dump.jsonl", "--plot", "audit.png")
     assert code == 0 and "# Audit of" in out and (tiny / "audit.png").exists()
     assert json.loads(run(capsys, "audit", "dump.jsonl", "--json")[1])["facts"]
+    half = json.loads(run(capsys, "audit", "dump.jsonl", "--json", "--reward", "reward=0.5", "--reward", "group")[1])
+    assert half["facts"]["reward_mean"] == 0.25 + 0.5
 
 
 def events(steps: int) -> list[Event]:

@@ -99,6 +99,17 @@ def test_identification_is_drawn_with_its_chart(tmp_path: Path, figures: list[An
     assert "coupled" in panels(figures[0])[2].get_title(loc="left")
 
 
+def test_the_periodic_table_names_every_recipe_inside_its_tile(tmp_path: Path, figures: list[Any]) -> None:
+    plotting.periodic_table(tmp_path / "table.png")
+    axis, renderer = figures[0].axes[0], figures[0].canvas.get_renderer()
+    texts = {text.get_text().replace("\n", ""): text for text in axis.texts}
+    assert set(ga.recipes.names()) <= set(texts)
+    tiles = [patch.get_window_extent(renderer) for patch in axis.patches]
+    for name in ga.recipes.names():
+        box = texts[name].get_window_extent(renderer)
+        assert any(t.x0 <= box.x0 and box.x1 <= t.x1 and t.y0 <= box.y0 and box.y1 <= t.y1 for t in tiles), name
+
+
 def test_labels_do_not_overlap_and_keep_their_order() -> None:
     places = plotting.spread([0.5, 0.51, 0.505, 0.9, 0.0], 0.1, 0.0, 1.0)
     order = sorted(places)

@@ -19,8 +19,9 @@ from geomalign import recipes
 from geomalign.leashes import ESTIMATORS, LEASHES
 from geomalign.objective import BaseObjective, Objective, UnboundedLossWarning
 from geomalign.recipes.reference import HOMONYMS, REFERENCES, Reference
+from geomalign.unit import Token
 
-__all__ = ["Entry", "LEFT_OUT", "bibtex", "entries", "own_parts", "pages", "periodic_table"]
+__all__ = ["PULLS", "RESISTS", "Entry", "LEFT_OUT", "Tile", "bibtex", "entries", "own_parts", "pages", "periodic_table"]
 
 _SLOTS = ("unit", "chart", "sampling", "optimization", "measure", "constant")
 
@@ -130,15 +131,69 @@ def own_parts() -> dict[str, set[str]]:
     return {name: {part for part in parts if uses[part] == 1} for name, parts in table.items()}
 
 
-def periodic_table() -> dict[tuple[str, str], list[str]]:
-    """Recipes by (sampling, optimization) of their first term, by the names of the outermost classes: the data of the
-    figure.
+PULLS: dict[str, tuple[str, ...]] = {
+    "the label of a pair": ("Label", "Margin", "SoftLabel", "Confidence"),
+    "an advantage, as given": ("Advantage",),
+    "the group's rewards": (
+        "GroupAdvantage",
+        "Whitened",
+        "ActiveScale",
+        "LengthBaseline",
+        "PassAtK",
+        "BestMargin",
+        "BestOfN",
+    ),
+    "weights of a target policy": ("Boltzmann", "Escort", "EscortESS", "TrustRegion", "BoundedProjection"),
+    "importance weights": ("ClippedImportance", "DivergenceMask", "TaperedImportance", "GammaImportance"),
+}
+"""Rows of the periodic table: what pulls, and the sampling geometries of that kind."""
+
+RESISTS: dict[str, tuple[str, ...]] = {
+    "nothing": ("Flat",),
+    "a wall": ("Clip", "SoftGate", "Hinge", "SquaredHinge", "Box"),
+    "a square": ("ChiSquare",),
+    "a divergence": ("ReverseKL", "FDivergence", "Entropy"),
+    "a logistic link": ("Logistic", "Blend"),
+}
+"""Columns of the periodic table: what resists, and the optimization geometries of that kind."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Tile:
+    """A recipe in the periodic table.
+
+    Args:
+        name: the recipe.
+        source: first author and year.
+        event: "token", "response" or "pair".
+        decoupled: whether no potential depends on the drive.
     """
-    cells: dict[tuple[str, str], list[str]] = {}
+
+    name: str
+    source: str
+    event: str
+    decoupled: bool
+
+
+def _kind(kinds: dict[str, tuple[str, ...]], parts: Iterator[str]) -> str:
+    """Of the outermost class that is of a kind: a wrapper is of the kind of what it wraps."""
+    names = list(parts)
+    found = (kind for name in names for kind, members in kinds.items() if name in members)
+    kind = next(found, None)
+    if kind is None:
+        raise ValueError(f"{' of '.join(names)} is of no kind in the periodic table; add it to PULLS or RESISTS.")
+    return kind
+
+
+def periodic_table() -> dict[tuple[str, str], list[Tile]]:
+    """The recipes by what pulls (`PULLS`) and what resists (`RESISTS`) in their first term."""
+    cells: dict[tuple[str, str], list[Tile]] = {}
     for entry in entries():
         term = entry.terms[0][1]
-        key = (type(term.sampling).__name__, type(term.optimization).__name__)
-        cells.setdefault(key, []).append(entry.name)
+        key = _kind(PULLS, _parts(term.sampling)), _kind(RESISTS, _parts(term.optimization))
+        event = "pair" if term.unit.paired else "token" if isinstance(term.unit, Token) else "response"
+        tile = Tile(entry.name, _source(entry.reference), event, entry.objective.decoupled)
+        cells.setdefault(key, []).append(tile)
     return cells
 
 
@@ -148,9 +203,14 @@ def bibtex() -> str:
     return "\n\n".join(unique[key].bibtex() for key in sorted(unique)) + "\n"
 
 
-def _cite(reference: Reference) -> str:
+def _source(reference: Reference) -> str:
+    """First author and year."""
     surname = reference.authors.split(" and ")[0].split(",")[0]
-    text = f"{surname} {reference.year}".replace("{\\c{C}}a{\\u{g}}atan", "Çağatan")
+    return f"{surname} {reference.year}".replace("{\\c{C}}a{\\u{g}}atan", "Çağatan")
+
+
+def _cite(reference: Reference) -> str:
+    text = _source(reference)
     return f"[{text}]({reference.url})" if reference.url else text
 
 
@@ -200,6 +260,11 @@ recipes are made of too, {len(rows) - shared} have a part of their own. No recip
 Each is tested against its published formula, written out, in value and gradient to 1e-10 in float64 on ragged batches,
 and its gradient law against autograd. "+ 1" after a unit: a sum of terms, of which the first is shown. *Decoupled*: no
 potential depends on the drive. *Locality*: how much of the forward pass the gradient at one token needs.
+
+![The recipes by what pulls and what resists](periodic-table.png)
+
+A row says what pulls, a column what resists, in a recipe's first term; the colour, what one event is; a dashed tile is
+not decoupled. `geomalign list --plot FILE` draws it.
 
 {_table(head, rows)}
 

@@ -72,5 +72,14 @@ def test_own_parts_are_counted_from_the_slots() -> None:
 
 def test_the_periodic_table_holds_every_recipe_once() -> None:
     cells = table.periodic_table()
-    assert sorted(name for names in cells.values() for name in names) == ga.recipes.names()
-    assert "dpo" in cells["Label", "Logistic"] and "grpo" in cells["GroupAdvantage", "Clip"]
+    assert sorted(tile.name for tiles in cells.values() for tile in tiles) == ga.recipes.names()
+    places = {tile.name: place for place, tiles in cells.items() for tile in tiles}
+    assert places["dpo"] == ("the label of a pair", "a logistic link") == places["wpo"]
+    assert places["grpo"] == ("the group's rewards", "a wall") and places["gopo"][1] == "a square"
+    assert {t.event for t in cells["the group's rewards", "a wall"]} == {"token", "response"}
+    assert not any(t.decoupled for t in cells["the group's rewards", "a wall"])
+
+
+def test_a_class_of_no_kind_is_named() -> None:
+    with pytest.raises(ValueError, match="Strange of Flat is of no kind"):
+        table._kind(table.PULLS, iter(["Strange", "Flat"]))
