@@ -324,13 +324,17 @@ def identify(
 def audit(
     files: Annotated[list[Path], typer.Argument(help="JSON lines or parquet, one response a row; or folders of them.")],
     radius: Annotated[float, typer.Option("--radius", help="χ² radius that the suggested stiffness aims at.")] = 0.04,
+    reward: Annotated[
+        list[str] | None, typer.Option("--reward", help="A column of rewards and its weight, accuracy=0.7; repeatable.")
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of Markdown.")] = False,
     plot: Annotated[Path | None, typer.Option("--plot", help="Draw the figures to this file.")] = None,
 ) -> None:
     """Audit a run from its dump: what its updates could do, how geometries would have acted, a suggested stiffness."""
     from geomalign.audit import audit as read
 
-    found = read(*files, radius=radius)
+    weighed = (word.partition("=") for word in reward or [])
+    found = read(*files, radius=radius, rewards={name: float(w or 1.0) for name, _, w in weighed} or None)
     console.print(found.to_json() if json_ else found.text(), highlight=False, soft_wrap=True, markup=False)
     if plot is not None:
         console.print(f"figure  {found.figure(plot)}", highlight=False, soft_wrap=True)
