@@ -60,12 +60,14 @@ class MathVerify(Verifier):
     response, and so does a true answer that `math-verify` cannot read.
 
     Args:
+        after: a marker such as `"####"`; where a text has it, only what follows its last occurrence is read.
         seconds: for one comparison. > 0, and below `rl.reward_timeout`.
 
     Raises:
         ValueError: math-verify is not installed.
     """
 
+    after: str = ""
     seconds: float = 3.0
 
     def __post_init__(self) -> None:
@@ -74,7 +76,8 @@ class MathVerify(Verifier):
         _SERVER.start()
 
     def __call__(self, response: str, problem: Problem) -> float:
-        return _SERVER.ask(problem.answer, response, self.seconds)
+        answer, said = (text.split(self.after)[-1] if self.after else text for text in (problem.answer, response))
+        return _SERVER.ask(answer, said, self.seconds)
 
     def prepare(self, problems: Sequence[Problem]) -> None:
         needs_answer(problems, "math-verify")

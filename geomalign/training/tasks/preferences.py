@@ -37,7 +37,7 @@ def preferences(name: str, split: str = "train", subset: str | None = None) -> l
     """The pairs of a table in one of TRL's formats, standard (text) or conversational (lists of messages):
 
     * `prompt`, `chosen`, `rejected`;
-    * `chosen`, `rejected`, where the prompt is what both begin with;
+    * `chosen`, `rejected`, where the prompt is what both begin with, without a space at its end, as TRL takes it;
     * `prompt`, `completion`, `label`: every response that is labelled true is paired with one to the same prompt that
       is labelled false, in order.
 
@@ -71,9 +71,7 @@ def _triple(row: Mapping[str, Any]) -> tuple[Any, Any, Any]:
         return row["prompt"], chosen, rejected
     if isinstance(chosen, str):
         shared = "".join(a for a, b in takewhile(lambda both: both[0] == both[1], zip(chosen, rejected)))
-        # A word is not divided between prompt and response.
-        length = len(shared) if shared[-1:].isspace() else len(shared) - len(shared.split(" ")[-1])
-        length -= length > 0 and shared[length - 1] == " "
+        length = len(shared.removesuffix(" "))
         return shared[:length], chosen[length:], rejected[length:]
     length = len(list(takewhile(lambda both: both[0] == both[1], zip(chosen, rejected))))
     return chosen[:length], chosen[length:], rejected[length:]
