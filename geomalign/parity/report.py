@@ -189,6 +189,14 @@ def markdown(records: Sequence[Record]) -> str:
         + ", ".join(sorted(_FAMILIES.values()))
         + ".",
         "",
+        "How the peers are called: TRL's trainers are made without their `__init__`, which wants a model and a data "
+        "set; they have the attributes that it derives from the real configuration, and log-probabilities in place of "
+        "a forward pass. OpenRLHF's loss modules are loaded without `openrlhf.models`, whose import wants flash-attn, "
+        "and with an empty module in place of deepspeed where there is none. Liger gets hidden states of a vocabulary "
+        "of two, torchrl's modules an actor that answers with the batch's log-probabilities; verl is called as it is. "
+        "Departures of open-instruct, NeMo-Aligner and ROLL, which "
+        "the [catalogue](catalogue/recipes.md) tells of, were read in their sources and are not run here.",
+        "",
         "Run it again with `make parity`; compare a loss of your own with `geomalign parity my_module:my_loss "
         "--against grpo`.",
         "",

@@ -93,7 +93,7 @@ def dppo(divergence: str = "tv", delta: float = 0.15, cap: float | None = 20.0) 
     equation="the TOPR gradient",
     loss="−(1/N) Σ_i sg[w_i] R_i log π(y_i), w = 1 where R_i ≥ 0, clip(π(y_i)/μ(y_i), 0, 1) where R_i < 0",
     conventions=("the ratio is of the whole response, without length normalisation", "R = ±1, a baseline shifts it"),
-    departures={"ROLL": "adds the positive and the negative part with coefficients of their own"},
+    departures={"ROLL": "weighs the positive and the negative part with coefficients of their own, 1 and 1 by default"},
 )
 def topr() -> Objective:
     """−sg[w] R log π(y): good responses by supervised learning, poor ones by truncated importance sampling.

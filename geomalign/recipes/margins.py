@@ -231,8 +231,8 @@ def f_dpo(
     conventions=("without weight alignment, which needs Σ_v π(v)² of every step",),
     departures={
         "TRL 1.16": "with sampled alignment, from the logits; of a pair, the product of the two weights",
-        "open-instruct": "exp of the two *sums* of log-probabilities, which are taken before the mask divides them, "
-        "clamped at 1: not the paper's weight",
+        "open-instruct": "exp of the two *sums* of log-probabilities, clamped at 1, with a gradient; "
+        "sums (pair,) meet a mask (pair, token) where averages are meant, which fits one pair at a time",
     },
 )
 def wpo(beta: float = 0.1) -> Objective:

@@ -57,7 +57,6 @@ def bnpo(epsilon: float = 0.2, epsilon_high: float | None = None, std_epsilon: f
     conventions=("τ_neg where A ≤ 0", "the factor 4/τ makes the gradient at t = 1 that of t·A"),
     departures={
         "verl 0.9": "always averages over responses first, whatever `loss_agg_mode` says; Δ clamped to ±20",
-        "ms-swift (documentation)": "writes the gate without its 4/τ",
     },
 )
 def sapo(tau_positive: float = 1.0, tau_negative: float = 1.05, std_epsilon: float = 1e-6) -> Objective:
@@ -84,9 +83,13 @@ def sapo(tau_positive: float = 1.0, tau_negative: float = 1.05, std_epsilon: flo
     authors='{\\c{C}}a{\\u{g}}atan, {\\"O}mer Veysel and others',
     year=2026,
     arxiv="2601.22801",
-    equation="the objective; Simple Policy Optimization (2401.16025) has the same",
-    loss="−(1/N) Σ_i (1/|y_i|) Σ_t [ t_it A_i − (|A_i|/2ε)(t_it − 1)² ]",
-    conventions=("ε is PPO's: the square has its minimum where PPO has its wall",),
+    equation="7–8 by their numbers in implementations; Simple Policy Optimization (2401.16025) has the same square",
+    loss="−(1/N) Σ_i (1/|y_i|) Σ_t [ t_it A_i − (|A_i|/2ε)(t_it − 1)² ], less β times a k3 leash",
+    conventions=(
+        "ε is PPO's: the square has its minimum where PPO has its wall",
+        'without the leash here: add `beta * leash("k3")`',
+        "checked against two implementations that cite its equations, not against the paper's text",
+    ),
 )
 def cfpo(epsilon: float = 0.2, std_epsilon: float = 1e-6) -> Objective:
     """(1/N) Σ_i (1/|y_i|) Σ_t −tA + (|A|/2ε)(t−1)²: a square whose minimum stands at PPO's wall, u* = ±ε.
@@ -97,7 +100,8 @@ def cfpo(epsilon: float = 0.2, std_epsilon: float = 1e-6) -> Objective:
 
     The stiffness is |A|/ε, so it is coupled: χ² with a stiffness that follows the drive.
 
-    Source: Çağatan et al. 2026 (CFPO, arXiv 2601.22801); the same square: Xie et al. 2024 (SPO, arXiv 2401.16025).
+    Source: Çağatan et al. 2026 (CFPO, arXiv 2601.22801), read in implementations of it; the same square: Xie et al.
+    2024 (SPO, arXiv 2401.16025).
     """
     return Objective(
         unit=Token(),

@@ -308,7 +308,11 @@ def _definitions() -> str:
 
 One section a recipe: the publication, the call with its defaults, the loss as published, the objective as the library
 prints it, its slots (one row a term, its coefficient first), the conventions on which implementations disagree, and
-where a peer departs from the paper. Peers as of TRL 1.16, verl 0.9, Liger 0.8, OpenRLHF 0.11 and torchrl 0.14.
+where a peer departs from the paper. An equation without a number is named by what it is.
+
+Peers as of TRL 1.16, verl 0.9, Liger 0.8, OpenRLHF 0.11 and torchrl 0.14: what is said of them is run in the
+[parity suite](../parity.md). What is said of open-instruct, NeMo-Aligner, ROLL and the author's code was read in their
+sources, and not run.
 
 {sections}
 """

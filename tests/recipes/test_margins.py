@@ -201,3 +201,14 @@ def test_softplus_is_what_dpo_is_without_its_drive() -> None:
     """−log σ(x) = softplus(x) − x: the drive of the label is all that DPO adds to its potential."""
     x = torch.linspace(-4, 4, 9)
     torch.testing.assert_close(-logsigmoid(x), softplus(x) - x)
+
+
+def test_open_instruct_weighs_by_sums_where_wpo_weighs_by_averages() -> None:
+    """One pair of 2 and 3 tokens of probability 1/e: WPO weighs it by e⁻², open-instruct's average of a sum by e⁻⁵."""
+    chosen, rejected = torch.full((1, 2), -1.0), torch.full((1, 3), -1.0)
+    pair = ga.PreferenceBatch(chosen, rejected, chosen, rejected)
+    recipe = ga.recipes.wpo(beta=0.1)
+    torch.testing.assert_close(recipe(pair).loss, math.exp(-2) * torch.tensor(2.0).log())
+    sums, masks = (chosen.sum(-1), rejected.sum(-1)), (torch.ones(1, 2), torch.ones(1, 3))
+    meant = [(total * mask).sum(-1) / mask.sum(-1) for total, mask in zip(sums, masks, strict=True)]
+    torch.testing.assert_close(torch.exp(meant[0] + meant[1]), torch.tensor([math.exp(-5)]))
