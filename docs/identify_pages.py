@@ -95,10 +95,7 @@ def row(name: str, report: Identification | str) -> str:
     chart = "—" if found.chart is None else f"`{found.chart!r}`"
     drive = report.drive_formula or "a function of A"
     if found.parts:
-        units = [
-            repr(part.unit).replace("of=Sequence(), ", "").replace("of=Sequence()", "").replace("margin=0.0", "")
-            for part in found.parts
-        ]
+        units = [re.sub(r"(of=Sequence\(\)|margin=0\.0)(, )?", "", repr(part.unit)) for part in found.parts]
         chart = "; ".join(f"`{unit}` in `{part.chart!r}`" for unit, part in zip(units, found.parts))
         potential = "; ".join(f"`{part.optimization!r}`" for part in found.parts)
         drive = "; ".join(f"{part.drive:.6g}" for part in found.parts)

@@ -152,10 +152,23 @@ def _check_within(owner: object, within: str) -> None:
         )
 
 
+def _mean_square(drive: Tensor, support: Tensor, groups: Groups | None) -> Tensor:
+    """Mean of g² over tokens, `(row, 1)` within groups, or over pairs; `()` over all of them without groups."""
+    square, count = torch.where(support, drive, 0) ** 2, support.to(drive.dtype)
+    if groups is None:
+        return square.sum() / count.sum().clamp(min=1)
+    return (groups.sum(square.sum(-1)) / groups.sum(count.sum(-1)).clamp(min=1))[:, None]
+
+
 def _responses(owner: object, of: SamplingGeometry, batch: Batch | PreferenceBatch) -> tuple[Batch, Tensor]:
     drive = of.drive(batch)
     if drive.ndim != 1 or not isinstance(batch, Batch):
-        raise ValueError(f"{type(owner).__name__} needs one drive a response; {of!r} gave {tuple(drive.shape)}.")
+        events = "pairs" if isinstance(batch, PreferenceBatch) else f"tokens, {tuple(drive.shape)}"
+        raise ValueError(
+            f"{type(owner).__name__} needs one drive a response; {of!r} gave drives of {events}. Its multiplier is an "
+            "average over responses to one prompt, of which a pair shows only a difference and a token's state one "
+            "sample: for those use TrustRegion(chi2=…), which needs none."
+        )
     return batch, drive
 
 
@@ -166,6 +179,10 @@ class TrustRegion(SamplingGeometry):
     Used with `ChiSquare(1.0)` in the divergence's own coordinate the equilibrium is t* itself: `Ratio()` for χ²,
     `LogRatio()` for KL, `Dual(divergence)` for any other. With chi2 the drive is (g₀ − E g₀)/μ, μ = ‖g₀ − E g₀‖/√ε,
     in closed form.
+    Of pairs and of tokens, chi2 alone is defined. Pairs: ½E[m²] = E[v²] for the margin m = v − v' of two independent
+    responses, so that the drive is g₀/μ, μ = ‖g₀‖/√(2ε). Tokens: a drive a token is taken for an advantage, of mean
+    zero at its state, and is not centred; ε is the mean over tokens.
+
     The drive is free of the scale of g₀: rewards ten times as large make the same step. What bounds the target is not
         a bound
     on what the optimizer does in a finite number of steps; that is measured by `Controlled`.
@@ -175,8 +192,9 @@ class TrustRegion(SamplingGeometry):
         chi2: radius ε of E_{π_k}[(t−1)²] ≤ ε, positive.
         kl: radius of KL(π‖π_k) in nats, positive.
         divergence, radius: any other divergence and its radius.
-        within: "batch": one μ a rollout, the radius holds on average over its responses. "group": one μ a prompt, so
-            that every prompt with a spread moves equally far: for chi2, GRPO's division by the standard deviation.
+        within: "batch": one μ a rollout, the radius holds on average over its responses. "group": one μ a prompt (or
+            pair), so that every prompt with a spread moves equally far: for chi2, GRPO's division by the standard
+            deviation.
         bounded: for chi2, keep t* ≥ 0 (a root instead of the closed form). The others always do.
 
     Raises:
@@ -214,6 +232,15 @@ class TrustRegion(SamplingGeometry):
         _check_within(self, self.within)
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
+        if self.chi2 is not None and not self.bounded:
+            drive = self.of.drive(batch)
+            if not isinstance(batch, Batch):
+                chosen, rejected = batch.rows.support.any(-1).chunk(2)
+                pool = drive**2 if self.within == "group" else _mean_square(drive, chosen & rejected, None)
+                return self._scaled(drive, pool / (2 * self.chi2))
+            if drive.ndim == 2:
+                pool_of = batch.groups() if self.within == "group" else None
+                return self._scaled(drive, _mean_square(drive, batch.support, pool_of) / self.chi2)
         batch, drive = _responses(self, self.of, batch)
         groups = batch.groups()
         if self.chi2 is not None and not self.bounded:
@@ -221,6 +248,10 @@ class TrustRegion(SamplingGeometry):
             return torch.where(mu > 0, groups.centred(drive) / torch.where(mu > 0, mu, 1), 0)
         divergence, radius = self._region()
         return trust_region_target(drive, groups, divergence, radius, within=self.within)
+
+    @staticmethod
+    def _scaled(drive: Tensor, square: Tensor) -> Tensor:
+        return torch.where(square > 0, drive / torch.where(square > 0, square, 1).sqrt(), 0)
 
     def _region(self) -> tuple[Divergence, float]:
         if self.chi2 is not None:
@@ -452,7 +483,8 @@ class DualAscent(Controller):
 
     D̂ is the mean of ψ(e^Δ) over all events that a gradient was computed on since the last rollout: of the policy in
     training against the anchor, at the objective's unit, the first update (where it is 0) included. With one update a
-    rollout there is nothing to measure, and μ falls to its lower bound. The clip makes one rollout change μ by at
+    rollout there is nothing to measure, and μ falls to its lower bound. Of pairs both responses count, as two samples
+    of the anchor. The clip makes one rollout change μ by at
     most a factor e^{rate}.
 
     Args:
@@ -506,8 +538,13 @@ class DualAscent(Controller):
         with torch.no_grad():
             log_ratio = outcome.log_ratio.detach()
             support = outcome.support
-            if log_ratio.shape != support.shape:
-                raise ValueError("DualAscent measures events of single responses; this objective's events are pairs.")
+            if outcome.objective.anchor is None:
+                raise ValueError(
+                    "DualAscent measures how far the policy is from an anchor; this objective reads log π itself "
+                    "(anchor=None), which is no distance."
+                )
+            if outcome.objective.unit.paired:
+                support = torch.cat([support, support])
             value = torch.where(support, self.divergence.penalty(torch.where(support, log_ratio, 0)), 0)
             seen = torch.stack([value.double().sum(), support.sum().double()])
             self._sum = self._sum.to(seen.device) + seen
@@ -539,6 +576,10 @@ class DualAscent(Controller):
 class Controlled(BaseObjective):
     """An objective whose stiffness a controller sets: φ(u) − (g/μ)·u, which is 1/μ times μφ(u) − g·u.
 
+    The potential counts from the anchor: where its mirror there is not zero, g is measured from that,
+    g → φ'(u₀) + (g − φ'(u₀))/μ. Of DPO's link it makes μ a smoothing of the label, whose probability becomes
+    (1 + 1/μ)/2: the loss has a minimum for μ > 1 alone, so take `DualAscent(…, low=1.0)`.
+
     `drive(batch)` begins a rollout: the controller takes in what it saw in the last one, and the drive is divided by
     its μ. Evaluations with gradient are shown to the controller; those without (metrics, laws) are not. Everything
     else is the objective's own, so it trains, composes and reports as any other. Save `controller.state_dict()` with
@@ -563,9 +604,10 @@ class Controlled(BaseObjective):
 
     def _stiffened(self, drive: Tensor | Drives) -> Tensor | Drives:
         mu = self.controller.stiffness
+        terms = [term for _, term in self.of.terms]
         if isinstance(drive, Drives):
-            return Drives(g / mu.to(g) for g in drive)
-        return drive / mu.to(drive)
+            return Drives(_stiffened(g, mu.to(g), term) for g, term in zip(drive, terms, strict=True))
+        return _stiffened(drive, mu.to(drive), terms[0])
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor | Drives:
         self.controller.advance()
@@ -586,3 +628,12 @@ class Controlled(BaseObjective):
 
     def latex(self) -> str:
         return rf"{self.of.latex()},\quad g\to g/\mu"
+
+
+def _stiffened(drive: Tensor, mu: Tensor, term: Objective) -> Tensor:
+    """φ'(u₀) + (g − φ'(u₀))/μ, u₀ the coordinate of an event whose policy is its anchor."""
+    if term.anchor is None:
+        return drive / mu
+    u = term.unit.combine(term.chart(drive.new_zeros(2 if term.unit.paired else 1)))
+    rest = term.optimization.mirror(u.expand(drive.shape), drive)
+    return rest + (drive - rest) / mu

@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -419,9 +419,97 @@ def test_controllers_refuse_nonsense():
     ):
         with pytest.raises(ValueError):
             wrong()
-    pair = ga.Controlled(ga.recipes.dpo(), ga.DualAscent(0.1))
-    with pytest.raises(ValueError, match="pairs"):
-        pair(laws.sample_pairs(pairs=3, seed=1))
+    unanchored = ga.Controlled(ga.recipes.simpo(), ga.DualAscent(0.1))
+    with pytest.raises(ValueError, match="no distance"):
+        unanchored(laws.sample_pairs(pairs=3, seed=1))
+
+
+# --- pairs and tokens
+
+
+@given(reward=st.lists(st.integers(-9, 9), min_size=2, max_size=6), radius=st.floats(0.01, 2.0))
+def test_pairs_of_independent_responses_have_the_responses_stiffness(reward, radius):
+    """½E[(v − v')²] = E[v²] over all ordered pairs; the margin's trust region is that of the responses, μ and all."""
+    assume(len(set(reward)) > 1)
+    r = torch.tensor(reward, dtype=torch.float64)
+    n = len(r)
+    responses = ga.Batch(torch.zeros(n, 1), None, reward=r)
+    v = ga.TrustRegion(chi2=radius).drive(responses)
+    margins = (r[:, None] - r[None, :]).reshape(-1)
+    pairs = ga.PreferenceBatch(torch.zeros(n * n, 1), torch.zeros(n * n, 1), margin=margins)
+    m = ga.TrustRegion(ga.Margin(), chi2=radius).drive(pairs)
+    close(m, (v[:, None] - v[None, :]).reshape(-1), rtol=1e-8, atol=1e-9)
+    close(0.5 * m.square().mean(), torch.tensor(radius), rtol=1e-8)
+    each = ga.TrustRegion(ga.Margin(), chi2=radius, within="group").drive(pairs)
+    close(each, torch.sign(margins) * math.sqrt(2 * radius), rtol=1e-8)
+
+
+def test_a_label_of_one_strength_in_a_trust_region_is_ipo():
+    """ChiSquare(1) under the label of a radius ε has IPO's target 1/(2τ) at √(2ε)."""
+    pairs = laws.sample_pairs(pairs=4, seed=2)
+    valid = torch.stack(pairs.rows.support.any(-1).chunk(2)).all(0)
+    g = ga.TrustRegion(ga.Label(0.1), chi2=0.02).drive(pairs)[valid]
+    close(ga.ChiSquare(1.0).equilibrium(g), torch.full_like(g, 0.2))
+    ipo = ga.recipes.ipo(tau=2.5)
+    close(ipo.optimization.equilibrium(ipo.drive(pairs)[valid]), torch.full_like(g, 0.2))
+
+
+def test_a_drive_a_token_has_its_radius_a_token():
+    batch = laws.sample_batch(rows=8, tokens=4, seed=3)
+    batch = dataclasses.replace(batch, advantage=torch.randn(8, 4), reward=None)
+    inside = batch.support
+    for scale in (1.0, 100.0):
+        scaled = dataclasses.replace(batch, advantage=scale * batch.advantage)
+        g = ga.TrustRegion(ga.Advantage(), chi2=0.04).drive(scaled)
+        close(g[inside].square().mean(), torch.tensor(0.04))
+    ratio = g[inside] / batch.advantage[inside]
+    close(ratio, ratio[0].expand_as(ratio))
+    by_prompt = ga.TrustRegion(ga.Advantage(), chi2=0.04, within="group").drive(batch)
+    for prompt in batch.group.unique():
+        rows = (batch.group == prompt)[:, None] & inside
+        if rows.any():
+            close(by_prompt[rows].square().mean(), torch.tensor(0.04))
+
+
+def test_what_needs_a_multiplier_over_responses_says_so():
+    pairs = laws.sample_pairs(pairs=3, seed=1)
+    for sampling in (ga.TrustRegion(ga.Margin(), kl=0.1), ga.TrustRegion(ga.Margin(), chi2=0.1, bounded=True)):
+        with pytest.raises(ValueError, match=r"one drive a response.*only a difference"):
+            sampling.drive(pairs)
+
+
+@pytest.mark.parametrize("mu", [1.0, 2.0, 5.0])
+def test_the_stiffness_of_dpo_is_the_smoothing_of_its_label(mu):
+    pairs = laws.sample_pairs(pairs=5, seed=1)
+    stiff = ga.Controlled(ga.recipes.dpo(beta=0.3), ga.DualAscent(0.1, initial=mu, low=1.0))
+    smooth = ga.recipes.cdpo(beta=0.3, label_smoothing=(1 - 1 / mu) / 2)
+    close(stiff(pairs).loss, smooth(pairs).loss)
+    square = ga.Controlled(ga.recipes.ipo(), ga.DualAscent(0.1, initial=mu, low=1.0))
+    close(square.drive(pairs), ga.recipes.ipo().drive(pairs) / mu)
+
+
+def test_the_divergence_of_pairs_is_held():
+    """Pairs of independent responses to one prompt, labelled by reward: both are samples of the anchor."""
+    reward = torch.linspace(0.0, 1.0, 6)
+    first, second = (side.reshape(-1) for side in torch.meshgrid(torch.arange(6), torch.arange(6), indexing="ij"))
+    better = reward[first] >= reward[second]
+    chosen, rejected = torch.where(better, first, second), torch.where(better, second, first)
+    before = torch.full((6,), 1 / 6).log()
+    logits = torch.zeros(6, requires_grad=True)
+    controller = ga.DualAscent(0.05, ga.ReverseKullbackLeibler(), rate=0.3, low=1.0)
+    objective = ga.Controlled(ga.recipes.dpo(beta=1.0), controller)
+    for _ in range(150):
+        reference = before[chosen][:, None], before[rejected][:, None]
+        drive = None
+        for _ in range(4):
+            policy = logits.log_softmax(0)
+            batch = ga.PreferenceBatch(policy[chosen][:, None], policy[rejected][:, None], *reference)
+            drive = objective.drive(batch) if drive is None else drive
+            (gradient,) = torch.autograd.grad(objective(batch, drive=drive).loss, logits)
+            logits = (logits - 0.5 * gradient).detach().requires_grad_()
+    divergence = ga.ReverseKullbackLeibler().value(logits.detach().log_softmax(0), before)
+    assert float(divergence) == pytest.approx(0.05, rel=0.1)
+    assert float(controller.stiffness) > 1.1
 
 
 def test_nothing_is_left_to_tune():
