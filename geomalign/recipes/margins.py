@@ -21,6 +21,7 @@ from geomalign.objective import Objective
 from geomalign.optimization import Blend, ChiSquare, Entropy, Logistic, Proportional, ReverseKL, SquaredHinge
 from geomalign.recipes.preference import dpo
 from geomalign.recipes.reference import published
+from geomalign.recipes.shared import check_smoothing, logistic
 from geomalign.sampling import Label
 from geomalign.unit import MeanSequence, Pair, Preference, SortedPair, TransportedPair
 
@@ -38,13 +39,6 @@ __all__ = [
     "robust_dpo",
     "wpo",
 ]
-
-
-def _smoothing(recipe: str, label_smoothing: float) -> None:
-    if not 0 <= label_smoothing < 0.5:
-        raise ValueError(
-            f"{recipe}(label_smoothing={label_smoothing!r}): the chance that a label is wrong lies in [0, 0.5)."
-        )
 
 
 @published(
@@ -93,7 +87,7 @@ def robust_dpo(beta: float = 0.1, label_smoothing: float = 0.1) -> Objective:
 
     Source: Chowdhury et al. 2024 (arXiv 2403.00409).
     """
-    _smoothing("robust_dpo", label_smoothing)
+    check_smoothing("robust_dpo", label_smoothing)
     return Objective(
         unit=Pair(),
         chart=LogRatio(),
@@ -125,7 +119,7 @@ def exo(beta: float = 0.1, label_smoothing: float = 1e-3) -> Objective:
 
     Source: Ji et al. 2024 (arXiv 2402.00856) eq. 16, pairs with hard labels.
     """
-    _smoothing("exo", label_smoothing)
+    check_smoothing("exo", label_smoothing)
     if label_smoothing == 0:
         raise ValueError("exo(label_smoothing=0): the reverse KL from a sure label is infinite; the paper takes 1e-3.")
     return Objective(
@@ -157,14 +151,7 @@ def dpo_norm(beta: float = 5.0, label_smoothing: float = 0.0) -> Objective:
 
     Source: Lambert et al. 2024 (Tülu 3, arXiv 2411.15124).
     """
-    _smoothing("dpo_norm", label_smoothing)
-    return Objective(
-        unit=Pair(of=MeanSequence()),
-        chart=LogRatio(),
-        sampling=Label(beta * (1 - label_smoothing)),
-        optimization=Logistic(beta),
-        anchor="reference",
-    )
+    return logistic("dpo_norm", Pair(of=MeanSequence()), beta, label_smoothing)
 
 
 _F_DIVERGENCES: dict[str, Divergence] = {
@@ -206,19 +193,13 @@ def f_dpo(
 
     Source: Wang et al. 2023 (arXiv 2309.16240) table 1.
     """
-    _smoothing("f_dpo", label_smoothing)
     named = _F_DIVERGENCES | {"alpha": CressieRead(1 - alpha)}
     if isinstance(divergence, str) and divergence not in named:
         raise ValueError(
             f"f_dpo(divergence={divergence!r}): choose one of {', '.join(map(repr, named))}, or a Divergence."
         )
-    return Objective(
-        unit=Pair(),
-        chart=Dual(named[divergence] if isinstance(divergence, str) else divergence),
-        sampling=Label(beta * (1 - label_smoothing)),
-        optimization=Logistic(beta),
-        anchor="reference",
-    )
+    chart = Dual(named[divergence] if isinstance(divergence, str) else divergence)
+    return logistic("f_dpo", Pair(), beta, label_smoothing, chart)
 
 
 @published(
@@ -273,14 +254,7 @@ def aot(beta: float = 0.1, label_smoothing: float = 0.0) -> Objective:
 
     Source: Melnyk et al. 2024 (arXiv 2406.05882), paired.
     """
-    _smoothing("aot", label_smoothing)
-    return Objective(
-        unit=TransportedPair(),
-        chart=LogRatio(),
-        sampling=Label(beta * (1 - label_smoothing)),
-        optimization=Logistic(beta),
-        anchor="reference",
-    )
+    return logistic("aot", TransportedPair(), beta, label_smoothing)
 
 
 @published(
@@ -304,14 +278,7 @@ def aot_unpaired(beta: float = 0.1, label_smoothing: float = 0.0) -> Objective:
 
     Source: Melnyk et al. 2024 (arXiv 2406.05882), unpaired.
     """
-    _smoothing("aot_unpaired", label_smoothing)
-    return Objective(
-        unit=SortedPair(),
-        chart=LogRatio(),
-        sampling=Label(beta * (1 - label_smoothing)),
-        optimization=Logistic(beta),
-        anchor="reference",
-    )
+    return logistic("aot_unpaired", SortedPair(), beta, label_smoothing)
 
 
 @published(

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TypeVar
-
 from geomalign.chart import Chart, LogRatio, Ratio
 from geomalign.constant import Surrogate
 from geomalign.measure import FixedBudget, NestedMean, PooledMean
 from geomalign.objective import BaseObjective, Objective
 from geomalign.optimization import KL, ChiSquare, Clip, Flat, ReverseKL
+from geomalign.recipes.shared import LENGTHS, choose
 from geomalign.sampling import Advantage, BoundedProjection, Escort, GroupAdvantage, Label
-from geomalign.unit import MeanSequence, ResponseUnit, Sequence, Token
+from geomalign.unit import MeanSequence, Sequence, Token
 
 __all__ = ["dapo", "dr_grpo", "gopo", "grpo", "gspo", "mirror_descent", "opo", "ppo", "reinforce", "rloo"]
 
-_LENGTHS: dict[str, ResponseUnit] = {"mean": MeanSequence(), "sum": Sequence()}
 _FORMS: dict[str, tuple[Chart, str]] = {"log": (LogRatio(), "mean"), "ratio": (Ratio(), "sum")}
-
-
-Option = TypeVar("Option")
-
-
-def _choose(recipe: str, name: str, value: str, options: Mapping[str, Option]) -> Option:
-    if value not in options:
-        raise ValueError(f"{recipe}({name}={value!r}): choose one of {', '.join(map(repr, options))}.")
-    return options[value]
 
 
 def reinforce() -> Objective:
@@ -209,9 +197,9 @@ def opo(
 
     Source: Wang 2026 (OPO, arXiv 2601.12415), defaults of its experiments.
     """
-    chart, length = _choose("opo", "form", form, _FORMS)
+    chart, length = choose("opo", "form", form, _FORMS)
     return Objective(
-        unit=_choose("opo", "normalize", normalize or length, _LENGTHS),
+        unit=choose("opo", "normalize", normalize or length, LENGTHS),
         chart=chart,
         sampling=Escort(alpha, temperature, scaled=scaled),
         optimization=ChiSquare(mu),
@@ -248,7 +236,7 @@ def mirror_descent(tau: float = 1.0, normalize: str = "sum") -> Objective:
         MDPO, DRO.
     """
     return Objective(
-        unit=_choose("mirror_descent", "normalize", normalize, _LENGTHS),
+        unit=choose("mirror_descent", "normalize", normalize, LENGTHS),
         chart=LogRatio(),
         sampling=GroupAdvantage(),
         optimization=ChiSquare(tau),

@@ -7,12 +7,11 @@ from geomalign.constant import Completed
 from geomalign.divergences import KullbackLeibler, PearsonChiSquare
 from geomalign.objective import Objective
 from geomalign.optimization import ChiSquare, Hinge, Logistic
+from geomalign.recipes.shared import LENGTHS, choose, logistic
 from geomalign.sampling import Label
-from geomalign.unit import MeanSequence, Pair, ResponseUnit, Sequence
+from geomalign.unit import MeanSequence, Pair, Sequence
 
 __all__ = ["chi_po", "dpo", "ipo", "simpo", "slic"]
-
-_LENGTHS: dict[str, ResponseUnit] = {"mean": MeanSequence(), "sum": Sequence()}
 
 
 def dpo(beta: float = 0.1, label_smoothing: float = 0.0) -> Objective:
@@ -24,17 +23,7 @@ def dpo(beta: float = 0.1, label_smoothing: float = 0.0) -> Objective:
 
     Source: Rafailov et al. 2023 (arXiv 2305.18290) eq. 7; cDPO: Mitchell 2023.
     """
-    if not 0 <= label_smoothing < 0.5:
-        raise ValueError(
-            f"dpo(label_smoothing={label_smoothing!r}): the chance that a label is wrong lies in [0, 0.5)."
-        )
-    return Objective(
-        unit=Pair(of=Sequence()),
-        chart=LogRatio(),
-        sampling=Label(beta * (1 - label_smoothing)),
-        optimization=Logistic(beta),
-        anchor="reference",
-    )
+    return logistic("dpo", Pair(of=Sequence()), beta, label_smoothing)
 
 
 def ipo(tau: float = 0.1, normalize: str = "mean") -> Objective:
@@ -48,10 +37,8 @@ def ipo(tau: float = 0.1, normalize: str = "mean") -> Objective:
     """
     if not tau > 0:
         raise ValueError(f"ipo(tau={tau!r}): the target margin is 1/(2τ), so τ is positive.")
-    if normalize not in _LENGTHS:
-        raise ValueError(f"ipo(normalize={normalize!r}): choose one of 'mean', 'sum'.")
     return Objective(
-        unit=Pair(of=_LENGTHS[normalize]),
+        unit=Pair(of=choose("ipo", "normalize", normalize, LENGTHS)),
         chart=LogRatio(),
         sampling=Label(1 / tau),
         optimization=ChiSquare(2.0),
@@ -104,10 +91,4 @@ def chi_po(beta: float = 0.1) -> Objective:
 
     Source: Huang et al. 2024 (arXiv 2407.13399) Algorithm 1.
     """
-    return Objective(
-        unit=Pair(of=Sequence()),
-        chart=Dual(KullbackLeibler() + PearsonChiSquare()),
-        sampling=Label(beta),
-        optimization=Logistic(beta),
-        anchor="reference",
-    )
+    return logistic("chi_po", Pair(of=Sequence()), beta, chart=Dual(KullbackLeibler() + PearsonChiSquare()))

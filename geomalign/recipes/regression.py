@@ -8,6 +8,7 @@ from geomalign.constant import Completed
 from geomalign.objective import BaseObjective, Objective
 from geomalign.optimization import ChiSquare, Entropy, Logistic
 from geomalign.recipes.reference import published
+from geomalign.recipes.shared import choose
 from geomalign.sampling import Advantage
 from geomalign.unit import Pair, Preference, Sequence
 
@@ -163,6 +164,4 @@ def rpo(beta: float = 0.1, eta: float = 1.0, distance: str = "backward_kl") -> O
 
     Source: Sun et al. 2025 (arXiv 2502.00203); Nemotron-4 (arXiv 2406.11704) §3.3.
     """
-    if distance not in _DISTANCES:
-        raise ValueError(f"rpo(distance={distance!r}): choose one of {', '.join(map(repr, _DISTANCES))}.")
-    return _DISTANCES[distance](beta, eta)
+    return choose("rpo", "distance", distance, _DISTANCES)(beta, eta)

@@ -10,12 +10,11 @@ from geomalign.constant import Completed
 from geomalign.objective import BaseObjective, Combination, Objective
 from geomalign.optimization import Box, ChiSquare, Logistic
 from geomalign.recipes.reference import published
+from geomalign.recipes.shared import LENGTHS, choose
 from geomalign.sampling import Advantage, Label
 from geomalign.unit import Chosen, MeanSequence, Offset, Pair, Preference, Rejected, ResponseUnit, Sequence
 
 __all__ = ["alpha_po", "apo_down", "apo_zero", "bco", "cpo", "kto", "nca", "orpo", "sppo"]
-
-_LENGTHS: dict[str, ResponseUnit] = {"mean": MeanSequence(), "sum": Sequence()}
 
 
 def _likelihood(of: ResponseUnit) -> Objective:
@@ -290,10 +289,8 @@ def cpo(beta: float = 0.1, alpha: float = 1.0, normalize: str = "sum") -> Combin
 
     Source: Xu et al. 2024 (arXiv 2401.08417) eq. 3.
     """
-    if normalize not in _LENGTHS:
-        raise ValueError(f"cpo(normalize={normalize!r}): choose one of 'mean', 'sum'.")
     margin = Objective(unit=Pair(), chart=LogRatio(), sampling=Label(beta), optimization=Logistic(beta), anchor=None)
-    return margin + alpha * _likelihood(_LENGTHS[normalize])
+    return margin + alpha * _likelihood(choose("cpo", "normalize", normalize, LENGTHS))
 
 
 @published(

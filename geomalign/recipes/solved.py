@@ -6,19 +6,11 @@ from geomalign.chart import LogRatio, Ratio
 from geomalign.divergences import KullbackLeibler
 from geomalign.objective import Objective
 from geomalign.optimization import ChiSquare
+from geomalign.recipes.shared import LENGTHS, choose
 from geomalign.sampling import GroupAdvantage
 from geomalign.trust_region import Annealed, Controlled, DualAscent, EscortESS, GeometricSchedule, TrustRegion
-from geomalign.unit import MeanSequence, Sequence
 
 __all__ = ["opo_annealed", "opo_ess", "opo_held", "opo_trust_region"]
-
-_LENGTHS = {"mean": MeanSequence(), "sum": Sequence()}
-
-
-def _unit(recipe: str, normalize: str) -> Sequence | MeanSequence:
-    if normalize not in _LENGTHS:
-        raise ValueError(f"{recipe}(normalize={normalize!r}): choose one of {', '.join(map(repr, _LENGTHS))}.")
-    return _LENGTHS[normalize]  # type: ignore[return-value]
 
 
 def opo_trust_region(
@@ -49,12 +41,10 @@ def opo_trust_region(
         "kl": (LogRatio(), {"kl": epsilon}),
         "chi2": (Ratio(), {"chi2": epsilon}),
     }
-    if geometry not in regions:
-        raise ValueError(f"opo_trust_region(geometry={geometry!r}): choose one of {', '.join(map(repr, regions))}.")
-    chart, radius = regions[geometry]
+    chart, radius = choose("opo_trust_region", "geometry", geometry, regions)
     drive = GroupAdvantage() if ess is None else EscortESS(ess, temperature)
     return Objective(
-        unit=_unit("opo_trust_region", normalize),
+        unit=choose("opo_trust_region", "normalize", normalize, LENGTHS),
         chart=chart,
         sampling=TrustRegion(drive, within=within, **radius),  # type: ignore[arg-type]
         optimization=ChiSquare(1.0),
@@ -76,7 +66,7 @@ def opo_ess(
     Source: OPO (arXiv 2601.12415), with the effective sample size of Kish 1965.
     """
     return Objective(
-        unit=_unit("opo_ess", normalize),
+        unit=choose("opo_ess", "normalize", normalize, LENGTHS),
         chart=LogRatio(),
         sampling=EscortESS(target, temperature, scaled=scaled),
         optimization=ChiSquare(mu),
@@ -85,7 +75,10 @@ def opo_ess(
 
 def _plain(normalize: str, recipe: str) -> Objective:
     return Objective(
-        unit=_unit(recipe, normalize), chart=LogRatio(), sampling=GroupAdvantage(), optimization=ChiSquare(1.0)
+        unit=choose(recipe, "normalize", normalize, LENGTHS),
+        chart=LogRatio(),
+        sampling=GroupAdvantage(),
+        optimization=ChiSquare(1.0),
     )
 
 
