@@ -76,7 +76,7 @@ def choice(text: str) -> Choice:
     """One objective of a comparison: its name, then its hyper-parameters, and `label=` for how the report calls it.
 
     >>> choice("opo mu=10 alpha=0.4 label=soft")
-    Choice(name='opo', options={'mu': 10, 'alpha': 0.4}, label='soft')
+    Choice(name='opo', options={'mu': 10, 'alpha': 0.4}, label='soft', tuning='')
 
     Raises:
         ValueError: no name, or a word without "=".

@@ -67,6 +67,17 @@ def test_every_format_gives_the_same_rows(name: str, table: Table, capfd: pytest
             read(name, "dev")
 
 
+def test_what_load_dataset_takes_is_a_table(table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of files, as a name of the hub would be; with its splits."""
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    Path("folder").mkdir()
+    table("folder/train.jsonl", SUMS)
+    table("folder/test.jsonl", SUMS[:7])
+    assert read("folder") == SUMS and read("folder", "test") == SUMS[:7]
+    assert len(task("dataset:folder", split="test").tiers[1]) == 7
+
+
 def test_tables_that_cannot_be_read(table: Table) -> None:
     Path("half.jsonl").write_text('{"a": 1}\n{"a"')
     Path("list.jsonl").write_text("[1]\n")
@@ -178,6 +189,64 @@ def test_the_begin_token_is_written_once(policy: Policy) -> None:
     )
     assert policy.tokenizer("1")["input_ids"][0] == begin
     assert policy.tokenizer(policy.ask(chat))["input_ids"].count(begin) == 1
+
+
+@pytest.fixture
+def pretrained(tmp_path: Path) -> Path:
+    """A checkpoint with a byte-pair tokenizer, a begin token and a chat template, as instruction models have."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<s>", "<end>", "[user]", "[assistant]"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    tokenizer.train_from_iterator(["What is the sum of 3 and 4?"] * 9, trainer)
+    whole = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="<end>")
+    whole.chat_template = "{{ bos_token }}" + TEMPLATE
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(whole), bos_token_id=0, eos_token_id=1, **shape))
+    model.save_pretrained(tmp_path / "chat-model")
+    whole.save_pretrained(tmp_path / "chat-model")
+    return tmp_path / "chat-model"
+
+
+@pytest.mark.float32
+@pytest.mark.parametrize("objective", ["grpo", "dpo"])
+def test_a_chat_model_trains_on_prompts_of_many_lengths(
+    objective: str, tiny: TrainConfig, pretrained: Path, table: Table, tmp_path: Path
+) -> None:
+    policy = load(pretrained, _cpu())
+    asked = [f"What is the sum of {a} and {a * a * a}{'?' * a}" for a in range(40)]
+    rows = [
+        {
+            "prompt": [{"role": "user", "content": text}],
+            "chosen": [{"role": "assistant", "content": "sum"}],
+            "rejected": [{"role": "assistant", "content": "What is it"}],
+        }
+        for text in asked
+    ]
+    Path("my_even.py").write_text("def verify(response, problem): return float(len(response) % 2)\n")
+    name = table("chats.jsonl", rows)
+    options = {"verifier": "my_even:verify", "unfinished": True, "longest": 4}
+    config = override(
+        on(tiny, name, **options),
+        {"objective": objective, "model.path": str(pretrained), "offline.data": name if objective == "dpo" else None},
+    )
+    problem = build(config.task).problem(1, random.Random(0))
+    assert policy.ask(problem) == f"<s>[user]{problem.prompt}[assistant]"
+    assert len({len(policy.tokenizer(policy.ask(p))["input_ids"]) for p in build(config.task).tiers[1]}) > 9  # type: ignore[attr-defined]
+    summary = train(config, tmp_path / "run")
+    lines = read_metrics(tmp_path / "run" / "metrics.jsonl")[1:]
+    # every first log-ratio of a rollout is 0: padding and template are the same in sampling, scoring and update
+    assert lines[0]["inactive"] > 0 and any(line["grad_norm"] > 0 for line in lines)
+    assert not config.warm_started and summary["final"]["accuracy_in"] >= 0
+    if objective == "dpo":
+        assert lines[0]["inactive"] == 1.0 and lines[0]["loss"] == pytest.approx(0.6931, abs=1e-3)
 
 
 # ---------------------------------------------------------------------- reasoning_gym

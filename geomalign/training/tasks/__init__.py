@@ -11,7 +11,11 @@ from geomalign.training.tasks.chain import Chain as Chain
 from geomalign.training.tasks.dataset import Dataset as Dataset
 from geomalign.training.tasks.dataset import load as load
 from geomalign.training.tasks.gym import Gym as Gym
+from geomalign.training.tasks.instructions import Instructions as Instructions
+from geomalign.training.tasks.mathematics import MathVerify as MathVerify
+from geomalign.training.tasks.preferences import Preference as Preference
 from geomalign.training.tasks.preferences import Preferences as Preferences
+from geomalign.training.tasks.programs import UnitTests as UnitTests
 from geomalign.training.tasks.protocol import HELD_OUT as HELD_OUT
 from geomalign.training.tasks.protocol import Problem as Problem
 from geomalign.training.tasks.protocol import Task as Task
@@ -20,7 +24,10 @@ from geomalign.training.tasks.protocol import evaluation_set as evaluation_set
 from geomalign.training.tasks.protocol import held_out as held_out
 from geomalign.training.tasks.protocol import score as score
 from geomalign.training.tasks.rows import is_table
+from geomalign.training.tasks.verifiers import Exact as Exact
+from geomalign.training.tasks.verifiers import MultipleChoice as MultipleChoice
 from geomalign.training.tasks.verifiers import Verifier as Verifier
+from geomalign.training.tasks.verifiers import verifier as verifier
 
 _KINDS: dict[str, Callable[..., Any]] = dict(zip(KINDS, (Gym, load, Preferences.read)))
 

@@ -17,7 +17,7 @@ from geomalign.training.tasks.verifiers import verifier as named
 PROMPTS = ("prompt", "question", "problem", "instruction", "text", "input", "messages")
 ANSWERS = ("answer", "ground_truth", "reward_model.ground_truth", "target", "expected_answer", "final_answer", "label")
 DEMONSTRATIONS = ("demonstration", "solution", "canonical_solution", "completion", "response", "code")
-#: Longest response of a table without demonstrations.
+#: Longest response where a table does not say; of preferences, the most.
 LONGEST = 256
 
 

@@ -1,6 +1,6 @@
 """What runs first inside a sandboxed process: it takes the limits, gives up what it may, and runs the program.
 
-Only the standard library is imported. It is read as text and run by `python -I -c`, never imported.
+Only the standard library is imported. It is read as text and run by `python -I -c`.
 """
 
 import json
@@ -112,4 +112,5 @@ def main() -> None:
     os.write(report, json.dumps({"token": job["token"], "passed": passed}).encode())
 
 
-main()
+if __name__ == "__main__":
+    main()

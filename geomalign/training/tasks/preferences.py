@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import takewhile
 from typing import Any
 
-from geomalign.training.tasks.dataset import text
+from geomalign.training.tasks.dataset import LONGEST, text
 from geomalign.training.tasks.protocol import Problem
 from geomalign.training.tasks.rows import read
 
@@ -109,7 +109,8 @@ class Preferences:
 
     Args:
         pairs: of one tier, 1.
-        longest_response: most characters or tokens of a response when evaluating; 0: the longest preferred one.
+        longest_response: most characters or tokens of a response when evaluating; 0: the longest preferred one, up to
+            256.
     """
 
     pairs: tuple[Preference, ...]
@@ -138,7 +139,7 @@ class Preferences:
 
     @cached_property
     def _longest(self) -> int:
-        return max(len(pair.chosen) for pair in self.pairs) + 1
+        return min(max(len(pair.chosen) for pair in self.pairs) + 1, LONGEST)
 
     def longest(self, tier: int) -> int:
         return self.longest_response or self._longest
