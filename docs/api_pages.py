@@ -40,6 +40,7 @@ BESIDE = {
     "laws": "Laws, for tests of your own geometry",
     "analysis": "What a geometry does to learning",
     "training": "Training",
+    "training.tasks": "Tasks and verifiers",
     "plotting": "Figures",
     "audit": "Audit of a run",
     "dumps": "What a run wrote down",
