@@ -214,7 +214,8 @@ OTHERS = {
         "was read.\n\nTwo findings. The leash of GRPO (`beta`) is the k3 estimate *times the ratio* unless "
         "`use_bias_correction_kl=False`: read off, it is `KL(beta)` in the ratio chart, the KL penalty of PPO, and "
         "convex; without the correction it is `ReverseKL(beta)` in the log-ratio, whose sum with a driven ratio is not "
-        "convex in the ratio. And `cispo` and `vespo` have no potential that their values are: a stop-gradient.",
+        "convex in the ratio. And the value of `cispo` is not the integral of its force: a stop-gradient, whose weight "
+        "is told from the plain log-ratio that it weighs.",
     ),
     "verl": (
         verl,
@@ -222,7 +223,7 @@ OTHERS = {
         "`vanilla` clamps the log-ratio at ±20 nats, `gspo` at 10: the gradient of a negative advantage dies there, "
         "which reads as a dual clip at e¹⁰ for `gspo`. `vanilla` has the dual clip at 3 by default, `clip_cov` has "
         "none. `geo_mean` clips the log-ratio at ±0.2, not the ratio; 1e-8 in a denominator leaves it 1e-8 beside a "
-        "name, so it gets none.",
+        "name, so it gets none. `dppo_tv` caps its weight at 3, which is `clip_ratio_c`.",
     ),
 }
 

@@ -18,6 +18,10 @@ def bounded_projection(target: Tensor, groups: Groups) -> Tensor:
     solved by sorting in O(rows · log rows) for all groups at once (Held, Wolfe & Crowder 1974), without bisection.
     Sums are taken in float64. GOPO (arXiv 2602.21269) bisects on λ; this is the point it converges to.
 
+    `target_policy(g, mu * PearsonChiSquare(), groups=groups)` is the same point with any prior, differentiable in g and
+    with its multiplier, in the layer above the objectives. A drive has no gradient and is computed below them, which is
+    what this is for; a test holds the two together.
+
     Args:
         target: `(row,)`, (g − E g)/μ or g/μ: a constant a group is projected out.
         groups: the rows' groups; rows in no group read zero.

@@ -130,6 +130,22 @@ for name in ("reinforce", "ppo", "gspo", "opo", "gopo", "mirror_descent", "dpo",
 Markdown("\n".join(lines))
 
 # %% [markdown]
+# Some losses are more than one potential in one chart. Of a pair's loss $a(\Delta^+)+b(\Delta^-)+h(u^+-u^-)$ the
+# mixed derivative $\partial^2\ell/\partial\Delta^+\partial\Delta^-=-h''\,u'^+u'^-$ knows nothing of $a$ and $b$, so the
+# terms come apart. And where a weight has no gradient, $\ell=\mathrm{sg}[w]\,E$, value over force is $E/E'$: the weight
+# drops out, is divided off, and gets its own name.
+
+# %%
+lines = ["| recipe | part | potential | drive |", "|---|---|---|---|"]
+for name in ("cpo", "apo_down", "exo", "nca"):
+    for part in ga.identify(as_loss(ga.recipes.get(name)), kind="pair").recognised.parts:
+        lines.append(f"| {name} | `{part.unit!r}` in `{part.chart!r}` | `{part.optimization!r}` | {part.drive:.4g} |")
+for name in ("cispo", "vespo"):
+    found = ga.identify(as_loss(ga.recipes.get(name)), kind="advantage").recognised
+    lines.append(f"| {name} | `{found.chart!r}` | `{found.optimization!r}` | `{found.weight!r}` |")
+Markdown("\n".join(lines))
+
+# %% [markdown]
 # ## 5. From the shell
 #
 #     geomalign identify my_module:my_loss --plot report.png

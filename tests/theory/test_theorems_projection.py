@@ -55,6 +55,40 @@ def test_closed_form_by_projection(problem, mu, other):
         torch.testing.assert_close(solved(problem, mu * ga.PearsonChiSquare()).fluctuation, best, **EXACT)
 
 
+@pytest.mark.parametrize("divergence", DIVERGENCES, ids=repr)
+@given(problem=problems())
+def test_the_multiplier_is_unique_on_a_finite_support(divergence, problem):
+    """E[(ψ')⁻¹(g − λ)] decreases strictly in λ wherever it is positive, and passes one: there is one λ.
+
+    Source: geomalign, *The multiplier*
+    Notebook: 04 §3
+    """
+    found = solved(problem, divergence).multiplier
+
+    def mass(multiplier):
+        return problem.mean(divergence.inverse_mirror(problem.drive - multiplier).clamp(min=0))
+
+    torch.testing.assert_close(mass(found), torch.ones(()), rtol=1e-8, atol=1e-8)
+    for step in (1e-3, 0.1, 1.0):
+        assert float(mass(found + step)) < 1 < float(mass(found - step))
+
+
+def test_without_a_best_outcome_there_may_be_no_multiplier():
+    """g = x on [0, 1] under π_k = 4(1 − x)³ and the reverse KL of stiffness ¼: E[μ/(μ + λ − g)] is ⅓ at its last λ, and
+    no target policy exists.
+
+    Source: geomalign, *The multiplier*
+    Notebook: 04 §3
+    """
+    x = (torch.arange(200_000) + 0.5) / 200_000
+    density = 4 * (1 - x) ** 3
+    mu = 0.25
+    last = 1.0 - mu  # λ ≥ max g − μ, where the inverse mirror of g = 1 becomes infinite
+    mass = (density * (mu * ga.ReverseKullbackLeibler()).inverse_mirror(x - last)).mean()
+    assert float(mass) == pytest.approx(mu * 4 / 3, rel=1e-6)
+    assert float(mass) < 1
+
+
 @given(problem=problems(), mu=STIFFNESS)
 def test_projection_mirror_step_and_linear_response_agree(problem, mu):
     """Three derivations of one update: projection, Euclidean mirror step, derivative of the Gibbs response.
