@@ -223,8 +223,9 @@ def load(path: str | Path, placement: Placement) -> Policy:
 
 def _ready(model: PreTrainedModel, placement: Placement) -> PreTrainedModel:
     # eval(): dropout would make the log-ratio of an unchanged policy differ from 0.
-    if placement.device == "cpu" and _longest(model) <= 512:
-        # Measured on one core: plain attention beats the fused kernel by a tenth on sequences of some 30 tokens.
+    if placement.device == "cpu" and placement.dtype != "float64" and _longest(model) <= 512:
+        # Measured on one core: plain attention beats the fused kernel by a tenth on sequences of some 30 tokens. In
+        # float64 it overflows: its mask is the least number of the model's type, its softmax in float32.
         model.set_attn_implementation("eager")
     if placement.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})

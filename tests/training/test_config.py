@@ -129,3 +129,21 @@ def test_configuring_loads_neither_torch_nor_transformers() -> None:
         "print(*(name for name in ('torch', 'transformers', 'numpy') if name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "\n"
+
+
+def test_the_gpu_preset_is_a_decoder_of_a_hundred_million_parameters_on_harder_tiers() -> None:
+    """Counted on the meta device; and every response fits both the sampler and the positions."""
+    import torch
+
+    from geomalign.training.model import Placement, build
+    from geomalign.training.tasks import Chain
+
+    large, default = preset("gpu"), preset("default")
+    with torch.device("meta"):
+        model = build(large.run.model, Chain().alphabet, 0, Placement("meta")).model
+    assert 90e6 < sum(parameter.numel() for parameter in model.parameters()) < 110e6
+    assert len(large.objectives) == 4 and (large.run.device, large.run.dtype) == ("cuda", "bfloat16")
+    assert min(large.run.task.train_tiers) > max(default.run.task.eval_tiers)
+    assert Chain().longest(max(large.run.task.train_tiers)) <= large.run.rl.max_new_tokens
+    longest = max(large.run.task.eval_tiers)
+    assert 2 * longest + 2 + Chain().longest(longest) <= large.run.model.positions
