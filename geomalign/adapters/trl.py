@@ -17,7 +17,6 @@ import contextlib
 import dataclasses
 import functools
 import math
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,49 +25,16 @@ import torch
 from torch import Tensor
 
 from geomalign import distributed
+from geomalign.adapters import trl_arguments as arguments
 from geomalign.batch import Batch, PreferenceBatch, Total
 from geomalign.metrics import metrics
 from geomalign.objective import BaseObjective, Drives, Outcome
-from geomalign.sampling import SamplingGeometry, TruncatedImportance
 from geomalign.trust_region import Annealed, Controlled, LinearSchedule
 
 __all__ = ["DPOGeometry", "GRPOGeometry", "GeometryDPOTrainer", "GeometryGRPOTrainer"]  # noqa: F822 (see __getattr__)
 
 _STATE = "geometry.pt"
 _TOTALS = tuple(f.name for f in dataclasses.fields(Total))
-_SUPERSEDED_GRPO = (
-    "loss_type",
-    "epsilon",
-    "epsilon_high",
-    "delta",
-    "importance_sampling_level",
-    "use_bias_correction_kl",
-    "sapo_temperature_pos",
-    "sapo_temperature_neg",
-    "vespo_k_pos",
-    "vespo_k_neg",
-    "vespo_lambda_pos",
-    "vespo_lambda_neg",
-)
-_SUPERSEDED_REWARDS = ("scale_rewards", "multi_objective_aggregation")
-_SUPERSEDED_DPO = (
-    "loss_type",
-    "loss_weights",
-    "beta",
-    "label_smoothing",
-    "f_divergence_type",
-    "f_alpha_divergence_coef",
-    "use_weighting",
-    "discopop_tau",
-)
-
-
-class SupersededWarning(UserWarning):
-    """An argument of the host trainer's own loss was set; the objective decides instead."""
-
-
-class InactiveGeometryWarning(UserWarning):
-    """Every update happens where policy and anchor coincide, so all objectives have the same gradient."""
 
 
 class _Continued:
@@ -122,7 +88,7 @@ class GRPOGeometry(_Continued):
         record: str | None = None,
         **kwargs: Any,
     ) -> None:
-        _check_objective(objective, paired=False)
+        arguments.check_objective(objective, paired=False)
         if advantage not in ("objective", "trl"):
             raise ValueError(f"GeometryGRPOTrainer(advantage={advantage!r}): choose 'objective' or 'trl'.")
         super().__init__(*args, **kwargs)
@@ -130,7 +96,7 @@ class GRPOGeometry(_Continued):
         self._geometry_advantage = advantage
         self._geometry_record = record
         self._geometry_seen: dict[str, Any] = {}
-        _check_grpo(objective, self.args, advantage)  # type: ignore[attr-defined]
+        arguments.check_grpo(objective, self.args, advantage)  # type: ignore[attr-defined]
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
         rewards: Tensor = super()._calculate_rewards(*args, **kwargs)  # type: ignore[misc]
@@ -254,19 +220,12 @@ class DPOGeometry(_Continued):
     objective: BaseObjective
 
     def __init__(self, *args: Any, objective: BaseObjective, **kwargs: Any) -> None:
-        _check_objective(objective, paired=True)
+        arguments.check_objective(objective, paired=True)
         super().__init__(*args, **kwargs)
         self.objective = objective
         self._geometry_total: Total | None = None
         self._geometry_completion_mask: Tensor | None = None
-        args_ = self.args  # type: ignore[attr-defined]
-        if getattr(args_, "ld_alpha", None) is not None:
-            raise ValueError(
-                f"ld_alpha={args_.ld_alpha} re-weights log-probabilities inside TRL's loss: leave it None."
-            )
-        if getattr(args_, "padding_free", False):
-            raise ValueError("padding_free=True flattens the pairs into one row: set it to False.")
-        _warn_superseded(args_, _SUPERSEDED_DPO)
+        arguments.check_dpo(self.args)  # type: ignore[attr-defined]
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
         samples = super().get_batch_samples(*args, **kwargs)  # type: ignore[misc]
@@ -448,86 +407,3 @@ def _at_rest(objective: BaseObjective) -> BaseObjective:
         return objective
     mu = float(objective.controller.stiffness)
     return Controlled(objective.of, Annealed(LinearSchedule(mu, mu), rollouts=1))
-
-
-def _samplings(objective: BaseObjective) -> Iterator[SamplingGeometry]:
-    """The sampling geometries of an objective, and those they wrap."""
-    for _, term in objective.terms:
-        sampling: Any = term.sampling
-        while isinstance(sampling, SamplingGeometry):
-            yield sampling
-            sampling = getattr(sampling, "of", None)
-
-
-def _check_objective(objective: BaseObjective, *, paired: bool) -> None:
-    if not isinstance(objective, BaseObjective):
-        raise ValueError(
-            f"objective={objective!r} is not an objective. Pass ga.recipes.get('opo', alpha=0.4) or an ga.Objective(…)."
-        )
-    if not paired and any(term.unit.paired for _, term in objective.terms):
-        raise ValueError("this objective compares pairs, but GRPO samples single responses: use GeometryDPOTrainer.")
-
-
-def _check_grpo(objective: BaseObjective, args: Any, advantage: str) -> None:
-    """Refuse or warn at construction about arguments of TRL that would do something else than they say."""
-    terms = [term for _, term in objective.terms]
-    by_tokens = all(term.unit.per_token for term in terms)
-    referenced = any(term.anchor == "reference" for term in terms)
-    if referenced and args.beta == 0:
-        raise ValueError(
-            "a term of the objective is measured from the reference policy, which TRL scores only if beta is not zero: "
-            "set GRPOConfig(beta=0.04). The value has no influence; the objective's own coefficient is the strength."
-        )
-    if args.beta != 0 and not referenced:
-        warnings.warn(
-            f"beta={args.beta}: TRL scores a reference and logs `kl`, but no term of the objective measures from it: "
-            "nothing pulls towards it. Use ga.recipes.grpo(beta=…), or beta=0 to save the forward pass.",
-            SupersededWarning,
-            stacklevel=3,
-        )
-    if getattr(args, "top_entropy_quantile", 1.0) < 1.0 and not by_tokens:
-        raise ValueError(
-            f"top_entropy_quantile={args.top_entropy_quantile} drops single tokens, but an event of this objective is "
-            "a whole response. Use a unit of tokens, or top_entropy_quantile=1.0."
-        )
-    if args.use_vllm and getattr(args, "vllm_importance_sampling_correction", False):
-        mode = getattr(args, "vllm_importance_sampling_mode", "token")
-        if any(isinstance(sampling, TruncatedImportance) for sampling in _samplings(objective)):
-            raise ValueError(
-                "both TRL (vllm_importance_sampling_correction=True) and the objective (TruncatedImportance) would "
-                "weigh by the engine's probabilities: turn one off."
-            )
-        if not by_tokens and mode.startswith("token"):
-            raise ValueError(
-                f"vllm_importance_sampling_mode={mode!r} weighs single tokens, but an event of this objective is a "
-                "whole response: choose a sequence mode."
-            )
-    _warn_superseded(args, _SUPERSEDED_GRPO + (_SUPERSEDED_REWARDS if advantage == "objective" else ()))
-    at_anchor = args.num_iterations == 1 and args.gradient_accumulation_steps % args.steps_per_generation == 0
-    if at_anchor and any(term.anchor == "anchor" for term in terms):
-        warnings.warn(
-            "geometry inactive: with num_iterations=1 and steps_per_generation <= gradient_accumulation_steps every "
-            "update is made where the policy equals the rollout policy, so each objective has the gradient "
-            "−E[g ∇log π] and only the drive matters. Set num_iterations > 1, or steps_per_generation to a multiple of "
-            "gradient_accumulation_steps.",
-            InactiveGeometryWarning,
-            stacklevel=3,
-        )
-
-
-def _warn_superseded(args: Any, names: tuple[str, ...]) -> None:
-    fields = {f.name: f for f in dataclasses.fields(args)}
-    changed = [name for name in names if name in fields and _was_set(fields[name], getattr(args, name))]
-    if changed:
-        given = ", ".join(f"{name}={getattr(args, name)!r}" for name in changed)
-        warnings.warn(
-            f"{given}: parameters of TRL's own loss, which the objective replaces; they only show in TRL's metrics. "
-            "Set their counterparts in the objective.",
-            SupersededWarning,
-            stacklevel=4,
-        )
-
-
-def _was_set(field: dataclasses.Field[Any], value: Any) -> bool:
-    default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-    return bool(value != default and [value] != default and value is not None)

@@ -395,10 +395,10 @@ def test_what_cannot_work_is_refused_at_construction(
     ids=["tokens of a response", "twice"],
 )
 def test_engine_weights_that_do_not_fit_are_refused(objective: Any, mode: str, message: str) -> None:
-    from geomalign.adapters.trl import _check_grpo
+    from geomalign.adapters.trl_arguments import check_grpo
 
     with pytest.raises(ValueError, match=message):
-        _check_grpo(objective, config(use_vllm=True, vllm_importance_sampling_mode=mode), "objective")
+        check_grpo(objective, config(use_vllm=True, vllm_importance_sampling_mode=mode), "objective")
 
 
 def test_a_drive_of_rollout_log_probs_says_how_to_get_them() -> None:
