@@ -4,6 +4,7 @@ import contextlib
 import math
 import random
 import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -145,3 +146,14 @@ def test_a_verifier_that_misbehaves_costs_its_own_sample_only() -> None:
     assert time.monotonic() - began < 5
     assert [math.isnan(reward) for reward in rewards] == [False, True, True, False, True, True, True, False]
     assert signal.getsignal(signal.SIGALRM) == before
+
+
+def test_a_verifier_that_hangs_is_left_alone_outside_the_main_thread_too() -> None:
+    """No alarm can be had in a worker thread; the sample is masked all the same, and the rest is verified."""
+    found: list[float] = []
+    responses = ["fine", "raise", "hang", "none", "fine"]
+    problems = [Problem("1+1;", "2", 1)] * 5
+    thread = threading.Thread(target=lambda: found.extend(score(Moody(), problems, responses, [True] * 5, timeout=0.2)))
+    thread.start()
+    thread.join(30)
+    assert [math.isnan(reward) for reward in found] == [False, True, True, True, False]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
 import signal
 import threading
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 #: Every eighth prompt, by its checksum, is kept for evaluation and never trained on.
@@ -88,9 +90,8 @@ def score(
     """The reward of every response; NaN where the verifier raised, hung or was not finite.
 
     Args:
-        timeout: seconds for one response; 0 waits for ever. It needs a Unix main thread (elsewhere it is not
-            applied), and cannot interrupt
-            a call that never returns to Python.
+        timeout: seconds for one response; 0 waits for ever. In a Unix main thread an alarm ends the call, unless it
+            never returns to Python; elsewhere the call is left to itself in a thread of its own.
     """
     guarded = timeout > 0 and threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
     previous: Any = signal.signal(signal.SIGALRM, _alarm) if guarded else None
@@ -100,7 +101,10 @@ def score(
             try:
                 if guarded:
                     signal.setitimer(signal.ITIMER_REAL, timeout)
-                reward = float(task.reward(problem, response, end))
+                if guarded or timeout <= 0:
+                    reward = float(task.reward(problem, response, end))
+                else:
+                    reward = float(_in_thread(partial(task.reward, problem, response, end), timeout))
             except (Exception, _Timeout):
                 reward = math.nan
             finally:
@@ -111,6 +115,22 @@ def score(
         if guarded:
             signal.signal(signal.SIGALRM, previous)
     return rewards
+
+
+def _in_thread(act: Callable[[], float], timeout: float) -> float:
+    """`act()`, if it returns within `timeout` seconds; else its thread goes on alone."""
+    returned: list[float] = []
+
+    def work() -> None:
+        with contextlib.suppress(Exception):
+            returned.append(act())
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(timeout)
+    if not returned:
+        raise _Timeout
+    return returned[0]
 
 
 def _alarm(number: int, frame: object) -> None:
