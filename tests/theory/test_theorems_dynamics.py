@@ -160,6 +160,28 @@ SMOOTH = {
         optimization=ga.ChiSquare(0.7),
     ),
 }
+SMOOTH |= {
+    repr(part): ga.Objective(
+        **{"unit": ga.MeanSequence(), "chart": ga.Ratio(), "sampling": ga.GroupAdvantage(), "optimization": ga.KL(0.3)}
+        | {slot: part}
+    )
+    for slot, parts in {
+        "unit": (ga.Token(), ga.Shared(), ga.Offset(ga.Sequence(), 0.1)),
+        "chart": (ga.Power(0.5), ga.Power(2.0), ga.Dual(ga.KullbackLeibler() + ga.PearsonChiSquare())),
+        "optimization": (
+            ga.ReverseKL(0.3),
+            ga.AlphaDivergence(1.5, 0.3),
+            ga.FDivergence(ga.JensenShannon(), 0.3),
+            ga.Logistic(0.5),
+            ga.Proportional(ga.ChiSquare(5.0)),
+            ga.SoftGate(1.0, 1.05),
+            ga.ChiSquare(0.5) + ga.KL(0.2),
+            2.0 * ga.Logistic(0.5),
+        ),
+        "measure": (ga.NestedMean(), ga.FixedBudget(5)),
+    }.items()
+    for part in parts
+}
 
 
 @pytest.mark.parametrize("objective", SMOOTH.values(), ids=SMOOTH)
@@ -180,7 +202,24 @@ def test_gradcheck_and_gradgradcheck(objective):
     assert torch.autograd.gradgradcheck(loss, (policy,))
 
 
-@pytest.mark.parametrize("recipe", ["dpo", "ipo", "simpo", "chi_po"])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        "dpo",
+        "ipo",
+        "simpo",
+        "chi_po",
+        "f_dpo",
+        "exo",
+        "gpo_savage",
+        "discopop",
+        "nca",
+        "cpo",
+        "orpo",
+        "apo_down",
+        "kto",
+    ],
+)
 def test_gradcheck_and_gradgradcheck_of_preferences(recipe):
     """First and second derivatives of the pairwise objectives agree with finite differences in float64.
 
