@@ -63,6 +63,7 @@ def test_the_target_balances_drive_and_divergence(d, g, prior):
     assert bool((t >= 0).all())
 
 
+@pytest.mark.filterwarnings("ignore:Values in x were outside bounds:RuntimeWarning")  # SLSQP of scipy < 1.16
 @members
 def test_no_other_policy_does_better(d):
     """Against scipy's SLSQP on the constrained problem itself."""
