@@ -462,13 +462,14 @@ def test_completions_of_trl_are_read_by_the_audit(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     from geomalign.audit import audit
 
-    weights = {"reward": 0.7, "second_reward": 0.5}
     args = NESTED | {"num_iterations": 2, "max_steps": 4, "log_completions": True, "output_dir": str(tmp_path)}
-    case = {"objective": ("grpo", ADVANTAGE), "args": args | {"reward_weights": list(weights.values())}, "rewards": 2}
-    logged = [row["reward"] for row in ours("grpo", case)["log"] if "reward" in row]
-    found = audit(tmp_path / "completions", rewards=weights)
+    case = {"objective": ("grpo", ADVANTAGE), "args": args, "rewards": 2}
+    # Of one function: what TRL logs as `reward` is weighted in some releases and not in others.
+    logged = [row["rewards/reward/mean"] for row in ours("grpo", case)["log"] if "rewards/reward/mean" in row]
+    found = audit(tmp_path / "completions", rewards={"reward": 1.0})
     assert (found.facts["responses"], found.facts["rollouts"], len(logged)) == (8, 2, 2)
     assert found.facts["reward_mean"] == pytest.approx(sum(logged) / 2, abs=1e-6)
+    assert audit(tmp_path / "completions").facts["reward_mean"] > found.facts["reward_mean"]
     assert not found.objectives and found.advice[0].startswith("No log-probabilities")
 
 
