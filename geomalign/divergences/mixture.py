@@ -1,0 +1,162 @@
+"""Jensen–Shannon: divergences from a mixture of the two policies."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from geomalign import numerics
+from geomalign.divergences.divergence import Divergence
+from geomalign.numerics import Interval
+
+
+@dataclass(frozen=True)
+class JensenShannon(Divergence):
+    """ψ = t log t − (1 + t) log((1 + t)/2): twice the Jensen–Shannon divergence, its own reverse; ψ''(1) = 1/2."""
+
+    def generator(self, t: Tensor) -> Tensor:
+        log_t = t.clamp(min=torch.finfo(t.dtype).tiny).log()
+        return torch.where(t >= 0, self.penalty(log_t), math.inf)
+
+    def mirror(self, t: Tensor) -> Tensor:
+        return self.coordinate(t.log())
+
+    def curvature(self, t: Tensor) -> Tensor:
+        return 1.0 / (t * (1.0 + t))
+
+    def inverse_mirror(self, s: Tensor) -> Tensor:
+        inside = s < math.log(2.0)
+        safe = torch.where(inside, s, 0.0)
+        return torch.where(inside, safe.exp() / (1.0 - safe.expm1()), math.inf)
+
+    def conjugate(self, s: Tensor) -> Tensor:
+        inside = s < math.log(2.0)
+        return torch.where(inside, -torch.log1p(-torch.where(inside, s, 0.0).expm1()), math.inf)
+
+    def penalty(self, log_ratio: Tensor) -> Tensor:
+        small = log_ratio.abs() < 1.0
+        x = 0.5 * torch.where(small, log_ratio, 0.0)
+        near = 2.0 * x.exp() * (x * x.sinh() - 0.5 * x.cosh() * torch.log1p(x.sinh() ** 2))
+        s = self.coordinate(log_ratio)
+        below = torch.where(log_ratio < 0, log_ratio, 0.0)
+        low = below.exp() * s - torch.log1p(0.5 * below.expm1())
+        high = numerics.expm1(log_ratio) * torch.where(log_ratio > 0, s, 0.0) + (2.0 * s - log_ratio)
+        return torch.where(small, near, torch.where(log_ratio > 0, high, low))
+
+    def coordinate(self, log_ratio: Tensor) -> Tensor:
+        negative = log_ratio < 0
+        below = torch.where(negative, log_ratio, 0.0)
+        above = torch.where(negative, 0.0, log_ratio)
+        return torch.where(negative, below - torch.log1p(0.5 * below.expm1()), -torch.log1p(0.5 * (-above).expm1()))
+
+    def slope(self, log_ratio: Tensor) -> Tensor:
+        return torch.sigmoid(-log_ratio)
+
+    @property
+    def mirror_range(self) -> Interval:
+        return Interval(-math.inf, math.log(2.0))
+
+    @property
+    def reverse(self) -> Divergence:
+        return self
+
+    def latex(self) -> str:
+        return r"t \log t - (1 + t) \log\frac{1 + t}{2}"
+
+
+@dataclass(frozen=True)
+class SkewJensenShannon(Divergence):
+    r"""The generalised Jensen–Shannon divergence β·KL(q‖m) + (1−β)·KL(p‖m) with the mixture m = βq + (1−β)p.
+
+    .. math:: \psi(t) = (1-\beta)\, t \log\frac{t}{m} - \beta \log m, \quad m = \beta + (1-\beta) t, \quad
+              \psi'(t) = (1-\beta) \log\frac{t}{m}
+
+    Half of :class:`JensenShannon` at β = 1/2. Divided by β it tends to KL(q‖p) as β → 0, divided by 1 − β to KL(p‖q) as
+    β → 1; itself it tends to zero at both ends. ψ''(1) = β(1−β).
+
+    Args:
+        weight: β in (0, 1), the share of q (in distillation the teacher, with p the student).
+
+    >>> float(SkewJensenShannon(0.5).mirror(torch.tensor(1.0)))
+    0.0
+
+    Agarwal et al., *On-Policy Distillation of Language Models* (GKD, arXiv 2306.13649) eq. 1.
+    """
+
+    weight: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.weight < 1:
+            raise ValueError(
+                f"SkewJensenShannon(weight={self.weight}): a share in (0, 1); the ends are KL(q‖p) and KL(p‖q), "
+                "ReverseKullbackLeibler() and KullbackLeibler()."
+            )
+
+    def _excess(self, log_ratio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """m, and by how much t/m and 1/m exceed one, for log_ratio <= 0."""
+        v = log_ratio.expm1()
+        m = 1.0 + (1.0 - self.weight) * v
+        return m, self.weight * v / m, -(1.0 - self.weight) * v / m
+
+    def _below(self, log_ratio: Tensor) -> Tensor:
+        m, of_p, of_q = self._excess(log_ratio)
+        return m * ((1.0 - self.weight) * numerics.log1p_remainder(of_p) + self.weight * numerics.log1p_remainder(of_q))
+
+    def generator(self, t: Tensor) -> Tensor:
+        log_t = t.clamp(min=torch.finfo(t.dtype).tiny).log()
+        return torch.where(t >= 0, self.penalty(log_t), math.inf)
+
+    def mirror(self, t: Tensor) -> Tensor:
+        return self.coordinate(t.log())
+
+    def curvature(self, t: Tensor) -> Tensor:
+        return self.weight * (1.0 - self.weight) / (t * (self.weight + (1.0 - self.weight) * t))
+
+    def _ratio(self, s: Tensor) -> tuple[Tensor, Tensor]:
+        """e^{s/(1−β)} and 1 − (1−β)e^{s/(1−β)}, at s below the range's end."""
+        r = (s / (1.0 - self.weight)).exp()
+        return r, 1.0 - (1.0 - self.weight) * r
+
+    def inverse_mirror(self, s: Tensor) -> Tensor:
+        inside = s < self.mirror_range.high
+        r, rest = self._ratio(torch.where(inside, s, 0.0))
+        return torch.where(inside, self.weight * r / rest, math.inf)
+
+    def conjugate(self, s: Tensor) -> Tensor:
+        inside = s < self.mirror_range.high
+        _, rest = self._ratio(torch.where(inside, s, 0.0))
+        return torch.where(inside, self.weight * (math.log(self.weight) - rest.log()), math.inf)
+
+    def penalty(self, log_ratio: Tensor) -> Tensor:
+        down = torch.where(log_ratio > 0, 0.0, log_ratio)
+        up = torch.where(log_ratio > 0, log_ratio, 0.0)
+        # Above the anchor ψ(t) = t·ψ◇(1/t), with the two distributions exchanged.
+        over = numerics.exp(up) * SkewJensenShannon(1.0 - self.weight)._below(-up)
+        return torch.where(log_ratio > 0, over, self._below(down))
+
+    def coordinate(self, log_ratio: Tensor) -> Tensor:
+        negative = log_ratio < 0
+        below = torch.where(negative, log_ratio, 0.0)
+        above = torch.where(negative, 0.0, log_ratio)
+        low = below - torch.log1p((1.0 - self.weight) * below.expm1())
+        high = -torch.log1p(self.weight * (-above).expm1())
+        return (1.0 - self.weight) * torch.where(negative, low, high)
+
+    def slope(self, log_ratio: Tensor) -> Tensor:
+        bias = math.log(self.weight) - math.log1p(-self.weight)
+        return (1.0 - self.weight) * torch.sigmoid(bias - log_ratio)
+
+    @property
+    def mirror_range(self) -> Interval:
+        return Interval(-math.inf, -(1.0 - self.weight) * math.log1p(-self.weight))
+
+    @property
+    def reverse(self) -> Divergence:
+        return SkewJensenShannon(1.0 - self.weight)
+
+    def latex(self) -> str:
+        b = f"{self.weight:g}"
+        return rf"(1-\beta)\, t \log\frac{{t}}{{m}} - \beta \log m,\ m = \beta + (1-\beta) t,\ \beta = {b}"
