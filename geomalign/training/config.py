@@ -364,8 +364,8 @@ class CompareConfig:
         Choice(
             "opo",
             {"alpha": 0.4, "mu": 10.0},
-            tuning="mu = 10 from earlier runs of this task, kept after a sweep of 3, 10 and 30 on seed 0, which is also "
-            "one of the seeds reported (14 of its 21 runs were finished)",
+            tuning="mu = 10 from earlier runs of this task, kept after a sweep of 3, 10 and 30 on seed 0, which is "
+            "also one of the seeds reported (14 of its 21 runs were finished)",
         ),
         Choice("gspo", tuning="the published clip range; epsilon = 0.2 was tried on this task and not taken"),
         Choice("grpo", tuning="published settings, none searched here"),
