@@ -119,15 +119,23 @@ def helpers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     sys.path[:] = before
 
 
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 def launch(
     size: int, base: Path, jobs: list[tuple[Path, TrainConfig]], *, resume: bool = False, see: Any = None
 ) -> list[subprocess.CompletedProcess[str]]:
     """What a launcher does: one process a rank, told its place by the environment. None may take longer than 2 min."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     told = json.dumps([str(base), resume, see, [(str(path), to_dict(config)) for path, config in jobs]])
-    place = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    place = {
+        "WORLD_SIZE": str(size),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(_free_port()),
+        "OMP_NUM_THREADS": "1",
+    }
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", PROGRAM, told],
@@ -263,27 +271,29 @@ def test_a_signal_to_one_rank_stops_all_after_the_same_step(tiny: TrainConfig, b
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["torch.distributed.run", "accelerate.commands.launch"])
-def test_the_command_runs_under_a_launcher(launcher: str, tmp_path: Path) -> None:
-    """`torchrun -m geomalign train`, warm start and report included: the accuracy of one process."""
+def test_the_command_runs_under_a_launcher(launcher: str, base: Path, helpers: Path, tmp_path: Path) -> None:
+    """`torchrun -m geomalign train`, the making of the base and the report included: the weights of one process."""
     if launcher.startswith("accelerate"):
         pytest.importorskip("accelerate")
-        # `--cpu` alone would silently start one process.
-        options = ["--num_machines", "1", "--num_processes", "2", "--mixed_precision", "no", "--dynamo_backend", "no"]
+        # Without --multi_gpu, or with --cpu, it would silently start one process.
+        options = ["--multi_gpu", "--num_machines", "1", "--num_processes", "2", "--mixed_precision", "no"]
+        options += ["--dynamo_backend", "no", "--main_process_port", str(_free_port())]
     else:
         options = ["--standalone", "--nproc_per_node", "2"]
-    command = ["-m", "geomalign", "train", "--objective", "opo", "--preset", "ci"]
-    small = ["warm_start.steps=60", "warm_start.lazy_steps=10", "rl.iterations=2", "dtype=float64"]
-    small = [word for setting in small for word in ("--set", setting)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = ["-m", "geomalign", "train", "--objective", "opo", "--preset", "ci", "--model", str(base)]
+    command += ["--task", "process_helpers:Letters", "--dtype", "float64", "--iterations", "2"]
+    command += ["--set", "task.options={}", "--set", "rl.max_new_tokens=6", "--set", "task.eval_prompts=8"]
     for prefix, out in (([], "one"), (["-m", launcher, *options], "two")):
         done = subprocess.run(
-            [sys.executable, *prefix, *command, *small, "--out", str(tmp_path / out)],
-            env=environment,
+            [sys.executable, *prefix, *command, "--out", str(tmp_path / out)],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
             timeout=300,
-            cwd=tmp_path,
+            cwd=helpers,
         )
         assert done.returncode == 0, done.stderr[-3000:]
-        assert done.stdout.count("report") == 1
-    assert (weights(tmp_path / "two") - weights(tmp_path / "one")).norm() < 1e-6 * weights(tmp_path / "one").norm()
+        assert done.stdout.count("report.md") == 1, "one process reports"
+    expected, found = weights(tmp_path / "one"), weights(tmp_path / "two")
+    start = torch.cat([value.flatten() for value in load(base, Placement(dtype="float64")).model.state_dict().values()])
+    assert (expected - start).norm() > 0 and (found - expected).norm() < 1e-9 * (expected - start).norm()
