@@ -128,7 +128,7 @@ def _free_port() -> int:
 def launch(
     size: int, base: Path, jobs: list[tuple[Path, TrainConfig]], *, resume: bool = False, see: Any = None
 ) -> list[subprocess.CompletedProcess[str]]:
-    """What a launcher does: one process a rank, told its place by the environment. None may take longer than 2 min."""
+    """What a launcher does: one process a rank, told its place by the environment. None may take longer than 4 min."""
     told = json.dumps([str(base), resume, see, [(str(path), to_dict(config)) for path, config in jobs]])
     place = {
         "WORLD_SIZE": str(size),
@@ -146,7 +146,7 @@ def launch(
         )
         for rank in range(size)
     ]
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     try:
         out = [process.communicate(timeout=deadline - time.monotonic()) for process in processes]
     finally:
