@@ -259,7 +259,7 @@ def _report(out: Path, summary: dict[str, Any]) -> None:
 @app.command(name="list")
 def list_(
     table: Annotated[bool, typer.Option("--table", help="With the slots that each fills.")] = False,
-    plot: Annotated[Path | None, typer.Option("--plot", help="Draw them to this file, by what pulls and resists.")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Draw the table of all to this file.")] = None,
 ) -> None:
     """List the recipes: published objectives as choices of slots."""
     if plot is None or table:
