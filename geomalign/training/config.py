@@ -14,7 +14,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -154,31 +154,29 @@ class WarmStartConfig:
 
 
 @dataclass(frozen=True)
-class RLConfig:
-    """Reinforcement learning: rollout, then `epochs` x `minibatches` updates on it.
+class LoopConfig:
+    """What every loop of sampling and updates needs.
 
     Args:
-        iterations: rollouts.
-        prompts, samples: prompts a rollout and responses a prompt (the group).
+        prompts, samples: prompts asked and responses a prompt (the group).
         temperature: of the sampling policy. > 0.
         max_new_tokens: longest response.
-        epochs, minibatches: passes over a rollout and updates a pass. With 1 x 1 every update is made at log-ratio 0,
-            where all geometries agree.
-        accumulation: micro-batches a minibatch is computed in; the gradient is the same whatever the number.
+        epochs: passes over the data.
+        accumulation: micro-batches an update is computed in; the gradient is the same whatever the number.
         betas, weight_decay: of AdamW.
         clip_norm: largest gradient norm; 0 does not clip.
-        eval_every: iterations between evaluations. >= 1.
-        checkpoint_every: iterations between checkpoints. >= 1.
+        eval_every, checkpoint_every: steps between evaluations and between checkpoints.
         reward_timeout: seconds after which the verification of one sample is given up; 0 waits for ever.
+
+    Raises:
+        ValueError: a count is below 1, or a value outside its range.
     """
 
-    iterations: int = 40
     prompts: int = 16
     samples: int = 8
     temperature: float = 1.0
     max_new_tokens: int = 32
     epochs: int = 4
-    minibatches: int = 4
     accumulation: int = 1
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
@@ -187,25 +185,37 @@ class RLConfig:
     checkpoint_every: int = 10
     reward_timeout: float = 5.0
 
+    table: ClassVar[str]
+    """Name of the table of settings, for messages."""
+
     def __post_init__(self) -> None:
-        counts = (
-            "iterations",
-            "prompts",
-            "samples",
-            "max_new_tokens",
-            "epochs",
-            "minibatches",
-            "accumulation",
-            "eval_every",
-            "checkpoint_every",
-        )
-        for name in counts:
-            _check(getattr(self, name) >= 1, f"rl.{name} is {getattr(self, name)}; it must be >= 1.")
+        for name, value in vars(self).items():
+            if isinstance(value, int):
+                _check(value >= 1, f"{self.table}.{name} is {value}; it must be >= 1.")
         _check(
             self.temperature > 0,
-            f"rl.temperature is {self.temperature}; it must be > 0 (evaluation is greedy in any case).",
+            f"{self.table}.temperature is {self.temperature}; it must be > 0 (evaluation is greedy in any case).",
         )
-        _check(self.clip_norm >= 0, f"rl.clip_norm is {self.clip_norm}; it must be >= 0 (0 does not clip).")
+        _check(self.clip_norm >= 0, f"{self.table}.clip_norm is {self.clip_norm}; it must be >= 0 (0 does not clip).")
+
+
+@dataclass(frozen=True)
+class RLConfig(LoopConfig):
+    """Reinforcement learning: rollout, then `epochs` x `minibatches` updates on it. A step is an iteration.
+
+    Args:
+        iterations: rollouts.
+        minibatches: updates a pass over the rollout. With 1 epoch x 1 minibatch every update is made at log-ratio 0,
+            where all geometries agree.
+    """
+
+    iterations: int = 40
+    minibatches: int = 4
+
+    table: ClassVar[str] = "rl"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         rows = self.prompts * self.samples
         _check(
             rows >= self.minibatches * self.accumulation,
@@ -214,19 +224,17 @@ class RLConfig:
 
 
 @dataclass(frozen=True)
-class OfflineConfig:
+class OfflineConfig(LoopConfig):
     """Preference training: on pairs of a table, or on correct against incorrect samples of the base, prompt by prompt.
+    A step is an update.
 
     Args:
         data: table of preferences in one of TRL's formats (see `geomalign.training.tasks.preferences`); None samples.
         split: of the table, where it has several.
         max_length: longest prompt and response of the table, in tokens; responses are cut, and pairs whose prompt
             leaves no room for them are left out. >= 2.
-        prompts, samples: prompts asked and responses a prompt, from which the pairs are built.
-        pairs_per_prompt: most pairs of one prompt. >= 1.
-        epochs, batch: passes over the pairs, pairs an update.
-        accumulation, betas, weight_decay, clip_norm, temperature, max_new_tokens: as in `RLConfig`.
-        eval_every, checkpoint_every: in updates.
+        pairs_per_prompt: most pairs of one prompt.
+        batch: pairs an update.
     """
 
     data: str | None = None
@@ -237,33 +245,15 @@ class OfflineConfig:
     pairs_per_prompt: int = 2
     epochs: int = 3
     batch: int = 32
-    accumulation: int = 1
-    temperature: float = 1.0
-    max_new_tokens: int = 32
-    betas: tuple[float, float] = (0.9, 0.99)
-    weight_decay: float = 0.0
-    clip_norm: float = 1.0
-    eval_every: int = 20
     checkpoint_every: int = 20
-    reward_timeout: float = 5.0
+
+    table: ClassVar[str] = "offline"
 
     def __post_init__(self) -> None:
-        counts = (
-            "prompts",
-            "pairs_per_prompt",
-            "epochs",
-            "batch",
-            "accumulation",
-            "max_new_tokens",
-            "eval_every",
-            "checkpoint_every",
-        )
-        for name in counts:
-            _check(getattr(self, name) >= 1, f"offline.{name} is {getattr(self, name)}; it must be >= 1.")
+        super().__post_init__()
         _check(
             self.samples >= 2, f"offline.samples is {self.samples}; a pair needs at least two responses to one prompt."
         )
-        _check(self.temperature > 0, f"offline.temperature is {self.temperature}; it must be > 0.")
         _check(self.max_length >= 2, f"offline.max_length is {self.max_length}; a prompt and a response need >= 2.")
 
 
