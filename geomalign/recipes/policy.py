@@ -187,9 +187,8 @@ def opo(
         alpha: escort parameter in [0, 1]; 1 is uniform, 0 target-driven.
         mu: stiffness, positive.
         form: "log", u = Δ, as trained; "ratio", u = t − 1, as derived.
-        normalize: "mean" (Δ an average over the response's tokens) or "sum". None: "mean" for log, "sum" for
-            ratio. μ means different
-            things in the two: against a sum it is |y|² times as stiff.
+        normalize: "mean" (Δ an average over the response's tokens) or "sum". None: "mean" for log, "sum" for ratio. μ
+            means different things in the two: against a sum it is |y|² times as stiff.
         temperature: of the target.
         scaled: divide the drive by 1 − α, so that α → 1 is the centred advantage.
 

@@ -511,9 +511,8 @@ def preset(name: str) -> CompareConfig:
 
     Args:
         name: `"ci"`: four objectives, one rate, one seed, a smaller task: under 90 seconds on two cores. `"default"`:
-            two rates, three
-            seeds, minutes on two cores. `"gpu"`: a decoder of 99 M parameters, harder
-            tiers, bfloat16; written for one NVIDIA GPU, not yet run on one.
+            two rates, three seeds, minutes on two cores. `"gpu"`: a decoder of 99 M parameters, harder tiers, bfloat16;
+            written for one NVIDIA GPU, not yet run on one.
 
     Raises:
         ValueError: for another name.

@@ -18,9 +18,8 @@ class Rollout:
     """Responses to prompts, row by row; the responses of one prompt lie next to each other.
 
     Shapes: `prompt` and `prompt_mask` `(rows, prompt length)`, padded on the left; `response`, `mask`, `log_prob` and
-    `entropy` `(rows, response
-    length)`, padded on the right; the end token counts as part of the response. `ended` `(rows,)`. `log_prob` is the
-    sampler's own.
+    `entropy` `(rows, response length)`, padded on the right; the end token counts as part of the response. `ended`
+    `(rows,)`. `log_prob` is the sampler's own.
     """
 
     prompt: Tensor

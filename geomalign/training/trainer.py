@@ -63,8 +63,7 @@ def train(
         directory: of the run: `config.json`, `metrics.jsonl`, `model/`, `summary.json`, and the base unless `base` is
             given.
         resume: continue what is there: from the last checkpoint, to the same result as without the interruption; a
-            finished run is returned
-            as it is, and an empty directory begins.
+            finished run is returned as it is, and an empty directory begins.
         progress: called with an `Event` at every step, in every process.
         base: directory of a base that is there already; None makes or finds it in `directory`.
         name: of the run in events and summary.

@@ -12,13 +12,12 @@ from geomalign.training.tasks.protocol import Problem
 class Chain:
     """Sums and differences of one-digit numbers, worked through from left to right.
 
-    Tier L has L + 1 terms: `3+8-4+7;` is of tier 3, and its careful working is `3+8=11-4=7+7=14#14`. The reward is 1
-    if the response ended and
-    what follows its last `#` is the true value, else 0: the working itself is not rewarded.
+    Tier L has L + 1 terms: `3+8-4+7;` is of tier 3, and its careful working is `3+8=11-4=7+7=14#14`. The reward is 1 if
+    the response ended and what follows its last `#` is the true value, else 0: the working itself is not rewarded.
 
     The lazy teacher gives up before each step with probability `give_up` and then writes a guess, the value so far
-    changed by a random
-    amount of the size the missing terms have; and each of its steps slips by one with probability `slip`.
+    changed by a random amount of the size the missing terms have; and each of its steps slips by one with probability
+    `slip`.
 
     Args:
         largest: largest digit among the terms, in 1, …, 9; fewer digits are fewer facts to learn.
