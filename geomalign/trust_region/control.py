@@ -102,8 +102,7 @@ class DualAscent(Controller):
     D̂ is the mean of ψ(e^Δ) over all events that a gradient was computed on since the last rollout: of the policy in
     training against the anchor, at the objective's unit, the first update (where it is 0) included. With one update a
     rollout there is nothing to measure, and μ falls to its lower bound. Of pairs both responses count, as two samples
-    of the anchor. The clip makes one rollout change μ by at
-    most a factor e^{rate}.
+    of the anchor. The clip makes one rollout change μ by at most a factor e^{rate}.
 
     Args:
         target: ε of D̂, positive.
