@@ -190,12 +190,13 @@ APART: dict[str, str] = {
 
 
 def classes(kind: type) -> set[type]:
-    """The concrete public classes of a slot in the package."""
+    """The concrete public classes of a slot in the package. What adapters make for their hosts is tested there."""
     found = {kind} | {c for sub in kind.__subclasses__() for c in classes(sub)}
     return {
         c
         for c in found
-        if c.__module__.startswith("geomalign.") and not c.__name__.startswith("_") and not inspect.isabstract(c)
+        if c.__module__.startswith("geomalign.") and not c.__module__.startswith("geomalign.adapters.")
+        if not c.__name__.startswith("_") and not inspect.isabstract(c)
     }
 
 

@@ -76,13 +76,15 @@ def test_chi_square_trust_region_duality(problem, radius, other):
 @given(reward=vectors(6, -3.0, 3.0), radius=numbers(1e-3, 0.5))
 def test_the_stiffness_is_solved_by_the_trust_region(reward, radius):
     """`TrustRegion(chi2=ε)` puts the equilibrium exactly on E[v²] = ε, whatever the scale of the rewards; so
-    does kl=ε on the KL sphere.
+    does kl=ε on the KL sphere, as far as that reaches: to the greedy policy.
 
     Source: OPO, Proposition 7.3, solved for μ; Peters et al. 2010 for KL
     Notebook: 05 §2
     """
+    reward = reward.round(decimals=2)
     if reward.std() < 1e-3:
         return
+    greedy = math.log(6 / int((reward == reward.max()).sum()))
     for scale in (1.0, 100.0):
         batch = rows(torch.zeros(6), torch.zeros(6), reward=scale * reward)
         v = ga.TrustRegion(chi2=radius).drive(batch)
@@ -91,7 +93,8 @@ def test_the_stiffness_is_solved_by_the_trust_region(reward, radius):
         torch.testing.assert_close(v, (reward - reward.mean()) * scale / stiffness, rtol=1e-7, atol=1e-9)
         t = ga.TrustRegion(kl=radius).drive(batch).exp()
         torch.testing.assert_close(t.mean(), torch.tensor(1.0), rtol=0, atol=1e-9)
-        torch.testing.assert_close(ga.KullbackLeibler().generator(t).mean(), torch.tensor(radius), rtol=1e-6, atol=0)
+        kl = ga.KullbackLeibler().generator(t).mean()
+        torch.testing.assert_close(kl, torch.tensor(min(radius, greedy)), rtol=1e-6, atol=0)
 
 
 @given(delta=numbers(1e-6, 4.0), fraction=vectors(8, -1.0, 1.0))

@@ -49,6 +49,7 @@ def small(tiny: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     )
 
 
+@pytest.mark.slow
 def test_failures_stay_where_they_happen_and_resuming_repeats_only_them(small: CompareConfig, tmp_path: Path) -> None:
     """One objective raises, one kills its process; the others finish. Then nothing that is finished is done again."""
     bad = (Choice("mischief:make", {"fatal": True}, "fatal"), Choice("mischief:make", {"fatal": False}, "failing"))

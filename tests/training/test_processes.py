@@ -19,7 +19,7 @@ from geomalign.training.config import TrainConfig, override, to_dict
 from geomalign.training.model import Placement, Policy, character_tokenizer, load, write
 from geomalign.training.trainer import train
 
-pytestmark = pytest.mark.float32
+pytestmark = [pytest.mark.float32, pytest.mark.slow]
 
 HELPERS = """
 import math, os, signal
@@ -175,7 +175,7 @@ def one(tiny: TrainConfig, base: Path, tmp_path_factory: pytest.TempPathFactory)
     return directory
 
 
-@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=[2, 4])
 def many(
     request: pytest.FixtureRequest, tiny: TrainConfig, base: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[int, Path]:
@@ -235,7 +235,6 @@ def test_rank_0_writes_and_every_rank_returns(many: tuple[int, Path]) -> None:
     assert read_json(directory / "opo" / "summary.json")["iterations"] == 3
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_killed_rank_ends_the_run_and_it_resumes_to_the_same_weights(
     rank: int, tiny: TrainConfig, base: Path, tmp_path: Path
@@ -256,7 +255,6 @@ def test_a_killed_rank_ends_the_run_and_it_resumes_to_the_same_weights(
     assert timeless(tmp_path / "run") == timeless(tmp_path / "whole")
 
 
-@pytest.mark.slow
 def test_a_signal_to_one_rank_stops_all_after_the_same_step(tiny: TrainConfig, base: Path, tmp_path: Path) -> None:
     config = override(tiny, {**UNEVEN, "rl.iterations": 7})
     train(config, tmp_path / "whole", base=base)
@@ -269,7 +267,6 @@ def test_a_signal_to_one_rank_stops_all_after_the_same_step(tiny: TrainConfig, b
     assert moved < 1e-9 * weights(tmp_path / "whole").norm()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["torch.distributed.run", "accelerate.commands.launch"])
 def test_the_command_runs_under_a_launcher(launcher: str, base: Path, helpers: Path, tmp_path: Path) -> None:
     """`torchrun -m geomalign train`, the making of the base and the report included: the weights of one process."""
