@@ -30,10 +30,10 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## train the objectives and write the report with its figures to $(OUT)
 	$(BIN)/geomalign compare --out $(OUT) --resume
 
-results: demo  ## put the demo's report where README and the documentation show it
-	mkdir -p docs/results/figures
-	cp $(OUT)/report.md $(OUT)/finals.csv $(OUT)/metrics.csv $(OUT)/metrics.jsonl docs/results/
-	cp $(OUT)/figures/*.png docs/results/figures/
+results: demo  ## put the demo's report, and one of the solved objectives, where README and the documentation show them
+	$(BIN)/geomalign compare -O "opo mu=10" -O opo_trust_region -O opo_ess -O opo_held --rates 5e-5 --out runs/solved --resume
+	@set -e; for pair in "$(OUT) docs/results" "runs/solved docs/results/solved"; do set -- $$pair; mkdir -p $$2/figures; \
+		cp $$1/report.md $$1/finals.csv $$1/metrics.csv $$1/metrics.jsonl $$2/; cp $$1/figures/*.png $$2/figures/; done
 
 test: lint types fast  ## ruff, mypy, and every test that takes seconds
 
@@ -89,7 +89,14 @@ parity-report: $(STAMP)  ## run all of it again and write docs/parity.md
 	$(BIN)/python -m geomalign.parity render $(PEERS:%=build/parity/%.json)
 
 .PHONY: adapters
-adapters: $(STAMP)  ## the TRL trainers in the environments of four releases of TRL; builds them
-	BASE=$(VENV) bash tests/adapters/environments.sh
+HOSTED := -m pytest -q -n 0 -p no:cacheprovider
+adapters: $(STAMP)  ## the adapters in the environments of four releases of TRL, verl, OpenRLHF and torchtune; builds them
+	BASE=$(VENV) bash tests/adapters/environments.sh 1.16.0 1.14.2 1.6.0 0.29.1 torchtune
+	BASE=$(VENV) bash tests/parity/environments.sh verl openrlhf
 	@set -e; for environment in .venv-trl-*; do echo "== $$environment"; \
-		OMP_NUM_THREADS=1 $$environment/bin/python -m pytest -q -p no:cacheprovider tests/adapters/test_trl.py; done
+		OMP_NUM_THREADS=1 $$environment/bin/python $(HOSTED) tests/adapters/test_trl.py; done
+	OMP_NUM_THREADS=1 .venv-trl-1.16.0/bin/python $(HOSTED) tests/test_export.py tests/test_identify.py -k trl
+	OMP_NUM_THREADS=1 .venv-parity-verl/bin/python $(HOSTED) tests/adapters/test_verl.py
+	OMP_NUM_THREADS=1 .venv-parity-verl/bin/python $(HOSTED) tests/test_export.py tests/test_identify.py -k verl
+	OMP_NUM_THREADS=1 .venv-parity-openrlhf/bin/python $(HOSTED) tests/adapters/test_hosts.py -k openrlhf
+	OMP_NUM_THREADS=1 .venv-host-torchtune/bin/python $(HOSTED) tests/adapters/test_hosts.py -k torchtune

@@ -209,8 +209,10 @@ class RLConfig(LoopConfig):
             where all geometries agree.
     """
 
-    iterations: int = 40
+    iterations: int = 32
     minibatches: int = 4
+    eval_every: int = 16
+    checkpoint_every: int = 8
 
     table: ClassVar[str] = "rl"
 
