@@ -9,6 +9,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import random
+import signal
 from collections.abc import Iterator
 
 import numpy
@@ -17,6 +18,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 torch.set_num_threads(1)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job that a shell put in the background ignores it
 
 settings.register_profile(
     "geomalign",
