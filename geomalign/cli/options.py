@@ -81,17 +81,23 @@ def choice(text: str) -> Choice:
     Raises:
         ValueError: no name, or a word without "=".
     """
+    name, given = _named(text, "--objective", "a recipe's name, such as opo", "opo mu=10 label=soft")
+    label = given.pop("label", "")
+    return Choice(name, {key: literal(value) for key, value in given.items()}, label)
+
+
+def _named(text: str, flag: str, wanted: str, example: str) -> tuple[str, dict[str, str]]:
+    """A name and the `key=value` words behind it."""
     words = shlex.split(text)
     if not words:
-        raise ValueError("--objective is empty; write a recipe's name, such as opo.")
+        raise ValueError(f"{flag} is empty; write {wanted}.")
     options = {}
     for word in words[1:]:
         key, given, value = word.partition("=")
         if not given:
-            raise ValueError(f'--objective {text!r}: {word!r} is not key=value, as in "opo mu=10 label=soft".')
-        options[key.replace("-", "_")] = value if key == "label" else literal(value)
-    label = str(options.pop("label", ""))
-    return Choice(words[0], options, label)
+            raise ValueError(f'{flag} {text!r}: {word!r} is not key=value, as in "{example}".')
+        options[key.replace("-", "_")] = value
+    return words[0], options
 
 
 def task(text: str, before: str) -> dict[str, Any]:
@@ -106,21 +112,14 @@ def task(text: str, before: str) -> dict[str, Any]:
     Raises:
         ValueError: no name, or a word without "=".
     """
-    words = shlex.split(text)
-    if not words:
-        raise ValueError("--task is empty; write a task's name, such as chain.")
-    chosen = {}
-    for word in words[1:]:
-        key, given, value = word.partition("=")
-        if not given:
-            raise ValueError(f'--task {text!r}: {word!r} is not key=value, as in "data.jsonl verifier=exact".')
-        chosen[key.replace("-", "_")] = literal(value)
-    found: dict[str, Any] = {"task.name": words[0]}
-    if chosen or words[0] != before:
+    name, given = _named(text, "--task", "a task's name, such as chain", "data.jsonl verifier=exact")
+    chosen = {key: literal(value) for key, value in given.items()}
+    found: dict[str, Any] = {"task.name": name}
+    if chosen or name != before:
         found["task.options"] = chosen
     forgotten = ("task.train_tiers", "task.eval_tiers", "warm_start.tiers", "warm_start.weights")
-    if words[0] != before and (":" not in words[0] or words[0].split(":")[0] in KINDS):
-        found |= {name: [] for name in forgotten}
+    if name != before and (":" not in name or name.split(":")[0] in KINDS):
+        found |= {setting: [] for setting in forgotten}
     return found
 
 
