@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from geomalign.batch import Batch
+from geomalign.files import json_lines, parquet_rows
 
 __all__ = ["Rows", "as_batch", "names", "read", "record"]
 
@@ -181,33 +182,8 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         raise ValueError(f"there is no file or folder {path}.")
     if path.suffix == ".parquet":
-        try:
-            import pyarrow
-            from pyarrow import parquet
-        except ImportError:
-            raise ValueError(
-                f"{path} is parquet, which needs `pip install pyarrow`; JSON lines need nothing."
-            ) from None
-        try:
-            table: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
-        except pyarrow.ArrowInvalid as error:
-            raise ValueError(
-                f"{path} is no parquet file: {error}. A run that was killed leaves one without its end."
-            ) from None
-        return table
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(
-                    f"line {number} of {path} is no JSON: {error}. A run that was killed leaves half a line."
-                ) from None
-            if not isinstance(row, dict):
-                raise ValueError(f"line {number} of {path} is {type(row).__name__}, not an object with named columns.")
-            rows.append(row)
-    return rows
+        return parquet_rows(path)
+    return json_lines(path, "A run that was killed leaves half a line.")
 
 
 def _renamed(row: Mapping[str, Any], path: Path, rewards: Mapping[str, float] | None) -> dict[str, Any]:

@@ -222,7 +222,7 @@ def test_nan_rewards_and_empty_rows_are_left_out(tmp_path: Path) -> None:
     [
         ("", "no rows in"),
         ('{"policy": [-1.0]\n', "line 1 of .* is no JSON"),
-        ("[1, 2]\n", "is list, not an object"),
+        ("[1, 2]\n", "is a list, not an object"),
         (
             '{"text": "hello"}\n',
             "neither rewards nor log-probabilities among the columns rollout, text|among the columns",

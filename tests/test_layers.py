@@ -15,7 +15,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
     map(
         frozenset,
         (
-            ("numerics", "locality", "plugins", "asymptotics"),
+            ("numerics", "locality", "plugins", "asymptotics", "files"),
             ("batch", "divergences", "curve"),
             ("projection",),
             ("unit", "chart", "sampling", "optimization", "measure"),

@@ -13,6 +13,7 @@ import torch
 import geomalign as ga
 from geomalign import plotting
 from geomalign.identify import as_loss, identify
+from geomalign.plotting import field, identified, panels, tiles
 
 
 @pytest.fixture
@@ -25,11 +26,12 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         kept.append(figure)
         return save(figure, path, **options)
 
-    monkeypatch.setattr(plotting, "save", keep)
+    for module in (field, identified, panels, tiles):
+        monkeypatch.setattr(module, "save", keep)
     return kept
 
 
-def panels(figure: Any) -> list[Any]:
+def axes_of(figure: Any) -> list[Any]:
     return [axis for axis in figure.axes if axis.get_label() != "<colorbar>"]
 
 
@@ -48,11 +50,11 @@ def kinds() -> list[str]:
 def test_gradient_field_of_every_kind_of_recipe(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All that is drawn is finite, or NaN by design; without rendering, which is what takes the time."""
     kept: list[Any] = []
-    monkeypatch.setattr(plotting, "save", lambda figure, path, **options: kept.append(figure))
+    monkeypatch.setattr(field, "save", lambda figure, path, **options: kept.append(figure))
     monkeypatch.setattr("matplotlib.figure.Figure.draw_without_rendering", lambda self: None)
     plotting.gradient_field(ga.recipes.get(name), tmp_path / "field.png")
-    assert len(panels(kept[0])) == 3 * len(ga.recipes.get(name).terms)
-    for axis in panels(kept[0]):
+    assert len(axes_of(kept[0])) == 3 * len(ga.recipes.get(name).terms)
+    for axis in axes_of(kept[0]):
         for line in axis.get_lines():
             assert np.isfinite(line.get_ydata()).all()
 
@@ -68,7 +70,7 @@ def test_push_is_minus_the_gradient_of_the_loss(name: str, tmp_path: Path, figur
     """The left panel against autograd of the objective itself, event by event."""
     objective = ga.recipes.get(name)
     plotting.gradient_field(objective, tmp_path / "field.png")
-    (line, *_) = panels(figures[0])[0].get_lines()
+    (line, *_) = axes_of(figures[0])[0].get_lines()
     x = torch.tensor(line.get_xdata())[::20].clone().requires_grad_()
     term = objective.terms[0][1]
     drive = torch.full_like(x, term.sampling.range.low if term.unit.paired else -1.0)
@@ -79,14 +81,14 @@ def test_push_is_minus_the_gradient_of_the_loss(name: str, tmp_path: Path, figur
 
 def test_every_term_of_a_sum_has_its_row(tmp_path: Path, figures: list[Any]) -> None:
     plotting.gradient_field(ga.recipes.get("grpo", beta=0.04), tmp_path / "field.png")
-    drawn = panels(figures[0])
+    drawn = axes_of(figures[0])
     assert len(drawn) == 6 and drawn[3].get_title(loc="left").endswith("times 0.04")
 
 
 def test_window_follows_the_geometry(tmp_path: Path, figures: list[Any]) -> None:
     """GSPO's walls stand at a few times 1e-4: a window of 1.5 nats would hide them."""
     plotting.gradient_field(ga.recipes.get("gspo"), tmp_path / "gspo.png")
-    assert panels(figures[0])[0].get_xlim()[1] < 2e-3
+    assert axes_of(figures[0])[0].get_xlim()[1] < 2e-3
     with pytest.raises(ValueError, match="positive"):
         plotting.gradient_field(ga.recipes.get("gspo"), tmp_path / "gspo.png", reach=0.0)
 
@@ -94,9 +96,9 @@ def test_window_follows_the_geometry(tmp_path: Path, figures: list[Any]) -> None
 def test_identification_is_drawn_with_its_chart(tmp_path: Path, figures: list[Any]) -> None:
     found = identify(as_loss(ga.recipes.get("grpo")))
     plotting.identification(found, tmp_path / "identified.png", title="grpo")
-    chart = panels(figures[0])[1].get_lines()[-1]
+    chart = axes_of(figures[0])[1].get_lines()[-1]
     np.testing.assert_allclose(chart.get_ydata(), np.expm1(chart.get_xdata()), atol=1e-6)
-    assert "coupled" in panels(figures[0])[2].get_title(loc="left")
+    assert "coupled" in axes_of(figures[0])[2].get_title(loc="left")
 
 
 def test_the_periodic_table_names_every_recipe_inside_its_tile(tmp_path: Path, figures: list[Any]) -> None:
@@ -121,7 +123,7 @@ def test_labels_do_not_overlap_and_keep_their_order() -> None:
 def test_intervals_and_seeds_of_the_main_figure(tmp_path: Path, figures: list[Any]) -> None:
     data = {("a", "1e-4", 0): (0.5, 0.2, np.array([0.4, 0.6])), ("b", "1e-4", 0): (0.9, math.nan, np.array([0.9]))}
     plotting.step_sizes(tmp_path / "main.png", ["a", "b"], ["1e-4"], [("trained", 0.06)], data)
-    axis = panels(figures[0])[0]
+    axis = axes_of(figures[0])[0]
     (bar,) = [c for c in axis.collections if hasattr(c, "get_segments")]
     assert np.allclose(bar.get_segments()[0][:, 1], [0.3, 0.7])
     hollow = [line for line in axis.get_lines() if line.get_markerfacecolor() == "none"]

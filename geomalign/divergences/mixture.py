@@ -13,9 +13,8 @@ from geomalign.divergences.divergence import Divergence
 from geomalign.numerics import Interval
 
 
-@dataclass(frozen=True)
-class JensenShannon(Divergence):
-    """ψ = t log t − (1 + t) log((1 + t)/2): twice the Jensen–Shannon divergence, its own reverse; ψ''(1) = 1/2."""
+class _FromLog(Divergence):
+    """A divergence whose values are computed from log t."""
 
     def generator(self, t: Tensor) -> Tensor:
         log_t = t.clamp(min=torch.finfo(t.dtype).tiny).log()
@@ -23,6 +22,11 @@ class JensenShannon(Divergence):
 
     def mirror(self, t: Tensor) -> Tensor:
         return self.coordinate(t.log())
+
+
+@dataclass(frozen=True)
+class JensenShannon(_FromLog):
+    """ψ = t log t − (1 + t) log((1 + t)/2): twice the Jensen–Shannon divergence, its own reverse; ψ''(1) = 1/2."""
 
     def curvature(self, t: Tensor) -> Tensor:
         return 1.0 / (t * (1.0 + t))
@@ -68,7 +72,7 @@ class JensenShannon(Divergence):
 
 
 @dataclass(frozen=True)
-class SkewJensenShannon(Divergence):
+class SkewJensenShannon(_FromLog):
     r"""The generalised Jensen–Shannon divergence β·KL(q‖m) + (1−β)·KL(p‖m) with the mixture m = βq + (1−β)p.
 
     .. math:: \psi(t) = (1-\beta)\, t \log\frac{t}{m} - \beta \log m, \quad m = \beta + (1-\beta) t, \quad
@@ -104,13 +108,6 @@ class SkewJensenShannon(Divergence):
     def _below(self, log_ratio: Tensor) -> Tensor:
         m, of_p, of_q = self._excess(log_ratio)
         return m * ((1.0 - self.weight) * numerics.log1p_remainder(of_p) + self.weight * numerics.log1p_remainder(of_q))
-
-    def generator(self, t: Tensor) -> Tensor:
-        log_t = t.clamp(min=torch.finfo(t.dtype).tiny).log()
-        return torch.where(t >= 0, self.penalty(log_t), math.inf)
-
-    def mirror(self, t: Tensor) -> Tensor:
-        return self.coordinate(t.log())
 
     def curvature(self, t: Tensor) -> Tensor:
         return self.weight * (1.0 - self.weight) / (t * (self.weight + (1.0 - self.weight) * t))

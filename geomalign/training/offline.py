@@ -16,11 +16,12 @@ from geomalign.batch import PreferenceBatch
 from geomalign.training import checkpoint
 from geomalign.training.events import Event
 from geomalign.training.model import Policy
-from geomalign.training.rollout import Rollout, log_probs, sample
+from geomalign.training.rollout import Rollout, log_probs, sample, score_rows
+from geomalign.training.session import Session
 from geomalign.training.tables import tokenised
 from geomalign.training.tasks import draw, held_out, score
 from geomalign.training.tasks.preferences import preferences
-from geomalign.training.trainer import Session, Update, largest_log_ratio, score_rows, update, update_metrics
+from geomalign.training.update import Update, largest_log_ratio, update, update_metrics
 
 
 @dataclass(frozen=True)

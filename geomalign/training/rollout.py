@@ -176,6 +176,14 @@ def log_probs(policy: Policy, rollout: Rollout, temperature: float = 1.0) -> Ten
     return pad(torch.where(mask, chosen, 0.0), (0, rollout.mask.shape[1] - width))
 
 
+@torch.no_grad()
+def score_rows(policy: Policy, rollout: Rollout, temperature: float, rows: int) -> Tensor:
+    """`log_probs` of all rows, `rows` at a time, without gradient."""
+    return torch.cat(
+        [log_probs(policy, rollout[start : start + rows], temperature) for start in range(0, rollout.rows, rows)]
+    )
+
+
 def solved(policy: Policy, task: Task, problems: Sequence[Problem], timeout: float = 0.0, rows: int = 512) -> int:
     """Number of the problems whose greedy response the task rewards with at least 1; a response that cannot be
     verified counts as wrong.

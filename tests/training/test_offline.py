@@ -10,8 +10,9 @@ from geomalign.training.checkpoint import read_metrics
 from geomalign.training.config import TrainConfig, objective, override
 from geomalign.training.events import silent
 from geomalign.training.offline import sample_pairs
+from geomalign.training.session import Session
 from geomalign.training.tasks import Problem
-from geomalign.training.trainer import Session, train
+from geomalign.training.trainer import train
 
 pytestmark = pytest.mark.float32
 

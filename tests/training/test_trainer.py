@@ -19,8 +19,10 @@ from geomalign.training.checkpoint import read_json, read_metrics
 from geomalign.training.config import TrainConfig, override, to_dict
 from geomalign.training.events import Event, Interrupted
 from geomalign.training.model import Placement, Policy, load
+from geomalign.training.reinforcement import batch_of
 from geomalign.training.rollout import log_probs, sample
-from geomalign.training.trainer import batch_of, train, update
+from geomalign.training.trainer import train
+from geomalign.training.update import update
 
 pytestmark = pytest.mark.float32
 OBJECTIVES = ["opo", "grpo", "gspo", "dapo", "dr_grpo", "reinforce", "gopo"]

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from geomalign.files import json_lines, json_object, parquet_rows
+
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 
 
@@ -34,7 +36,7 @@ def read(name: str, split: str = "train", subset: str | None = None) -> list[dic
     if name.endswith(SUFFIXES):
         if not path.exists():
             raise ValueError(f"there is no file {name} (looked for from {Path.cwd()}).")
-        rows = {".jsonl": _lines, ".json": _json, ".csv": _csv, ".parquet": _parquet}[path.suffix](path)
+        rows = {".jsonl": _lines, ".json": _json, ".csv": _csv, ".parquet": parquet_rows}[path.suffix](path)
     else:
         rows = _dataset(name, split, subset)
     if not rows:
@@ -43,17 +45,7 @@ def read(name: str, split: str = "train", subset: str | None = None) -> list[dic
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(
-                    f"line {number} of {path} is no JSON: {error}. One object a line is expected."
-                ) from None
-            rows.append(_object(row, f"line {number} of {path}"))
-    return rows
+    return json_lines(path, "One object a line is expected.")
 
 
 def _json(path: Path) -> list[dict[str, Any]]:
@@ -63,27 +55,12 @@ def _json(path: Path) -> list[dict[str, Any]]:
         raise ValueError(f"{path} is no JSON: {error}. If it has one object a line, call it .jsonl.") from None
     if not isinstance(rows, list):
         raise ValueError(f"{path} is a JSON {type(rows).__name__}; it must be a list of objects, one a row.")
-    return [_object(row, f"item {number} of {path}") for number, row in enumerate(rows, 1)]
-
-
-def _object(row: Any, where: str) -> dict[str, Any]:
-    if not isinstance(row, dict):
-        raise ValueError(f"{where} is a {type(row).__name__}, not an object with named columns.")
-    return row
+    return [json_object(row, f"item {number} of {path}") for number, row in enumerate(rows, 1)]
 
 
 def _csv(path: Path) -> list[dict[str, Any]]:
     with path.open(encoding="utf-8", newline="") as file:
         return [dict(row) for row in csv.DictReader(file)]
-
-
-def _parquet(path: Path) -> list[dict[str, Any]]:
-    try:
-        from pyarrow import parquet
-    except ImportError:
-        raise ValueError(f"{path} is parquet, which needs pyarrow: pip install 'geomalign[tasks]'.") from None
-    rows: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
-    return rows
 
 
 def _dataset(name: str, split: str, subset: str | None) -> list[dict[str, Any]]:

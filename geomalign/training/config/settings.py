@@ -1,36 +1,16 @@
-"""What a run needs to know, as frozen dataclasses that are TOML files too (neither torch nor transformers is imported
-here).
-"""
+"""What a run and a comparison need to know, as frozen dataclasses that check themselves."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import importlib
-import json
-import sys
-import types
-import typing
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-if TYPE_CHECKING:
-    from geomalign.objective import BaseObjective
-
-C = TypeVar("C")
+from typing import Any, ClassVar
 
 #: What may stand before the colon of a task's name; anything else there is a module.
 KINDS = ("reasoning_gym", "dataset", "preferences")
 
 
-def _check(condition: bool, message: str) -> None:
+def check(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
 
@@ -68,12 +48,12 @@ class TaskConfig:
             _settle(self, train_tiers=(3,) if self._tiered else (1,))
         if not self.eval_tiers:
             _settle(self, eval_tiers=(3, 4, 6) if self._tiered else self.train_tiers)
-        _check(
+        check(
             set(self.train_tiers) <= set(self.eval_tiers),
             f"task.train_tiers {list(self.train_tiers)} must be among task.eval_tiers "
             f"{list(self.eval_tiers)}: accuracy in distribution is measured on the trained tiers.",
         )
-        _check(
+        check(
             self.eval_prompts >= 1 and self.eval_interim_prompts >= 1,
             "task.eval_prompts and task.eval_interim_prompts must be >= 1.",
         )
@@ -103,8 +83,8 @@ class ModelConfig:
     positions: int = 256
 
     def __post_init__(self) -> None:
-        _check(min(self.hidden, self.layers, self.heads, self.intermediate) >= 1, "model sizes must be >= 1.")
-        _check(
+        check(min(self.hidden, self.layers, self.heads, self.intermediate) >= 1, "model sizes must be >= 1.")
+        check(
             self.hidden % (2 * self.heads) == 0,
             f"model.hidden={self.hidden} is not a multiple of 2 x model.heads={2 * self.heads}, which rotary "
             "positions need.",
@@ -138,19 +118,19 @@ class WarmStartConfig:
     weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        _check(
+        check(
             self.enabled in ("auto", "yes", "no"),
             f"warm_start.enabled is {self.enabled!r}; it is one of 'auto', 'yes', 'no'.",
         )
-        _check(
+        check(
             len(self.tiers) == len(self.weights),
             f"warm_start has {len(self.tiers)} tiers and {len(self.weights)} weights; one weight a tier.",
         )
-        _check(
+        check(
             self.steps >= 0 and self.lazy_steps >= 0 and self.batch >= 1,
             "warm_start.steps and lazy_steps must be >= 0, batch >= 1.",
         )
-        _check(self.rate > 0 and self.lazy_rate > 0, "warm_start.rate and lazy_rate must be > 0.")
+        check(self.rate > 0 and self.lazy_rate > 0, "warm_start.rate and lazy_rate must be > 0.")
 
 
 @dataclass(frozen=True)
@@ -191,12 +171,12 @@ class LoopConfig:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if isinstance(value, int):
-                _check(value >= 1, f"{self.table}.{name} is {value}; it must be >= 1.")
-        _check(
+                check(value >= 1, f"{self.table}.{name} is {value}; it must be >= 1.")
+        check(
             self.temperature > 0,
             f"{self.table}.temperature is {self.temperature}; it must be > 0 (evaluation is greedy in any case).",
         )
-        _check(self.clip_norm >= 0, f"{self.table}.clip_norm is {self.clip_norm}; it must be >= 0 (0 does not clip).")
+        check(self.clip_norm >= 0, f"{self.table}.clip_norm is {self.clip_norm}; it must be >= 0 (0 does not clip).")
 
 
 @dataclass(frozen=True)
@@ -209,9 +189,9 @@ class RLConfig(LoopConfig):
             where all geometries agree.
     """
 
-    iterations: int = 32
+    iterations: int = 24
     minibatches: int = 4
-    eval_every: int = 16
+    eval_every: int = 6
     checkpoint_every: int = 8
 
     table: ClassVar[str] = "rl"
@@ -219,7 +199,7 @@ class RLConfig(LoopConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         rows = self.prompts * self.samples
-        _check(
+        check(
             rows >= self.minibatches * self.accumulation,
             f"rl: {rows} responses cannot fill {self.minibatches} minibatches of {self.accumulation} micro-batches.",
         )
@@ -253,10 +233,10 @@ class OfflineConfig(LoopConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check(
+        check(
             self.samples >= 2, f"offline.samples is {self.samples}; a pair needs at least two responses to one prompt."
         )
-        _check(self.max_length >= 2, f"offline.max_length is {self.max_length}; a prompt and a response need >= 2.")
+        check(self.max_length >= 2, f"offline.max_length is {self.max_length}; a prompt and a response need >= 2.")
 
 
 @dataclass(frozen=True)
@@ -292,13 +272,13 @@ class TrainConfig:
     offline: OfflineConfig = field(default_factory=OfflineConfig)
 
     def __post_init__(self) -> None:
-        _check(self.rate > 0, f"rate is {self.rate}; a step size is > 0.")
-        _check(self.mode in ("auto", "rl", "offline"), f"mode is {self.mode!r}; it is one of 'auto', 'rl', 'offline'.")
-        _check(
+        check(self.rate > 0, f"rate is {self.rate}; a step size is > 0.")
+        check(self.mode in ("auto", "rl", "offline"), f"mode is {self.mode!r}; it is one of 'auto', 'rl', 'offline'.")
+        check(
             self.dtype in ("float32", "bfloat16", "float64"),
             f"dtype is {self.dtype!r}; it is 'float32', 'bfloat16' or 'float64' (float16 would need loss scaling).",
         )
-        _check(self.threads >= 1, f"threads is {self.threads}; it must be >= 1.")
+        check(self.threads >= 1, f"threads is {self.threads}; it must be >= 1.")
         if not self.warm_start.tiers:
             tiered = self.task._tiered
             tiers = (1, 2, 3, 4, 5) if tiered else self.task.train_tiers
@@ -371,15 +351,15 @@ class CompareConfig:
     def __post_init__(self) -> None:
         for name in ("objectives", "rates", "seeds"):
             values = getattr(self, name)
-            _check(len(values) > 0, f"{name} is empty; a comparison needs at least one.")
+            check(len(values) > 0, f"{name} is empty; a comparison needs at least one.")
         titles = [choice.title for choice in self.objectives]
         for name, values in (("objectives", titles), ("rates", self.rates), ("seeds", self.seeds)):
             doubles = sorted({str(value) for value in values if list(values).count(value) > 1})
-            _check(
+            check(
                 not doubles,
                 f"{name} names {', '.join(doubles)} twice; give objectives of the same name different labels.",
             )
-        _check(self.workers >= 0, f"workers is {self.workers}; it must be >= 0 (0: one a core).")
+        check(self.workers >= 0, f"workers is {self.workers}; it must be >= 0 (0: one a core).")
 
     def runs(self) -> dict[str, TrainConfig]:
         """The configuration of every run by its name; the seeds outermost, so that an unfinished comparison is a
@@ -393,233 +373,3 @@ class CompareConfig:
             for rate in self.rates
             for choice in self.objectives
         }
-
-
-# ---------------------------------------------------------------------- mappings, TOML and flags
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """The configuration as plain dictionaries and lists, ready for JSON."""
-    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
-    return plain
-
-
-def from_dict(kind: type[C], mapping: Mapping[str, Any], at: str = "") -> C:
-    """The configuration that `to_dict` wrote.
-
-    Raises:
-        ValueError: for a key the configuration does not have, or a value of another type; both are named.
-    """
-    hints = typing.get_type_hints(kind)
-    names = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]
-    for key in mapping:
-        _check(key in names, f"{at}{key} is not a setting of {kind.__name__}; it has {', '.join(names)}.")
-    return kind(**{key: _convert(hints[key], value, f"{at}{key}") for key, value in mapping.items()})
-
-
-def _convert(hint: Any, value: Any, at: str) -> Any:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        if isinstance(value, hint):
-            return value
-        if hint is Choice and isinstance(value, str):
-            return Choice(value)
-        _check(isinstance(value, Mapping), f"{at} is {value!r}; it is a table of settings.")
-        return from_dict(hint, value, f"{at}.")
-    if origin is tuple:
-        _check(isinstance(value, (list, tuple)), f"{at} is {value!r}; it is a list.")
-        if len(args) == 2 and args[1] is not Ellipsis:
-            _check(len(value) == len(args), f"{at} has {len(value)} values; it takes {len(args)}.")
-        return tuple(_convert(args[0], item, f"{at}[{i}]") for i, item in enumerate(value))
-    if origin is dict:
-        _check(isinstance(value, Mapping), f"{at} is {value!r}; it is a table.")
-        return dict(value)
-    if origin in (typing.Union, types.UnionType):
-        if value is None:
-            return None
-        return _convert(next(arg for arg in args if arg is not type(None)), value, at)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    _check(
-        isinstance(value, hint) and not (isinstance(value, bool) and hint is not bool),
-        f"{at} is {value!r}; it is of type {hint.__name__}.",
-    )
-    return value
-
-
-def load_config(path: str | Path, kind: type[C]) -> C:
-    """A configuration from a TOML file; what the file does not say keeps its default.
-
-    Raises:
-        ValueError: if the file is not TOML, or has a key or a type that the configuration has not.
-    """
-    try:
-        mapping = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path} is not valid TOML: {error}") from error
-    try:
-        base = preset(mapping.pop("preset")) if kind is CompareConfig and "preset" in mapping else None
-        return from_dict(kind, mapping) if base is None else override(base, _flatten(mapping))  # type: ignore[return-value]
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-
-
-def _flatten(mapping: Mapping[str, Any], at: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in mapping.items():
-        if isinstance(value, Mapping) and key != "options":
-            flat.update(_flatten(value, f"{at}{key}."))
-        else:
-            flat[f"{at}{key}"] = value
-    return flat
-
-
-def override(config: C, settings: Mapping[str, Any]) -> C:
-    """The configuration with some settings replaced; keys are dotted.
-
-    Example:
-        >>> override(TrainConfig(), {"rl.iterations": 5, "rate": 1e-4}).rl.iterations
-        5
-
-    Raises:
-        ValueError: for a key the configuration does not have.
-    """
-    merged = to_dict(config)
-    for key, value in settings.items():
-        *path, last = key.split(".")
-        table = merged
-        for part in path:
-            _check(
-                isinstance(table.get(part), dict),
-                f"{key} is not a setting of {type(config).__name__}: it has no table {part!r}.",
-            )
-            table = table[part]
-        table[last] = value
-    return from_dict(type(config), merged)
-
-
-def digest(*parts: Any) -> str:
-    """Eight hexadecimal digits that change when any of the plain values does."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
-
-
-# ---------------------------------------------------------------------- presets and objectives
-
-PRESETS = ("ci", "default", "gpu")
-
-
-def preset(name: str) -> CompareConfig:
-    """A comparison that is known to fit.
-
-    Args:
-        name: `"ci"`: four objectives, one rate, one seed, a smaller task: under 90 seconds on two cores. `"default"`:
-            two rates, three seeds, minutes on two cores. `"gpu"`: a decoder of 99 M parameters, harder tiers, bfloat16;
-            written for one NVIDIA GPU, not yet run on one.
-
-    Raises:
-        ValueError: for another name.
-    """
-    if name == "default":
-        return CompareConfig()
-    if name == "ci":
-        small = TrainConfig(
-            task=TaskConfig(
-                options={"largest": 4},
-                train_tiers=(2,),
-                eval_tiers=(2, 3, 4),
-                eval_prompts=128,
-                eval_interim_prompts=64,
-            ),
-            warm_start=WarmStartConfig(steps=500, lazy_steps=60, tiers=(1, 2, 3), weights=(2.0, 2.0, 1.0)),
-            rl=RLConfig(iterations=16, prompts=8, max_new_tokens=24, eval_every=8, checkpoint_every=8),
-        )
-        return CompareConfig(rates=(1e-4,), seeds=(0,), run=small)
-    if name == "gpu":
-        large = TrainConfig(
-            device="cuda",
-            dtype="bfloat16",
-            task=TaskConfig(train_tiers=(7,), eval_tiers=(7, 8, 10)),
-            model=ModelConfig(hidden=768, layers=14, heads=12, intermediate=2048),
-            warm_start=WarmStartConfig(
-                steps=4000,
-                batch=256,
-                rate=3e-4,
-                warmup=200,
-                lazy_rate=1e-4,
-                tiers=(1, 2, 3, 4, 5, 6, 7, 8),
-                weights=(3.0, 3.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0),
-            ),
-            rl=RLConfig(iterations=200, prompts=64, samples=16, max_new_tokens=64),
-        )
-        return CompareConfig(rates=(1e-6, 5e-6), run=large)
-    raise ValueError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}.")
-
-
-def train_preset(name: str) -> TrainConfig:
-    """What the runs of a preset share: the base for training one objective."""
-    return preset(name).run
-
-
-def objective(name: str, **options: Any) -> BaseObjective:
-    """The objective that a configuration names.
-
-    Args:
-        name: a recipe's name, or `"my_module:my_objective"`: an objective, or a callable that returns one.
-        **options: hyper-parameters, handed to the recipe or the callable.
-
-    Raises:
-        ValueError: for an unknown recipe, module or attribute, options it does not take, or an attribute that is no
-        objective.
-    """
-    from geomalign import recipes
-    from geomalign.objective import BaseObjective
-    from geomalign.trust_region import Controlled
-
-    if ":" not in name:
-        return recipes.get(name, **options)
-    found = imported(name)
-    _check(
-        not isinstance(found, Controlled),
-        f"{name} is a Controlled objective, whose memory belongs to one run: name a function that builds it.",
-    )
-    if isinstance(found, BaseObjective):
-        _check(
-            not options,
-            f"{name} is an objective already, so it takes no options; it was given {', '.join(options)}. "
-            "Name a function that builds it.",
-        )
-        return found
-    _check(
-        callable(found),
-        f"{name} is a {type(found).__name__}; it must be a geomalign objective or a callable that returns one.",
-    )
-    try:
-        built = found(**options)
-    except TypeError as error:
-        raise ValueError(f"{name} could not be called with {options}: {error}") from error
-    _check(
-        isinstance(built, BaseObjective),
-        f"{name} returned a {type(built).__name__}; it must return a geomalign objective.",
-    )
-    assert isinstance(built, BaseObjective)
-    return built
-
-
-def imported(name: str) -> Any:
-    """What `"module:attribute"` names; modules of the working directory are found too."""
-    module, _, attribute = name.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
-    try:
-        found = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"{name}: there is no module {error.name!r}, looked for from {here} and the installed packages."
-        ) from error
-    for part in attribute.split("."):
-        try:
-            found = getattr(found, part)
-        except AttributeError:
-            raise ValueError(f"{name}: module {module!r} has no {attribute!r}.") from None
-    return found

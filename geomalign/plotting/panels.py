@@ -1,0 +1,202 @@
+"""The panels that the report of a comparison is made of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from geomalign.plotting.style import INK, MUTED, canvas, label_right, looks, save
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def curves(
+    path: str | Path,
+    names: Sequence[str],
+    columns: Sequence[str],
+    rows: Sequence[tuple[str, str]],
+    data: Mapping[tuple[str, str, int], tuple[np.ndarray, np.ndarray]],
+    *,
+    xlabel: str = "iteration",
+) -> Path:
+    """Small multiples: one row a quantity, one column a step size, one line an objective (mean; band: all seeds).
+
+    Args:
+        rows: (title, scale) of each quantity, scale "linear", "log" or "share" (linear, 0 to 1).
+        data: (name, column, row) → (x of shape (S,), y of shape (seeds, S), NaN where not measured).
+    """
+    look = looks(names)
+    with canvas(len(rows), len(columns), panel=(4.6, 2.25), sharex=True, sharey="row") as (figure, axes):
+        for r, (title, scale) in enumerate(rows):
+            for c, column in enumerate(columns):
+                axis = axes[r, c]
+                for name in names:
+                    if (name, column, r) not in data:
+                        continue
+                    x, y = data[name, column, r]
+                    y = _shown(y, scale)
+                    seen = np.isfinite(y).any(axis=0)
+                    if not seen.any():
+                        continue
+                    x, y = x[seen], y[:, seen]
+                    axis.fill_between(x, np.nanmin(y, 0), np.nanmax(y, 0), color=look[name]["color"], alpha=0.13, lw=0)
+                    sparse = {"marker": look[name]["marker"], "markersize": 4} if len(x) < 12 else {}
+                    axis.plot(x, _mean(y, scale), color=look[name]["color"], ls=look[name]["linestyle"], **sparse)
+                if scale == "log":
+                    _log_axis(axis)
+                if scale == "share":
+                    axis.set_ylim(-0.03, 1.03)
+                axis.margins(x=0.01)
+                if r == 0:
+                    axis.set_title(column, fontsize=10.5, fontweight="bold", pad=18)
+                if c == 0:
+                    axis.annotate(
+                        title, (0, 1), xycoords="axes fraction", xytext=(0, 4), textcoords="offset points", fontsize=9.5
+                    )
+                if r == len(rows) - 1:
+                    axis.set_xlabel(xlabel)
+        figure.draw_without_rendering()
+        for r, (_, scale) in enumerate(rows):
+            ends = {}
+            for name in names:
+                x, y = data.get((name, columns[-1], r), (np.zeros(0), np.zeros((1, 0))))
+                y = _shown(y, scale)
+                seen = np.isfinite(y).any(axis=0)
+                if seen.any():
+                    ends[name] = float(_mean(y[:, seen], scale)[-1])
+            label_right(axes[r, -1], ends, look)
+        return save(figure, path)
+
+
+def _mean(y: np.ndarray, scale: str) -> np.ndarray:
+    """Over seeds; the geometric mean where the axis is logarithmic."""
+    return np.exp(np.nanmean(np.log(y), axis=0)) if scale == "log" else np.nanmean(y, axis=0)
+
+
+def _shown(y: np.ndarray, scale: str) -> np.ndarray:
+    """On a logarithmic axis, zero and what is rounding of zero cannot be drawn."""
+    return np.where(y > 1e-12, y, np.nan) if scale == "log" else y
+
+
+def _log_axis(axis: Axes) -> None:
+    """Ticks that can be read: 1, 2, 5 within a decade or two, powers of ten beyond."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    if axis.get_lines():
+        axis.set_yscale("log")
+        low, high = axis.get_ylim()
+        if high / low < 1.2:
+            axis.set_ylim(low := low / 2, high := high * 2)
+        narrow = high / low < 300
+        axis.yaxis.set_major_locator(
+            LogLocator(subs=(1, 2, 5) if high / low < 30 else (1, 3) if narrow else (1,), numticks=7)
+        )
+        axis.yaxis.set_minor_locator(NullLocator())
+        if narrow:
+            axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+
+
+def step_sizes(
+    path: str | Path,
+    names: Sequence[str],
+    rates: Sequence[str],
+    panels: Sequence[tuple[str, float | None]],
+    data: Mapping[tuple[str, str, int], tuple[float, float, np.ndarray]],
+) -> Path:
+    """The main figure: final accuracy by step size, one panel a distribution, with intervals and every seed's dot.
+
+    Args:
+        panels: (title, accuracy before training or None).
+        data: (name, rate, panel) → (mean, half-width of the interval or NaN, the seeds' values).
+    """
+    look = looks(names)
+    width = max(5.2, 1.6 + 1.5 * len(rates))
+    with canvas(1, len(panels), panel=(width, 4.4), sharey=True) as (figure, axes):
+        gap = min(0.16, 0.64 / max(1, len(names)))
+        offsets = (np.arange(len(names)) - (len(names) - 1) / 2) * gap
+        for p, (title, base) in enumerate(panels):
+            axis = axes[0, p]
+            if base is not None:
+                axis.axhline(base, color=MUTED, lw=1, ls=(0, (2, 2)), zorder=1)
+                title += f"; dashed: before training, {base:.0%}"
+            for name, offset in zip(names, offsets):
+                places = [i for i, rate in enumerate(rates) if (name, rate, p) in data]
+                means = [data[name, rates[i], p][0] for i in places]
+                color, marker = look[name]["color"], look[name]["marker"]
+                axis.plot(np.array(places) + offset, means, color=color, lw=1.1, alpha=0.55, ls=look[name]["linestyle"])
+                for i in places:
+                    mean, half, seeds = data[name, rates[i], p]
+                    if math.isfinite(half):
+                        low, high = max(0.0, mean - half), min(1.0, mean + half)
+                        axis.vlines(i + offset, low, high, color=color, lw=2.2, alpha=0.45)
+                    if len(seeds) > 1:
+                        beside = np.full(len(seeds), i + offset + 0.32 * gap)
+                        axis.plot(beside, seeds, ls="", marker="o", ms=3.2, mfc="none", mec=color, mew=0.9)
+                    axis.plot(i + offset, mean, marker=marker, ms=7.5, color=color, mec="white", mew=0.9, zorder=4)
+            axis.set_xticks(range(len(rates)), rates)
+            axis.set_xlim(-0.5, len(rates) - 0.5)
+            axis.set_ylim(-0.02, 1.02)
+            axis.grid(axis="x", visible=False)
+            axis.set_yticks(np.linspace(0, 1, 6), [f"{v:.0%}" for v in np.linspace(0, 1, 6)])
+            axis.set_title(title, pad=10)
+            axis.set_xlabel("step size")
+        axes[0, 0].set_ylabel("final greedy accuracy")
+        figure.draw_without_rendering()
+        for p in range(len(panels)):
+            ends = {name: data[name, rates[-1], p][0] for name in names if (name, rates[-1], p) in data}
+            label_right(axes[0, p], ends, look, size=10)
+        return save(figure, path)
+
+
+def time_split(
+    path: str | Path,
+    names: Sequence[str],
+    phases: Sequence[str],
+    seconds: Mapping[tuple[str, str], float],
+    speed: Mapping[str, float],
+) -> Path:
+    """Where the wall time of a run goes: one bar an objective, one piece a phase, tokens per second beside it."""
+    shades = ("#0072B2", "#56B4E9", "#E69F00", "#bbbbbb", "#e3e3e3")
+    with canvas(1, 1, panel=(9.2, 1.15 + 0.42 * len(names))) as (figure, axes):
+        axis = axes[0, 0]
+        y = np.arange(len(names))[::-1]
+        left = np.zeros(len(names))
+        longest = max(sum(seconds.get((name, phase), 0.0) for phase in phases) for name in names) or 1.0
+        for phase, shade in zip(phases, shades):
+            width = np.array([seconds.get((name, phase), 0.0) for name in names])
+            axis.barh(y, width, left=left, height=0.62, color=shade, edgecolor="white", lw=1, label=phase)
+            for k in range(len(names)):
+                if width[k] > 0.04 * longest:
+                    ink = "white" if shade == "#0072B2" else INK
+                    axis.text(
+                        left[k] + width[k] / 2,
+                        y[k],
+                        f"{width[k]:.3g} s",
+                        ha="center",
+                        va="center",
+                        fontsize=8,
+                        color=ink,
+                    )
+            left += width
+        axis.legend(
+            loc="lower left",
+            bbox_to_anchor=(0, 1),
+            ncols=len(phases),
+            frameon=False,
+            fontsize=8.5,
+            handlelength=1,
+            borderpad=0.2,
+        )
+        for k, name in enumerate(names):
+            if math.isfinite(speed.get(name, math.nan)):
+                axis.text(left[k] + 0.01 * longest, y[k], f"{speed[name]:,.0f} tokens/s", va="center", fontsize=8.5)
+        axis.set_yticks(y, names)
+        axis.set_xlim(0, longest * 1.17)
+        axis.grid(axis="y", visible=False)
+        axis.set_xlabel("wall seconds a run, mean over runs")
+        return save(figure, path)
