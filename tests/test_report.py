@@ -83,8 +83,19 @@ def test_numbers_in_the_table_are_those_of_the_runs(written: Path) -> None:
 def test_a_large_consistent_difference_is_claimed(written: Path) -> None:
     findings = text(written).split("## Findings")[1].split("## Objectives")[0]
     claimed = findings.split("Taken one by one")[0]
-    assert re.search(r"\| 2e-4 \| the trained tier \| opo \| dapo \|", claimed)
+    assert re.search(r"\| 2e-4 \| tier 3 \(trained on\) \| opo \| dapo \|", claimed)
     assert not re.search(r"\| 5e-5 \|", claimed)
+
+
+def test_every_accuracy_is_named_by_the_tiers_it_is_of(written: Path) -> None:
+    results = report.read(written)
+    for key, name in [
+        ("accuracy_in", "tier 3 (trained on)"),
+        ("accuracy_out", "tier 4 (only in the warm start)"),
+        ("accuracy_unseen", "tier 6 (never seen)"),
+    ]:
+        assert results.tier_names(key) == name and name in text(written)
+        assert all(run.final(key) == run.final(f"accuracy/{name[5]}") for run in results.runs)
 
 
 def test_noise_is_not_claimed(tmp_path: Path) -> None:

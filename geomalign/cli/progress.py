@@ -30,8 +30,10 @@ if not console.is_terminal:
 COLUMNS = (
     ("reward", "reward", "{:.3f}"),
     ("preference_accuracy", "ranked", "{:.3f}"),
+    ("preference_accuracy_held_out", "held out", "{:.3f}"),
     ("accuracy_in", "in", "{:.1%}"),
     ("accuracy_out", "harder", "{:.1%}"),
+    ("accuracy_unseen", "unseen", "{:.1%}"),
     ("loss", "loss", "{:+.4f}"),
     ("grad_norm", "grad norm", "{:.3g}"),
     ("kl", "KL", "{:.2g}"),

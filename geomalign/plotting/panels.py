@@ -115,7 +115,7 @@ def step_sizes(
         data: (name, rate, panel) → (mean, half-width of the interval or NaN, the seeds' values).
     """
     look = looks(names)
-    width = max(5.2, 1.6 + 1.5 * len(rates))
+    width = max(5.2 if len(panels) < 3 else 4.2, 1.6 + 1.5 * len(rates))
     with canvas(1, len(panels), panel=(width, 4.4), sharey=True) as (figure, axes):
         gap = min(0.16, 0.64 / max(1, len(names)))
         offsets = (np.arange(len(names)) - (len(names) - 1) / 2) * gap

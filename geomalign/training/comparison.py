@@ -54,7 +54,7 @@ def compare(
     from geomalign.training import checkpoint
     from geomalign.training.config import objective
     from geomalign.training.tasks import build
-    from geomalign.training.trainer import claim
+    from geomalign.training.trainer import claim, tables
     from geomalign.training.warmstart import base_name
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -66,7 +66,7 @@ def compare(
     for choice in config.objectives:
         objective(choice.name, **choice.options)
     build(config.run.task)
-    claim(directory, to_dict(config), resume, free=("workers",))
+    claim(directory, to_dict(config), resume, free=("workers",), tables=tables(config.run))
     checkpoint.write_json(directory / "environment.json", environment())
     clock = _Clock(directory / "seconds.json")
     jobs = {name: to_dict(run) for name, run in config.runs().items()}

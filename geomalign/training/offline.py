@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from geomalign.training.model import Policy
 from geomalign.training.rollout import Rollout, log_probs, sample, score_rows
 from geomalign.training.session import Session
 from geomalign.training.tables import tokenised
-from geomalign.training.tasks import draw, held_out, score
+from geomalign.training.tasks import HELD_OUT, draw, held_out, score
 from geomalign.training.tasks.preferences import preferences
 from geomalign.training.update import Update, largest_log_ratio, update, update_metrics
 
@@ -38,13 +39,10 @@ class Pairs:
 def learn_from_pairs(session: Session) -> None:
     """Epochs over pairs of responses, with the base as reference."""
     settings = session.config.offline
-    pairs = _pairs(session)
+    pairs, held = _pairs(session)
     reference = session.reference()
-    chosen, rejected = (
-        score_rows(reference, side, settings.temperature, 2 * settings.batch) for side in (pairs.chosen, pairs.rejected)
-    )
-    batch = PreferenceBatch(chosen, rejected, chosen, rejected, pairs.chosen.mask, pairs.rejected.mask)
-    drive = session.objective.drive(batch)
+    batch, drive = _with_reference(session, reference, pairs)
+    of_held = _with_reference(session, reference, held) if held else None
     per_epoch = -(-len(pairs) // settings.batch)
     order = [
         rows
@@ -58,7 +56,43 @@ def learn_from_pairs(session: Session) -> None:
         settings.eval_every,
         settings.checkpoint_every,
         lambda: _step(session, pairs, batch, drive, order[session.step]),
+        lambda: _validate(session, held, *of_held) if held and of_held else {},
     )
+
+
+def _with_reference(session: Session, reference: Policy, pairs: Pairs) -> tuple[PreferenceBatch, Any]:
+    """The pairs as the objective sees them under the reference policy, and their drive."""
+    settings = session.config.offline
+    chosen, rejected = (
+        score_rows(reference, side, settings.temperature, 2 * settings.batch) for side in (pairs.chosen, pairs.rejected)
+    )
+    batch = PreferenceBatch(chosen, rejected, chosen, rejected, pairs.chosen.mask, pairs.rejected.mask)
+    return batch, session.objective.drive(batch)
+
+
+def _validate(session: Session, pairs: Pairs, batch: PreferenceBatch, drive: Any) -> dict[str, float]:
+    """Loss, margin and share ranked rightly of pairs that are not trained on; each rank has its share of them."""
+    settings, mine = session.config.offline, distributed.share(len(pairs))
+    sums = torch.zeros(4, device=batch.chosen.device)
+    if mine.start < mine.stop:
+        with torch.no_grad():
+            chosen, rejected = (
+                score_rows(session.policy, side[mine], settings.temperature, 2 * settings.batch)
+                for side in (pairs.chosen, pairs.rejected)
+            )
+            outcome = session.objective(_with(batch[mine], chosen, rejected), drive=drive[mine], total=batch.total())
+        margin = outcome.u[outcome.support]
+        sums = torch.stack([outcome.loss, margin.sum(), (margin > 0).sum(), outcome.support.sum()]).to(sums)
+    loss, margins, right, count = distributed.summed(sums).tolist()
+    line = {"loss_held_out": loss}
+    if _paired(session):
+        line |= {"margin_held_out": margins / count, "preference_accuracy_held_out": right / count}
+    return line
+
+
+def _paired(session: Session) -> bool:
+    """Whether one event of the objective is a pair, whose `u` is a margin."""
+    return session.objective.terms[0][1].unit.paired
 
 
 def _step(session: Session, pairs: Pairs, batch: PreferenceBatch, drive: Any, rows: Tensor) -> dict[str, float]:
@@ -88,7 +122,7 @@ def _step(session: Session, pairs: Pairs, batch: PreferenceBatch, drive: Any, ro
     with torch.no_grad():
         at_anchor, after = (session.objective(pairs_now, drive=drive[rows]) for pairs_now in (whole, last))
     line = update_metrics([done], [distributed.largest(torch.stack(moved).max())], at_anchor, after, last.rows)
-    if session.objective.terms[0][1].unit.paired:
+    if _paired(session):
         margin = after.u[after.support]
         line |= {"margin": float(margin.mean()), "preference_accuracy": float((margin > 0).double().mean())}
     return line
@@ -100,24 +134,30 @@ def _with(batch: PreferenceBatch, chosen: Tensor, rejected: Tensor) -> Preferenc
     )
 
 
-def _pairs(session: Session) -> Pairs:
-    """The pairs of this run: made once and kept beside its checkpoint."""
+def _pairs(session: Session) -> tuple[Pairs, Pairs | None]:
+    """The pairs of this run, and those held out of it: made once and kept beside its checkpoint."""
     path = session.directory / "pairs.pt"
 
     def make() -> None:
         if not path.exists():
             make_pairs = sample_pairs if session.config.offline.data is None else table_pairs
-            pairs = make_pairs(session, session.reference())
-            sides = {name: vars(getattr(pairs, name)) for name in ("chosen", "rejected")}
-            checkpoint.write_atomically(path, partial(torch.save, sides))
+            parts = {
+                name: pairs and {side: vars(getattr(pairs, side)) for side in ("chosen", "rejected")}
+                for name, pairs in zip(("trained", "held_out"), make_pairs(session, session.reference()))
+            }
+            checkpoint.write_atomically(path, partial(torch.save, parts))
 
     distributed.on_first(make)
-    sides = torch.load(path, map_location=session.config.device, weights_only=True)
-    return Pairs(Rollout(**sides["chosen"]), Rollout(**sides["rejected"]))
+    parts = torch.load(path, map_location=session.config.device, weights_only=True)
+    trained, held = (
+        pairs and Pairs(Rollout(**pairs["chosen"]), Rollout(**pairs["rejected"]))
+        for pairs in (parts["trained"], parts["held_out"])
+    )
+    return trained, held
 
 
-def table_pairs(session: Session, base: Policy) -> Pairs:
-    """The pairs of the configured table, without those whose prompts are held out.
+def table_pairs(session: Session, base: Policy) -> tuple[Pairs, Pairs | None]:
+    """The pairs of the configured table, and those whose prompts are held out, at most `task.eval_prompts`.
 
     Raises:
         ValueError: the table is not as it must be, or leaves no pair.
@@ -132,19 +172,36 @@ def table_pairs(session: Session, base: Policy) -> Pairs:
     if len(kept) < len(trained):
         message = f"{len(trained) - len(kept)} of {len(trained)} pairs left out: their prompts fill offline.max_length."
         session.progress(Event("warning", session.name, message=message))
-    return Pairs(*sides)
+    apart = [pair for pair in found if held_out(pair.problem)][: session.config.task.eval_prompts]
+    with contextlib.suppress(ValueError):  # of none that fits
+        return Pairs(*sides), Pairs(*tokenised(base, apart, settings.max_length)[0]) if apart else None
+    return Pairs(*sides), None
 
 
-def sample_pairs(session: Session, base: Policy) -> Pairs:
-    """Sample responses of the base and pair the better with the worse ones of the same prompt.
+def sample_pairs(session: Session, base: Policy) -> tuple[Pairs, Pairs | None]:
+    """Sample responses of the base and pair the better with the worse ones of the same prompt; an eighth as many
+    prompts are held out.
 
     Raises:
         ValueError: if no prompt had two different rewards.
     """
-    settings, task, seed = session.config.offline, session.task, session.config.seed
-    rng = random.Random(f"{seed}/pairs")
-    generator = session.placement.generator(seed)
-    problems = [draw(task, rng.choice(session.config.task.train_tiers), rng) for _ in range(settings.prompts)]
+    settings = session.config.offline
+    rng = random.Random(f"{session.config.seed}/pairs")
+    generator = session.placement.generator(session.config.seed)
+    trained = _sampled(session, base, rng, generator, settings.prompts, False)
+    if trained is None:
+        raise ValueError(
+            f"none of {settings.prompts} prompts had both a better and a worse response among {settings.samples}, so "
+            "there are no pairs. Take more samples, an easier tier, or a better base."
+        )
+    return trained, _sampled(session, base, rng, generator, -(-settings.prompts // HELD_OUT), True)
+
+
+def _sampled(
+    session: Session, base: Policy, rng: random.Random, generator: torch.Generator, prompts: int, evaluation: bool
+) -> Pairs | None:
+    settings, task, tiers = session.config.offline, session.task, session.config.task.train_tiers
+    problems = [draw(task, rng.choice(tiers), rng, evaluation) for _ in range(prompts)]
     rollout = sample(
         base,
         [base.ask(problem) for problem in problems],
@@ -167,8 +224,5 @@ def sample_pairs(session: Session, base: Policy) -> Pairs:
                 chosen.append(better)
                 rejected.append(worse)
     if not chosen:
-        raise ValueError(
-            f"none of {settings.prompts} prompts had both a better and a worse response among {settings.samples}, so "
-            "there are no pairs. Take more samples, an easier tier, or a better base."
-        )
+        return None
     return Pairs(*(rollout[torch.tensor(rows, device=rollout.mask.device)] for rows in (chosen, rejected)))

@@ -120,10 +120,18 @@ class Session:
         return self._clock.timed(part)
 
     def steps(
-        self, total: int, eval_every: int, checkpoint_every: int, advance: Callable[[], dict[str, float]]
+        self,
+        total: int,
+        eval_every: int,
+        checkpoint_every: int,
+        advance: Callable[[], dict[str, float]],
+        validate: Callable[[], dict[str, float]] = dict,
     ) -> None:
         """Run `advance` until `total` steps are done, with evaluations, metrics, checkpoints and Ctrl-C between
         them.
+
+        Args:
+            validate: further metrics of an evaluation, beside the accuracy on the task.
         """
         self.progress(Event("start", self.name, self.step, total))
         kind = checkpoint.NoMetricsFile if distributed.rank() else checkpoint.MetricsFile
@@ -145,7 +153,7 @@ class Session:
                             if self.step == total
                             else self.config.task.eval_interim_prompts
                         )
-                        line |= evaluate(self.config, self.policy, self.task, prompts, together=True)
+                        line |= evaluate(self.config, self.policy, self.task, prompts, together=True) | validate()
                 line |= {f"time/{part}": seconds for part, seconds in self._clock.read().items()}
                 line |= {"time/step": took, "time/cpu": time.process_time() - cpu, "memory/peak": self._clock.memory()}
                 if "tokens" in line:
@@ -212,9 +220,11 @@ def summarise(
         return sum(values) / len(values) if values else None
 
     keys = dict.fromkeys(key for line in work for key in line)
-    skip = ("accuracy", "time/", "memory/", "step", "rate", "tokens")
-    final = {key: value for key in keys if not key.startswith(skip) and (value := mean(key)) is not None}
-    final |= {key: value for key, value in evaluations[-1].items() if key.startswith("accuracy")}
+    skip = ("time/", "memory/", "step", "rate", "tokens")
+    evaluated = {key for key in keys if key.startswith("accuracy") or key.endswith("_held_out")}
+    of_steps = [key for key in keys if not (key in evaluated or key.startswith(skip))]
+    final = {key: value for key in of_steps if (value := mean(key)) is not None}
+    final |= {key: value for key, value in evaluations[-1].items() if key in evaluated}
     time_of = {
         part: sum(line.get(f"time/{part}", 0.0) for line in work)
         for part in ("generation", "scoring", "update", "loss", "backward", "evaluation", "step")

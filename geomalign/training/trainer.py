@@ -18,6 +18,7 @@ from geomalign.training.events import Event, Progress, silent
 from geomalign.training.offline import learn_from_pairs
 from geomalign.training.reinforcement import learn_from_rewards
 from geomalign.training.session import Session
+from geomalign.training.tasks.rows import fingerprint
 from geomalign.training.warmstart import warm_start
 
 
@@ -37,8 +38,8 @@ def train(
 
     Args:
         config: what to do.
-        directory: of the run: `config.json`, `metrics.jsonl`, `model/`, `summary.json`, and the base unless `base` is
-            given.
+        directory: of the run: `config.json`, `metrics.jsonl`, `model/`, `summary.json`, `data.json` where data are read
+            from files, and the base unless `base` is given.
         resume: continue what is there: from the last checkpoint, to the same result as without the interruption; a
             finished run is returned as it is, and an empty directory begins.
         progress: called with an `Event` at every step, in every process.
@@ -79,7 +80,7 @@ def _train(
             f"rl.prompts is {config.rl.prompts}, but {ranks} processes work on the run; each takes at least one prompt."
         )
     free = ("device", "threads", "gradient_checkpointing")
-    distributed.on_first(lambda: claim(directory, to_dict(config), resume, free))
+    distributed.on_first(lambda: claim(directory, to_dict(config), resume, free, tables(config)))
     summary = directory / "summary.json"
     if distributed.on_first(summary.exists):
         done: dict[str, Any] = checkpoint.read_json(summary)
@@ -109,16 +110,30 @@ def _offline(config: TrainConfig, chosen: BaseObjective) -> bool:
     return paired or config.mode == "offline"
 
 
-def claim(directory: Path, config: Mapping[str, Any], resume: bool, free: Seq[str] = ()) -> None:
+def tables(config: TrainConfig) -> dict[str, str]:
+    """The files that a run reads its data from, each with what changes when it does."""
+    names = {config.offline.data or "", config.task.name, config.task.name.partition(":")[2]}
+    return {name: found for name in sorted(names) if (found := fingerprint(name))}
+
+
+def claim(
+    directory: Path,
+    config: Mapping[str, Any],
+    resume: bool,
+    free: Seq[str] = (),
+    tables: Mapping[str, str] | None = None,
+) -> None:
     """Make the directory this configuration's, or make sure that it is.
 
     Args:
         free: settings that may differ on resuming.
+        tables: the files that the data are read from; one that is no longer there is not missed.
 
     Raises:
-        ValueError: it holds another configuration, or this one and `resume` is false.
+        ValueError: it holds another configuration or one of other data, or this one and `resume` is false.
     """
-    path = directory / "config.json"
+    path, data = directory / "config.json", directory / "data.json"
+    tables = dict(tables or {})
     if path.exists():
         if not resume:
             raise ValueError(
@@ -132,7 +147,17 @@ def claim(directory: Path, config: Mapping[str, Any], resume: bool, free: Seq[st
                 f"{directory} holds a run with other settings ({seen}); resume with the same ones, or choose "
                 "another directory."
             )
+        before = checkpoint.read_json(data) if data.exists() else {}
+        changed = [name for name in tables if before.get(name, tables[name]) != tables[name]]
+        if changed:
+            raise ValueError(
+                f"{', '.join(changed)} changed since the run in {directory} began, so it cannot end as it would have; "
+                "put the file back, or choose another directory."
+            )
+        tables = {**before, **tables}
     elif directory.exists() and not resume and any(file.name[0] != "." for file in directory.iterdir()):
         raise ValueError(f"{directory} is not empty and holds no run of this library; choose another directory.")
     directory.mkdir(parents=True, exist_ok=True)
     checkpoint.write_json(path, config)
+    if tables:
+        checkpoint.write_json(data, tables)

@@ -11,7 +11,7 @@ from geomalign.training.config import TrainConfig, objective, override
 from geomalign.training.events import silent
 from geomalign.training.offline import sample_pairs
 from geomalign.training.session import Session
-from geomalign.training.tasks import Problem
+from geomalign.training.tasks import Problem, held_out
 from geomalign.training.trainer import train
 
 pytestmark = pytest.mark.float32
@@ -29,7 +29,7 @@ def session(config: TrainConfig, base: Path, directory: Path) -> Session:
 
 def test_pairs_are_better_and_worse_responses_to_one_prompt(offline: TrainConfig, base: Path, tmp_path: Path) -> None:
     run = session(offline, base, tmp_path)
-    pairs = sample_pairs(run, run.reference())
+    pairs, held = sample_pairs(run, run.reference())
     assert len(pairs) > 0
     assert torch.equal(pairs.chosen.prompt, pairs.rejected.prompt)
     texts = [side.texts(run.policy) for side in (pairs.chosen, pairs.rejected)]
@@ -42,7 +42,11 @@ def test_pairs_are_better_and_worse_responses_to_one_prompt(offline: TrainConfig
         problem = Problem(prompt, str(eval(prompt.rstrip(";"))), 1)
         assert run.task.reward(problem, better, e1) == 1.0 > run.task.reward(problem, worse, e2)
     assert len(pairs) <= offline.offline.prompts * offline.offline.pairs_per_prompt
-    again = sample_pairs(run, run.reference())
+    assert not any(held_out(Problem(prompt, "", 1)) for prompt in prompts)
+    assert held is not None
+    apart = run.policy.tokenizer.batch_decode([row[m] for row, m in zip(held.chosen.prompt, held.chosen.prompt_mask)])
+    assert all(held_out(Problem(prompt, "", 1)) for prompt in apart)
+    again, _ = sample_pairs(run, run.reference())
     assert torch.equal(again.chosen.response, pairs.chosen.response)
 
 

@@ -10,7 +10,7 @@ import torch
 
 from geomalign.training.checkpoint import read_metrics
 from geomalign.training.config import TaskConfig, TrainConfig, WarmStartConfig, override
-from geomalign.training.model import Policy
+from geomalign.training.model import Placement, Policy, load
 from geomalign.training.rollout import log_probs
 from geomalign.training.tables import tokenised
 from geomalign.training.tasks import Preferences, build, held_out
@@ -165,6 +165,37 @@ def test_dpo_learns_the_preferences_of_a_file(config: TrainConfig, tmp_path: Pat
     assert summary["mode"] == "offline" and lines[0]["inactive"] == 1.0
     assert lines[-1]["margin"] > lines[0]["margin"] and lines[-1]["preference_accuracy"] > 0.9
     assert lines[-1]["loss"] < lines[0]["loss"]
+    evaluated = [line for line in lines if "accuracy_in" in line]
+    assert [line["step"] for line in evaluated] == [line["step"] for line in lines if "loss_held_out" in line]
+    assert evaluated[-1]["preference_accuracy_held_out"] > 0.9 and evaluated[-1]["margin_held_out"] > 0
+
+
+def test_what_the_held_out_pairs_are_told_by(config: TrainConfig, tmp_path: Path) -> None:
+    """Margin, share and loss are those of the saved model on the pairs of held-out prompts."""
+    summary = train(config, tmp_path / "run")
+    model = load(tmp_path / "run" / "model", Placement("cpu", "float32"))
+    reference = load(next((tmp_path / "run").glob("base-*")), Placement("cpu", "float32"))
+    apart = [pair for pair in preferences(str(config.offline.data)) if held_out(pair.problem)]
+    sides, _ = tokenised(model, apart[: config.task.eval_prompts], config.offline.max_length)
+    with torch.no_grad():
+        chosen, rejected = ((log_probs(model, side) - log_probs(reference, side)).sum(-1) for side in sides)
+    margin = chosen - rejected
+    final = summary["final"]
+    assert final["margin_held_out"] == pytest.approx(float(margin.mean()), rel=1e-4)
+    assert final["preference_accuracy_held_out"] == pytest.approx(float((margin > 0).float().mean()))
+    assert final["loss_held_out"] == pytest.approx(float(torch.nn.functional.softplus(-0.1 * margin).mean()), rel=1e-4)
+
+
+def test_other_data_in_the_file_are_noticed_on_resuming(config: TrainConfig, tmp_path: Path) -> None:
+    file = Path(str(config.offline.data))
+    train(config, tmp_path / "run")
+    whole = file.read_text()
+    file.write_text(whole.replace("maybe", "perhaps"))
+    with pytest.raises(ValueError, match=r"pairs\.jsonl changed since the run"):
+        train(config, tmp_path / "run", resume=True)
+    for content in (whole, None):
+        file.write_text(content) if content else file.unlink()
+        assert train(config, tmp_path / "run", resume=True)["mode"] == "offline"
 
 
 def test_held_out_prompts_are_not_trained_on_and_the_pairs_are_kept(config: TrainConfig, tmp_path: Path) -> None:
@@ -172,7 +203,9 @@ def test_held_out_prompts_are_not_trained_on_and_the_pairs_are_kept(config: Trai
     kept = torch.load(tmp_path / "run" / "pairs.pt", weights_only=True)
     task = build(config.task)
     assert isinstance(task, Preferences)
-    assert len(kept["chosen"]["response"]) == sum(not held_out(pair.problem) for pair in task.pairs) < 90
+    apart = sum(held_out(pair.problem) for pair in task.pairs)
+    assert len(kept["trained"]["chosen"]["response"]) == 90 - apart < 90
+    assert len(kept["held_out"]["chosen"]["response"]) == min(apart, config.task.eval_prompts)
     Path(str(config.offline.data)).unlink()
     with pytest.raises(ValueError, match="no file"):
         train(config, tmp_path / "other")

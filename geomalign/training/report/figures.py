@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from geomalign import plotting
-from geomalign.training.report.results import Results
+from geomalign.training.report.results import ACCURACIES, Results
 from geomalign.training.report.statistics import LEVEL, interval
 
 Row = tuple[str, str, str]  # key of metrics.jsonl, title, scale
@@ -19,8 +19,7 @@ FIGURES: tuple[tuple[str, str, tuple[Row, ...]], ...] = (
         "Learning curves. Reward of the sampled responses at every iteration, greedy accuracy where it was evaluated.",
         (
             ("reward", "mean reward of the rollout", "share"),
-            ("accuracy_in", "accuracy, trained tier", "share"),
-            ("accuracy_out", "accuracy, harder tiers", "share"),
+            *((key, f"accuracy, tiers {told}", "share") for key, (_, told) in ACCURACIES.items()),
         ),
     ),
     (
@@ -67,6 +66,7 @@ FIGURES: tuple[tuple[str, str, tuple[Row, ...]], ...] = (
         "Pairs: share ranked rightly, and the mean margin.",
         (
             ("preference_accuracy", "share of pairs with a positive margin", "share"),
+            ("preference_accuracy_held_out", "the same, of pairs held out", "share"),
             ("margin", "mean margin", "linear"),
         ),
     ),
@@ -80,17 +80,14 @@ def draw(results: Results, folder: Path) -> dict[str, tuple[str, str]]:
     base = results.summary.get("base") or {}
     data: dict[tuple[str, str, int], tuple[float, float, np.ndarray]] = {}
     panels: list[tuple[str, float | None]] = []
-    for key, title in (
-        ("accuracy_in", f"trained on: {results.tier_names('in')}"),
-        ("accuracy_out", f"harder: {results.tier_names('out')}"),
-    ):
+    for key in ACCURACIES:
         found = {(label, rate): results.finals(label, rate, key) for label in labels for rate in rates}
         if not any(len(values) for values in found.values()):
             continue
         for (label, rate), values in found.items():
             if len(values):
                 data[label, plotting.step_size(rate), len(panels)] = (*interval(values), values)
-        panels.append((title, base.get(key)))
+        panels.append((results.tier_names(key), base.get(key)))
     if panels:
         plotting.step_sizes(
             folder / "step-size.png", labels, [plotting.step_size(rate) for rate in rates], panels, data

@@ -37,6 +37,14 @@ class Run:
         return math.nan if value is None else float(value)
 
 
+#: Every accuracy: of which kind of tier it is the mean, and what the run knows of those.
+ACCURACIES = {
+    "accuracy_in": ("in", "trained on"),
+    "accuracy_out": ("harder", "only in the warm start"),
+    "accuracy_unseen": ("unseen", "never seen"),
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Results:
     """Everything a report is made of. Labels keep the order in which they were asked for."""
@@ -60,14 +68,16 @@ class Results:
     def tiers(self) -> dict[str, str]:
         return dict(self.summary.get("tiers") or {})
 
-    def tier_names(self, side: str) -> str:
-        """The trained tiers (`side="in"`) or the others (`"out"`) in words."""
-        names = [tier for tier, kind in self.tiers.items() if (kind == "in") == (side == "in")]
-        unseen = [tier for tier, kind in self.tiers.items() if kind == "unseen"]
-        if not names:
-            return "tiers of training" if side == "in" else "harder tiers"
-        text = ("tier " if len(names) == 1 else "tiers ") + ", ".join(names)
-        return text + (f" ({', '.join(unseen)} never seen)" if side == "out" and unseen else "")
+    def tier_names(self, key: str) -> str:
+        """The tiers whose mean an accuracy is, in words.
+
+        Args:
+            key: of `ACCURACIES`.
+        """
+        kind, told = ACCURACIES[key]
+        names = [tier for tier, found in self.tiers.items() if found == kind]
+        text = ("tier " if len(names) == 1 else "tiers ") + ", ".join(names) if names else "the tiers"
+        return f"{text} ({told})"
 
     def of(self, label: str, rate: float | None = None) -> list[Run]:
         return sorted(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from geomalign import plotting
-from geomalign.training.report.results import Results
+from geomalign.training.report.results import ACCURACIES, Results
 from geomalign.training.report.statistics import LEVEL, Difference, differences, interval
 
 INACTIVE = 0.5  # above this share of updates at Δ ≈ 0, a comparison of geometries compares little
@@ -72,20 +72,9 @@ def _setting(results: Results) -> str:
         f"{run.get('iterations', '?')} {steps} each, on a decoder of {run.get('parameters', 0):,} parameters, all "
         "from one base."
     ]
-    if math.isfinite(base.get("accuracy_in") or math.nan):
-        parts.append(
-            f"Before training, its greedy accuracy is {base['accuracy_in']:.1%} on {results.tier_names('in')}"
-            + (
-                f" and {base['accuracy_out']:.1%} on {results.tier_names('out')}."
-                if base.get("accuracy_out") is not None
-                else "."
-            )
-        )
-    kinds = {"in": "trained on", "harder": "only in the warm start", "unseen": "in neither"}
-    if results.tiers:
-        parts.append(
-            "Tiers: " + ", ".join(f"{tier} ({kinds.get(kind, kind)})" for tier, kind in results.tiers.items()) + "."
-        )
+    before = [f"{base[key]:.1%} on {results.tier_names(key)}" for key in ACCURACIES if base.get(key) is not None]
+    if before:
+        parts.append(f"Before training, its greedy accuracy is {', '.join(before)}.")
     if results.summary.get("seconds"):
         parts.append(f"Wall time of the whole comparison: {_duration(results.summary['seconds'])}.")
     named = [
@@ -141,13 +130,10 @@ def _warnings(results: Results) -> list[str]:
     )
 
 
-_NAMES = {"accuracy_in": "the trained tier", "accuracy_out": "the harder tiers"}
-
-
 def _findings(results: Results) -> list[str]:
     """Sentences that the intervals carry."""
     n = len(results.seeds)
-    keys = [k for k in _NAMES if any(math.isfinite(run.final(k)) for run in results.runs)]
+    keys = [k for k in ACCURACIES if any(math.isfinite(run.final(k)) for run in results.runs)]
     if not keys:
         return ["No accuracy was measured."]
     if n < 2:
@@ -168,26 +154,33 @@ def _findings(results: Results) -> list[str]:
             )
         )
         if sure:
-            lines.append(_difference_table(sure, adjusted=True))
+            lines.append(_difference_table(results, sure, adjusted=True))
         if loose:
             by_chance = (1 - LEVEL) * len(found)
             lines.append(
                 f"Taken one by one, {'these further' if sure else 'these'} intervals exclude zero; about "
                 f"{by_chance:.1g} of {len(found)} would do so by chance alone, so they are leads and not results:"
             )
-            lines.append(_difference_table(loose, adjusted=False))
+            lines.append(_difference_table(results, loose, adjusted=False))
     if len(results.rates) > 1:
         lines.append(_step_size_sentence(results, keys[0]))
     return lines
 
 
-def _difference_table(found: Sequence[Difference], adjusted: bool) -> str:
+def _difference_table(results: Results, found: Sequence[Difference], adjusted: bool) -> str:
     rows = []
     for d in sorted(found, key=lambda d: (d.rate, d.key, -abs(d.mean))):
         above, below, gap = (d.a, d.b, d.mean) if d.mean > 0 else (d.b, d.a, -d.mean)
         p = (f"{d.adjusted:.2g}",) if adjusted else ()
         rows.append(
-            (plotting.step_size(d.rate), _NAMES[d.key], above, below, f"{100 * gap:.1f} ± {100 * d.half:.1f}", *p)
+            (
+                plotting.step_size(d.rate),
+                results.tier_names(d.key),
+                above,
+                below,
+                f"{100 * gap:.1f} ± {100 * d.half:.1f}",
+                *p,
+            )
         )
     header = ("step size", "on", "higher", "lower", f"difference in points, {LEVEL:.0%} interval")
     return _table((*header, "adjusted p") if adjusted else header, rows)
@@ -209,8 +202,8 @@ def _step_size_sentence(results: Results, key: str) -> str:
     if not parts:
         return ""
     return (
-        f"From step size {plotting.step_size(small)} to {plotting.step_size(large)}, the accuracy on {_NAMES[key]} "
-        "changes by (points, paired by seed, 95 % intervals): " + "; ".join(parts) + "."
+        f"From step size {plotting.step_size(small)} to {plotting.step_size(large)}, the accuracy on "
+        f"{results.tier_names(key)} changes by (points, paired by seed, 95 % intervals): " + "; ".join(parts) + "."
     )
 
 
@@ -267,11 +260,10 @@ def _number(x: float) -> str:
 
 _TABLES: tuple[tuple[Column, ...], ...] = (
     (
-        ("accuracy_in", "in, %", _percent),
-        ("accuracy_out", "harder, %", _percent),
         ("tiers", "", _percent),
         ("reward", "reward", _number),
         ("preference_accuracy", "ranked, %", _percent),
+        ("preference_accuracy_held_out", "held out, %", _percent),
         ("margin", "margin", _number),
         ("entropy", "entropy", _number),
     ),
@@ -300,12 +292,8 @@ def _final_note(results: Results) -> str:
 
 
 def _final_tables(results: Results) -> list[str]:
-    trained = list(results.tiers.values()).count("in")
-    tiers: list[Column] = [
-        (f"accuracy/{tier}", f"tier {tier}, %", _percent)
-        for tier, kind in results.tiers.items()
-        if kind != "in" or trained > 1  # a single trained tier is the column "in"
-    ]
+    tiers: list[Column] = [(f"accuracy/{tier}", f"tier {tier}, %", _percent) for tier in results.tiers]
+    tiers = tiers or [(key, f"{told}, %", _percent) for key, (_, told) in ACCURACIES.items()]
     blocks = []
     for rate in results.rates:
         blocks.append(f"Step size {plotting.step_size(rate)}:")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,6 +19,18 @@ def is_table(name: str) -> bool:
     return (
         name.endswith(SUFFIXES) or Path(name, "dataset_info.json").exists() or Path(name, "dataset_dict.json").exists()
     )
+
+
+def fingerprint(name: str) -> str | None:
+    """What changes when a table's file does; None of what is no file."""
+    path = Path(name)
+    if not (name.endswith(SUFFIXES) and path.is_file()):
+        return None
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()[:16]
 
 
 def read(name: str, split: str = "train", subset: str | None = None) -> list[dict[str, Any]]:
