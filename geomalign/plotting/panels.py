@@ -123,7 +123,7 @@ def step_sizes(
             axis = axes[0, p]
             if base is not None:
                 axis.axhline(base, color=MUTED, lw=1, ls=(0, (2, 2)), zorder=1)
-                title += f"; dashed: before training, {base:.0%}"
+                title += f"\ndashed: before training, {base:.0%}"
             for name, offset in zip(names, offsets):
                 places = [i for i, rate in enumerate(rates) if (name, rate, p) in data]
                 means = [data[name, rates[i], p][0] for i in places]

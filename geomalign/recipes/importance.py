@@ -68,7 +68,8 @@ def cispo(high: float | None = 5.0, low: float | None = None, std_epsilon: float
         "A = r − mean: the paper's runs do not divide by the standard deviation",
     ),
     departures={
-        "verl 0.9": "δ is the `clip_ratio`, so the default is 0.2; 1e-8 inside the KL's logarithms; Δ clamped to ±20",
+        "verl 0.9": "δ is the `clip_ratio`, so the default is 0.2; the cap is `clip_ratio_c`, 3 in its configuration; "
+        "1e-8 inside the KL's logarithms; Δ clamped to ±20",
     },
 )
 def dppo(divergence: str = "tv", delta: float = 0.15, cap: float | None = 20.0) -> Objective:
