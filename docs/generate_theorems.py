@@ -49,8 +49,8 @@ The OPO (arXiv [2601.12415](https://arxiv.org/abs/2601.12415), v1 to v5, and the
 alignment comes from. Every mathematical claim in them was listed and attacked numerically, over finite supports where
 expectations are sums. This page lists those that do not hold as stated, each with the smallest counterexample, as a
 test that fails if we are wrong, and with what does hold. Claims that survived are in the
-[table of theorems](theorems.md), those with a sharper form also at the end of this page. Numbers of theorems and
-equations are those of the LaTeX. `notebooks/08_errata` shows the entries at work.
+[table of theorems](theorems.md); those tested beside the errata are on this page, too, with the verdict "confirmed".
+Numbers of theorems and equations are those of the LaTeX. `notebooks/08_errata` shows the entries at work.
 
 "Refuted" is said of the sentence, not of the method: most of what is below leaves the algorithms untouched and changes
 what may be expected of them. Measured results of the papers (rewards, gradient norms, entropies) are not judged here.
@@ -152,9 +152,9 @@ def theorems_page(files: dict[str, list[Theorem]]) -> str:
     confirmed = [t for t in files["test_errata"] if t.fields["Verdict"].startswith("confirmed")]
     out = [MADE, "# Theorems as tests\n"]
     out.append(
-        f"{count} statements about the library's own objects, each one test, by enumeration and property-based search "
-        "in float64 (`tests/theory`). The last column is the notebook section that shows it. Claims that did not "
-        "hold as stated are in the [errata](errata.md).\n"
+        f"{count} statements, each one test, by enumeration and property-based search in float64 (`tests/theory`). The "
+        "last column is the notebook section that shows it. Claims that did not hold as stated are in the "
+        "[errata](errata.md).\n"
     )
     for file, title in TITLES.items():
         out.append(f"## {title}\n\nTests in `tests/theory/{file}.py`.\n")
