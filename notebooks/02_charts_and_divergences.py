@@ -59,9 +59,9 @@ plt.show()
 
 # %% [markdown]
 # Read the right panel from left to right. For a strongly negative drive $\chi^2$ reaches zero *exactly*, KL
-# leaves an exponentially small probability, and reverse KL refuses to go there. For a positive drive the order
-# turns around: reverse KL and Jensen–Shannon have coordinates that are bounded above, so there are drives without
-# a target: a wall in the drive instead of in the ratio.
+# leaves an exponentially small probability, and reverse KL one that falls only like $1/|g-\lambda|$. For a positive
+# drive the order turns around: reverse KL, Hellinger and Jensen–Shannon have coordinates that are bounded above, so
+# there are values of $g-\lambda$ without a target: a wall in the drive instead of in the ratio.
 #
 # In the chart of its own divergence, the gradient of a spring is a straight line, and the closed-form step is
 # linear. That is all that "linear gradient dynamics in ratio coordinates" means, and it holds for every pair of a
@@ -141,12 +141,12 @@ for name in ("KL", "ChiSquare", "ReverseKL"):
 # ## 4. What a zero costs
 #
 # Whether a target policy may give up an answer altogether is decided at $t = 0$: by the cost $\psi(0)$ and by its
-# slope $\psi'(0)$. Exact zeros need a finite slope. An infinite cost forbids them, an infinite slope is enough to
-# prevent them.
+# slope $\psi'(0)$. Exact zeros need a finite slope: an infinite slope prevents them even where the cost is finite, and
+# an infinite cost has an infinite slope.
 
 # %%
 zero = torch.tensor(0.0)
-print(f"{'divergence':18s}{'cost ψ(0)':>12s}{'slope ψ(0)':>14s}   the target of a hopeless answer (g = −20, others 0)")
+print(f"{'divergence':18s}{'cost ψ(0)':>12s}   slope ψ'(0)   the target of a hopeless answer (g = −20, others 0)")
 for name, divergence in divergences.items():
     target = ga.target_policy(torch.tensor([-20.0, 0.0, 0.0, 0.0]), divergence).probability[0]
     cost, slope = float(divergence.generator(zero)), divergence.mirror_range.low

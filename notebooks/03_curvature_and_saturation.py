@@ -108,11 +108,12 @@ axes[2].legend(frameon=False, fontsize=8, loc="lower left")
 plt.show()
 
 # %% [markdown]
-# * **Chart.** The forces of the rewarded answer hardly change: a probability can only double, $v\le1$ and
-#   $\Delta\le\log2$. Nothing saturates, and nothing grows without bound either. Only DPO's coordinate is
-#   unbounded here, and its force decays.
-# * **Logit.** The ratio form, the KL penalty and DPO vanish together, like $1-\sigma(z)$. So does the log form on
-#   the rewarded answer. A softmax that is sure of itself moves its probabilities little, whatever the loss says.
+# * **Chart.** The probability of the rewarded answer can only double, $v\le1$ and $\Delta\le\log2$, so the forces of
+#   the springs and of KL settle at a half to two thirds of where they began: they neither saturate nor grow. The
+#   clip's is zero behind its wall. Only DPO's coordinate is unbounded here, and its force decays.
+# * **Logit.** The ratio form and DPO vanish like $1-\sigma(z)$, and so does the log form on the rewarded answer. The
+#   KL penalty passes its target at $z=2/\mu=4$ and vanishes like $z\,(1-\sigma(z))$. A softmax that is sure of itself
+#   moves its probabilities little, whatever the loss says.
 # * The one curve that grows is the log form's, through the *other* answer: its log-ratio falls without bound and
 #   pulls back. That is a restoring force, away from confidence, and it exists only as long as an unsure anchor
 #   still samples that answer.
@@ -192,11 +193,11 @@ plt.show()
 # %% [markdown]
 # ## 5. What this means for a choice
 #
-# * Curvature is a property of a coordinate. "Non-saturating" belongs to the chart; in the logits every loss of a
-#   probability saturates.
+# * Curvature is a property of a coordinate. "Non-saturating" belongs to the chart; in the logits the ratio form, the
+#   KL penalty and DPO all saturate as the policy becomes sure.
 # * The geometry acts only on policies that have left the anchor: several updates per rollout, or a fixed
 #   reference.
-# * What differs between potentials is how they treat answers that moved *far*: a spring in $v$ has a force of
+# * What differs between potentials is how they treat answers that moved *far*: a spring in $v$ pulls back with
 #   $\mu v\,t$ in $\log\pi$, which grows like $t^2$ for answers that became much more likely and vanishes like $t$
 #   for those that were given up.
 

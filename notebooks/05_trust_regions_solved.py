@@ -78,7 +78,8 @@ for scale in (0.01, 1.0, 100.0):
 
 # %% [markdown]
 # On the simplex: the policies that solve the problem for growing radii, in three geometries. All start in the
-# same direction and end at the best answer; the $\chi^2$ path first leaves an edge behind.
+# same direction and end at the best answer. The $\chi^2$ path is straight until it meets an edge, where one answer is
+# given up, and follows that edge.
 
 
 # %%
@@ -117,7 +118,9 @@ plt.show()
 #
 # The escort weights $e^{(1-\alpha)A}$ concentrate on the best samples as $\alpha$ falls. How far is too far?
 # Their effective sample size $(\sum\omega)^2/\sum\omega^2$ is monotone in $\alpha$, so the question "let about
-# half of the samples count" has one answer, and it follows the scale of the rewards by itself.
+# half of the samples count" has at most one answer, and it follows the scale of the rewards by itself. At the two
+# smaller scales below it has none: even $\alpha=0$ leaves more than half, and $\alpha$ stays there (a lower
+# temperature reaches further).
 
 # %%
 rewards = torch.randn(16)
@@ -143,8 +146,9 @@ plt.show()
 # `Controlled` measures how far the policy moved and adapts the stiffness by dual ascent. Below a contextual
 # bandit with noisy rewards and a small network: 40 rollouts, 8 gradient steps on each, at three learning rates.
 # With a fixed stiffness the policy moves as far as the learning rate takes it; the controlled one finds the
-# stiffness at which it moves by its target. (The target is for the average over a rollout's updates, the first of
-# which has not moved at all; at the end of a rollout the policy is about twice as far.)
+# stiffness at which it moves by its target. (The target, 0.01, is for the average over a rollout's updates, the first
+# of which has not moved at all. At the end of a rollout, which is what the left panel shows, the policy is further:
+# after the first ten rollouts 0.015 to 0.03 on average, the more the lower the learning rate.)
 
 # %%
 contexts, arms = torch.randn(48, 4), 10

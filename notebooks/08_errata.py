@@ -73,8 +73,8 @@ print("DPO             ", "  ".join(f"{float(x):8.1e}" for x in torch.sigmoid(-z
 #
 # The bounded projection gives catastrophic answers the target $\rho=0$. In $\rho$ the force is $\mu\rho$; the
 # policy is trained through $\log\pi$, where it is $\mu\rho^2$. Under gradient flow the ratio falls like
-# $1/\sqrt{2\mu\tau}$: slower and slower. An exponential geometry goes there exponentially fast if one asks it to,
-# and "never vanishes away from equilibrium" is a statement about $\rho$ only.
+# $1/\sqrt{2\mu\tau}$: slower and slower. The log form closes in on a target of $\Delta=-10$ exponentially fast, and
+# "never vanishes away from equilibrium" is a statement about $\rho$ only.
 
 # %%
 steps, rate, mu = 4000, 0.05, 0.5
@@ -114,7 +114,7 @@ for optimization in (ga.Flat(), ga.ChiSquare(0.01), ga.ChiSquare(100.0), ga.KL(5
 # ## 4. Three descriptions of other methods
 #
 # * *"The Hessian of KL in log-ratio coordinates scales as σ(m)(1 − σ(m))."* That is the curvature of DPO's
-#   logistic link. KL's own is $1/t$ in the ratio and $t(1+\Delta)$ in the log-ratio: it grows.
+#   logistic link. KL's own is $1/t$ in the ratio, and $t(1+\Delta)$ in the log-ratio, where it grows.
 # * *"|∇ℓ| of DPO is βσ(m)(1 − σ(m)) ≤ β/4 and vanishes as |m| → ∞."* It is $\beta\sigma(-\beta m)$: up to
 #   $\beta$, and full strength on wrongly ordered pairs.
 # * *"Clipping has zero-gradient plateaus wherever |ρ − 1| > ε."* On one side only: a policy that moved the wrong
@@ -276,9 +276,9 @@ for scale in (0.5, 1.0, 2.0):
 #   idempotent.
 # * *"More total probability than available, a physically impossible target."* A zero mean over a *group of
 #   samples* is neither necessary nor sufficient for a normalised policy: answers outside the group pay.
-# * *"χ²'s cost remains finite as π → 0 and thus helps maintain entropy."* The other way round. What is finite
-#   there permits exact zeros, the papers' own exact sparsity; costs that diverge, or are infinitely steep, keep
-#   all answers alive.
+# * *"χ²'s cost remains finite as π → 0 and thus helps maintain entropy."* The other way round. A finite cost of
+#   finite slope there permits exact zeros, the papers' own exact sparsity; costs that diverge, or are infinitely
+#   steep, keep all answers alive.
 
 # %%
 target = torch.tensor([1.5, 0.5, -2.0])
