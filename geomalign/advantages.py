@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from geomalign.batch import Batch, PreferenceBatch
+from geomalign.batch import Batch, Groups, PreferenceBatch
 from geomalign.numerics import Interval
 from geomalign.sampling import Advantage, GroupAdvantage, SamplingGeometry
 
@@ -85,8 +85,9 @@ class LengthBaseline(SamplingGeometry):
         batch, reward = _rewards(batch, type(self).__name__)
         groups = batch.groups()
         length = batch.support.sum(-1).to(reward.dtype)
-        baseline = groups.sum(length * reward) / groups.sum(length).clamp(min=1)
-        return torch.where(groups.valid, reward - baseline, 0)
+        below = reward - groups.max(reward)
+        baseline = groups.sum(length * below) / groups.sum(length).clamp(min=1)
+        return torch.where(groups.valid, below - baseline, 0)
 
     def latex(self) -> str:
         return r"r_i-\frac{\sum_{j\in G}|y_j|\,r_j}{\sum_{j\in G}|y_j|}"
@@ -118,10 +119,10 @@ class Whitened(SamplingGeometry):
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
         drive = self.of.drive(batch)
         support = batch.rows.support
-        tokens = torch.where(support, drive if drive.ndim == 2 else drive[:, None], 0)
+        tokens = Groups(None, support.flatten())
+        centred = tokens.centred((drive if drive.ndim == 2 else drive[:, None]).expand(support.shape).flatten())
+        centred = centred.view(support.shape)
         count = support.sum().to(drive.dtype)
-        mean = tokens.sum() / count.clamp(min=1)
-        centred = torch.where(support, tokens - mean, 0)
         variance = (centred**2).sum() / (count - self.ddof).clamp(min=1)
         white = torch.where(
             variance > 0, centred * torch.rsqrt(variance.clamp(min=torch.finfo(drive.dtype).tiny) + self.epsilon), 0

@@ -83,8 +83,12 @@ class Groups:
         return self.sum(x) / self.count(x.dtype)
 
     def centred(self, x: Tensor) -> Tensor:
-        """`(rows,)`: `x` less its group's mean, the projection onto the fluctuations that conserve probability."""
-        return torch.where(self.valid, x - self.mean(x), 0)
+        """`(rows,)`: `x` less its group's mean, the projection onto the fluctuations that conserve probability.
+
+        Exactly zero where a group's values are equal: their mean alone would be off by rounding.
+        """
+        below = x - self.max(x)
+        return torch.where(self.valid, below - self.mean(below), 0)
 
     def max(self, x: Tensor) -> Tensor:
         """`(rows,)`: at each row the largest `x` over the valid rows of its group; zero at rows in no group."""
