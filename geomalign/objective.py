@@ -153,7 +153,9 @@ class BaseObjective(ABC):
 
     @property
     def decoupled(self) -> bool:
-        """Whether no potential depends on the drive, so that sampling and optimization are orthogonal."""
+        """Whether every potential is a convex function of the coordinate alone, a `BregmanGeometry`: without the drive, so
+        that sampling and optimization are orthogonal.
+        """
         return all(isinstance(objective.optimization, BregmanGeometry) for _, objective in self.terms)
 
     def __add__(self, other: BaseObjective) -> Combination:
