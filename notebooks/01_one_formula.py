@@ -182,9 +182,9 @@ plt.show()
 # ## 5. The catalogue, by type
 #
 # Whether a published method is decoupled is computed from its parts: every potential must be a convex function of the
-# coordinate alone. (DiscoPOP's does not contain the drive either, but is not convex, and is listed with the coupled. One
-# published loss, TRL's "robust", has a label that its potential cannot balance; the library warns, and here the warning
-# is silenced.)
+# coordinate alone. (DiscoPOP's does not contain the drive either, but is not convex, and is listed with the coupled.
+# One published loss, TRL's "robust", has a label that its potential cannot balance; the library warns, and here the
+# warning is silenced.)
 
 # %%
 warnings.simplefilter("ignore", ga.UnboundedLossWarning)

@@ -258,9 +258,9 @@ Every published objective here is a choice of slots. {len(rows)} recipes; {share
 recipes are made of too, {len(rows) - shared} have a part of their own. No recipe has loss code.
 
 Each is tested against its published formula, written out, in value and gradient to 1e-10 in float64 on ragged batches,
-and its gradient law against autograd. "+ 1" after a unit: a sum of terms, of which the first is shown. *Decoupled*: every
-potential is a convex function of the coordinate alone, without the drive (`discopop`'s is without the drive, too, but not
-convex). *Locality*: how much of the forward pass the gradient at one token needs.
+and its gradient law against autograd. "+ 1" after a unit: a sum of terms, of which the first is shown. *Decoupled*:
+every potential is a convex function of the coordinate alone, without the drive (`discopop`'s is without the drive, too,
+but not convex). *Locality*: how much of the forward pass the gradient at one token needs.
 
 ![The recipes by what pulls and what resists](periodic-table.png)
 
