@@ -153,8 +153,8 @@ class BaseObjective(ABC):
 
     @property
     def decoupled(self) -> bool:
-        """Whether every potential is a `BregmanGeometry`, a convex function of the coordinate alone: it does not contain
-        the drive, so sampling and optimization are orthogonal.
+        """Whether every potential is a `BregmanGeometry`, a convex function of the coordinate alone: none contains the
+        drive, so sampling and optimization are orthogonal.
         """
         return all(isinstance(objective.optimization, BregmanGeometry) for _, objective in self.terms)
 
