@@ -442,8 +442,9 @@ class SortedPair(PairUnit):
     sort(chart(Δ_rejected)): optimal transport in one dimension.
 
     The chosen responses as a distribution are pushed above the rejected ones as a distribution, so pairing does not
-    matter (AOT, unpaired). The k-th event of the batch is the pair of rank k. Ranks belong to one batch: parts of it
-    are not evaluated apart.
+    matter (AOT, unpaired). The event of row i is its chosen response against the rejected one of equal rank. Ranks
+    belong to one batch: parts of it are not evaluated apart. A pair that lacks a response has no rank: it stands behind
+    the last, at +inf.
 
     Args:
         of: the unit of one response.
@@ -457,15 +458,25 @@ class SortedPair(PairUnit):
     def locality(self) -> Locality:
         return Locality.BATCH
 
+    def reduce(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        return torch.where(self.support(mask).repeat(2), self.of.reduce(tokens, mask), math.inf)
+
+    def spread(self, gradient: Tensor, mask: Tensor, tokens: Tensor | None = None) -> Tensor:
+        return self.of.spread(torch.where(self.support(mask).repeat(2), gradient, 0), mask, tokens)
+
+    @staticmethod
+    def _partner(chosen: Tensor, rejected: Tensor) -> Tensor:
+        """Which rejected response has the rank of each chosen one."""
+        rank = torch.argsort(torch.argsort(chosen, stable=True))
+        return torch.argsort(rejected, stable=True)[rank]
+
     def combine(self, u: Tensor) -> Tensor:
         chosen, rejected = u.chunk(2)
-        return torch.sort(chosen, stable=True).values - torch.sort(rejected, stable=True).values
+        return chosen - rejected[self._partner(chosen, rejected)]
 
     def split(self, gradient: Tensor, u: Tensor) -> Tensor:
-        chosen, rejected = u.chunk(2)
-        place = [torch.argsort(side, stable=True) for side in (chosen, rejected)]
-        signed = (gradient, -gradient)
-        return torch.cat([torch.zeros_like(g).scatter(0, p, g) for p, g in zip(place, signed, strict=True)])
+        partner = self._partner(*u.chunk(2))
+        return torch.cat([gradient, torch.zeros_like(gradient).scatter(0, partner, -gradient)])
 
     def latex_event(self, u: str, coordinate: str) -> str:
         return rf"{u}=w(y^+)_{{(i)}}-w(y^-)_{{(i)}},\quad w(y_i)={coordinate}"
@@ -494,8 +505,9 @@ class TransportedPair(PairUnit):
     def shift(self, rows: Batch) -> Tensor:
         mask = rows.support
         with torch.no_grad():
+            whole = self.support(mask)  # the others have no rank: they stand behind the last
             policy, reference = (
-                self.combine(self.of.reduce(rows.log_probs(name, type(self).__name__), mask))
+                self.combine(self.of.reduce(rows.log_probs(name, type(self).__name__), mask)).where(whole, math.inf)
                 for name in ("policy", "reference")
             )
             matched = torch.zeros_like(reference).scatter(

@@ -92,6 +92,20 @@ def masked_tokens_are_absent(objective: BaseObjective) -> None:
 
 
 @law("objective")
+def rows_without_tokens_are_absent(objective: BaseObjective) -> None:
+    """A row without tokens, or a pair that lacks a response, changes neither the loss nor another row's law."""
+    batch = _sample(objective)
+    held = batch.rows.support.any(-1)
+    kept = held.view(-1, batch.size).all(0)
+    drive = objective.drive(batch)
+    rest = objective(batch[kept], drive=drive[kept]).loss
+    equal(objective(batch, drive=drive).loss, rest, "a row without tokens changes the loss")
+    found = objective.law(batch[kept], drive=drive[kept])
+    for mine, all_rows in zip(found if isinstance(found, PairLaw) else [found], _laws(objective, batch), strict=True):
+        equal(mine, all_rows[kept], "a row without tokens changes the law of another", atol=1e-12)
+
+
+@law("objective")
 def extremes_are_finite(objective: BaseObjective) -> None:
     """Log-ratios of ±1e4 in float32 and ±80 in bfloat16, an all-masked batch: value and gradient are finite."""
     for dtype, size in ((torch.float32, 1e4), (torch.bfloat16, 80.0)):

@@ -148,6 +148,17 @@ def test_aot_unpaired(smoothing: float) -> None:
     agree(ga.recipes.aot_unpaired(0.3, smoothing), literal, WHOLE)
 
 
+@pytest.mark.parametrize("name", ["aot", "aot_unpaired"])
+def test_a_pair_that_lacks_a_response_has_no_rank(name: str) -> None:
+    objective = ga.recipes.get(name)
+    for seed in range(8):
+        batch = ga.laws.sample_pairs(7, seed=seed)
+        whole = batch.total().pairs.item()
+        kept = objective(batch[:whole]).loss
+        for order in (torch.arange(7), torch.arange(7).flip(0), torch.randperm(7)):
+            torch.testing.assert_close(objective(batch[order]).loss, kept)
+
+
 def test_aot_does_not_depend_on_the_pairing() -> None:
     some = WHOLE
     order = torch.arange(some.size).flip(0)
