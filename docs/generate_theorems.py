@@ -153,7 +153,7 @@ def theorems_page(files: dict[str, list[Theorem]]) -> str:
     out = [MADE, "# Theorems as tests\n"]
     out.append(
         f"{count} statements, each one test, by enumeration and property-based search in float64 (`tests/theory`). The "
-        "last column is the notebook section that shows it. Claims that did not hold as stated are in the "
+        "last column is the notebook section on its subject. Claims that did not hold as stated are in the "
         "[errata](errata.md).\n"
     )
     for file, title in TITLES.items():

@@ -471,8 +471,8 @@ def test_the_three_papers_define_three_escort_drives():
     """Claim: GOPO sets "g = A (equivalently α = 0)" in OPO's escort field E_α = (π/π_k)^α.
 
     Holds instead: OPO's field is (P*/π_k)^{1−α}; at α = 0 it is P*/π_k, the most aggressive member, and its
-    plain-advantage member is α → 1 (scaled). W-GOPO's (1−α)A + αA e^A is a third. α is comparable between none
-    of them.
+    plain-advantage member is α → 1 (scaled). W-GOPO's (1−α)A + αA e^A is a third. No two of the three α can be
+    compared.
     Source: GOPO, Remark 3.3; W-GOPO, eq. (9)
     Verdict: refuted
     Notebook: 08 §8
@@ -562,8 +562,8 @@ def test_a_group_that_gains_probability_is_not_impossible():
     target".
 
     Holds instead: Σ_i v_i = 0 over a group is neither necessary nor sufficient for Σ_y π(y) = 1: the mean is
-    over samples, and responses outside the group can pay. The policy below raises both sampled responses; a
-    zero-mean target can be no policy's.
+    over samples, and responses outside the group can pay. From (0.4, 0.3, 0.3) to (0.5, 0.4, 0.1) both of the first
+    two responses gain; and v = (0.6, −0.6) of responses of probability 0.9 and 0.05 is no policy's.
     Source: W-GOPO, Remark 3.4; GOPO, §3.5 ("naturally relaxed")
     Verdict: refuted
     Notebook: 08 §10
