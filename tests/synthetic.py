@@ -89,6 +89,7 @@ def comparison(
                     "base": {"accuracy_in": 0.06, "accuracy_out": 0.03, "accuracy_unseen": 0.02}, "final": final,
                     "time": {"generation": 18.0, "scoring": 1.2, "update": 12.0, "evaluation": 3.0, "total": 34.2},
                     "cpu_seconds": 34.0, "tokens": 144000, "tokens_per_second": 4600.0, "masked": 0, "skipped": 0, "warnings": [],
+                    "tiers": TIERS,
                 }  # fmt: skip
                 (folder / "summary.json").write_text(json.dumps(summary))
                 summaries.append(summary)

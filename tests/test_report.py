@@ -112,6 +112,30 @@ def test_a_difference_equal_on_every_seed_is_no_certainty(tmp_path: Path) -> Non
     assert difference.adjusted == 1.0 and not difference.excludes_zero
 
 
+def test_the_rounding_of_a_subtraction_is_no_spread(tmp_path: Path) -> None:
+    """0.2 − 0.1 and 0.9 − 0.8 differ in the last bits; Student's p of that would be 1e-15."""
+    results = report.read(comparison(tmp_path, labels=("a", "b"), rates=(1e-4, 2e-4), seeds=(0, 1)))
+    for run in results.runs:
+        level = (0.1, 0.8)[run.seed] + 0.1 * (run.label == "a") + 0.1 * (run.rate > 1e-4)
+        run.summary["final"]["accuracy_in"] = level  # type: ignore[index]
+    assert 0.2 - 0.1 != 0.9 - 0.8
+    for difference in report.differences(results, ["accuracy_in"]):
+        assert difference.adjusted == 1.0 and not difference.excludes_zero
+    assert "a +10.0 on every seed, which gives no interval" in report.markdown(results, {})
+
+
+def test_objectives_without_two_common_seeds_are_not_compared(tmp_path: Path) -> None:
+    directory = comparison(tmp_path, labels=("a", "b"), rates=(1e-4,), seeds=(0, 1, 2, 3))
+    for name in ("a-r0.0001-s0", "a-r0.0001-s1", "b-r0.0001-s2", "b-r0.0001-s3"):
+        shutil.rmtree(directory / "runs" / name)
+    findings = text(directory).split("## Findings")[1].split("##")[0]
+    assert "none are compared" in findings and "Holm" not in findings
+
+
+def test_one_objective_at_one_step_size_is_not_compared(tmp_path: Path) -> None:
+    assert "there is nothing to compare" in text(comparison(tmp_path, labels=("a",), rates=(1e-4,)))
+
+
 def test_holms_correction_orders_and_bounds(tmp_path: Path) -> None:
     found = report.differences(report.read(comparison(tmp_path)), ["accuracy_in", "accuracy_out"])
     ranked = sorted(found, key=lambda d: d.p)
@@ -140,6 +164,77 @@ def test_failed_and_missing_runs_are_named(tmp_path: Path) -> None:
     assert "Run grpo-r5e-05-s2 failed" in text(directory) and "seeds are missing for grpo at 5e-5" in text(
         directory
     ).replace("Seeds", "seeds")
+
+
+def with_config(directory: Path, **config: object) -> Path:
+    """The comparison with this configuration in its summary."""
+    top = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
+    (directory / "summary.json").write_text(json.dumps({**top, "config": config}), encoding="utf-8")
+    return directory
+
+
+@pytest.mark.parametrize("lost", [("b",), ("a", "b")], ids=["the objective of one run", "runs of both"])
+def test_an_unfinished_comparison_says_what_is_missing(tmp_path: Path, lost: tuple[str, ...]) -> None:
+    directory = comparison(tmp_path, labels=("a", "b"), rates=(1e-4,), seeds=(0, 1))
+    (directory / "summary.json").unlink()
+    names = [f"{label}-r0.0001-s1" for label in lost] + ["b-r0.0001-s0"]
+    for name in names:
+        shutil.rmtree(directory / "runs" / name)
+    plan = {"objectives": [{"name": "a"}, {"name": "b"}], "rates": [1e-4], "seeds": [0, 1]}
+    (directory / "config.json").write_text(json.dumps(plan), encoding="utf-8")
+    found = text(directory)
+    assert f"{4 - len(names)} of 4 runs: " in found
+    warning = next(line for line in found.splitlines() if "comparison is unfinished" in line)
+    assert all(name in warning for name in names) and "a-r0.0001-s0" not in warning
+
+
+def test_an_inactive_run_is_warned_of_once(tmp_path: Path) -> None:
+    directory = comparison(tmp_path, labels=("opo", "grpo"), rates=(5e-5,), inactive=1.0)
+    top = json.loads((directory / "summary.json").read_text())
+    names = ["opo-r5e-05-s0", "elsewhere"]
+    top["warnings"] = [f"{name}: geometry inactive: every update" for name in names]
+    (directory / "summary.json").write_text(json.dumps(top))
+    warnings = [line for line in text(directory).splitlines() if "inactive" in line]
+    assert len(warnings) == 3 and "elsewhere" in warnings[2].lower()
+
+
+def test_of_a_given_model_nobody_knows_what_it_has_seen(tmp_path: Path) -> None:
+    directory = comparison(tmp_path, labels=("opo",), rates=(5e-5,))
+    results = report.read(with_config(directory, run={"model": {"path": "a-model"}}))
+    assert results.tier_names("accuracy_unseen") == "tier 6 (not trained on here)"
+    assert "never seen" not in text(directory)
+
+
+def test_a_single_run_names_its_tiers(tmp_path: Path) -> None:
+    directory = comparison(tmp_path / "many", labels=("opo",), rates=(5e-5,), seeds=(0,))
+    single = shutil.copytree(directory / "runs" / "opo-r5e-05-s0", tmp_path / "one")
+    (single / "config.json").write_text(json.dumps({"model": {"path": "a-model"}}), encoding="utf-8")
+    found = text(single)
+    assert "6.0% on tier 3 (trained on)" in found and "tier 6 (not trained on here)" in found
+    assert found.splitlines()[2].startswith("1 run: 1 objective × 1 step size × 1 seed, 60 iterations each")
+
+
+def test_offline_runs_are_as_long_as_their_pairs(tmp_path: Path) -> None:
+    results = report.read(comparison(tmp_path, labels=("dpo",), rates=(5e-5,), seeds=(0, 1)))
+    for run in results.runs:
+        run.summary.update(mode="offline", iterations=40 + run.seed)  # type: ignore[attr-defined]
+    assert "40 to 41 optimizer steps each" in report.markdown(results, {})
+
+
+def test_every_figure_that_is_drawn_is_shown(written: Path) -> None:
+    from geomalign.training.report.figures import FIGURES
+
+    names = {"step-size", "time", *(name for name, *_ in FIGURES)}
+    shown = report.markdown(report.read(written), {name: (f"figures/{name}.png", "") for name in names})
+    assert all(f"(figures/{name}.png)" in shown for name in names)
+
+
+def test_evaluations_say_on_how_many_prompts(tmp_path: Path) -> None:
+    directory = comparison(tmp_path, labels=("opo",), rates=(5e-5,), seeds=(0,), iterations=2)
+    task = {"eval_prompts": 512, "eval_interim_prompts": 128}
+    report.write(with_config(directory, run={"task": task}))
+    learning = (directory / "report.md").read_text(encoding="utf-8").split("## Learning")[1]
+    assert "on 512 prompts a tier before training and at the end and the first 128 of them between" in learning
 
 
 def test_values_that_were_not_measured_are_left_out(tmp_path: Path) -> None:

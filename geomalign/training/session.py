@@ -244,6 +244,7 @@ def summarise(
         "latex": chosen.latex(),
         "decoupled": chosen.decoupled,
         "locality": chosen.locality.name.lower(),
+        "tiers": {str(tier): kind for tier, kind in config.kinds().items()},
         "iterations": int(work[-1]["step"]),
         "base": {key: value for key, value in lines[0].items() if key.startswith("accuracy")},
         "final": final,

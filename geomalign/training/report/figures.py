@@ -16,7 +16,8 @@ Row = tuple[str, str, str]  # key of metrics.jsonl, title, scale
 FIGURES: tuple[tuple[str, str, tuple[Row, ...]], ...] = (
     (
         "learning",
-        "Learning curves. Reward of the sampled responses at every iteration, greedy accuracy where it was evaluated.",
+        "Learning curves: mean reward of the responses that an iteration sampled, greedy accuracy where it was "
+        "evaluated.",
         (
             ("reward", "mean reward of the rollout", "share"),
             *((key, f"accuracy, tiers {told}", "share") for key, (_, told) in ACCURACIES.items()),
@@ -24,15 +25,16 @@ FIGURES: tuple[tuple[str, str, tuple[Row, ...]], ...] = (
     ),
     (
         "gradient",
-        "Gradient before clipping. Its size follows the scale of each loss, so compare shapes, and the lower row, "
-        "which divides by the "
-        "range of the drive.",
+        "Gradient before clipping, mean over the updates of a step. Its size follows the scale of each loss, so "
+        "compare shapes, and the lower row, which divides by the range of the drive.",
         (("grad_norm", "gradient norm", "log"), ("grad_per_range", "gradient norm per unit of drive range", "log")),
     ),
     (
         "distance",
-        "How far the policy moves from the rollout policy within one iteration, on whole responses, and what is left "
-        "of its entropy.",
+        "How far the policy is from the rollout policy, as the last pass over a rollout sees it (without the updates "
+        "still to come), and what is left of its entropy. Divergences are of whole responses, estimated on the very "
+        "ones trained on, which tends to overstate them; where χ² is near 1 or above, a few responses make up the "
+        "estimate.",
         (
             ("kl", "KL(π‖π_old), nats", "log"),
             ("chi2", "χ²(π‖π_old)", "log"),
@@ -43,9 +45,8 @@ FIGURES: tuple[tuple[str, str, tuple[Row, ...]], ...] = (
     (
         "geometry",
         "What the geometry does: the share of events it switches off, its scale-free stiffness (mean curvature over "
-        "the "
-        "standard deviation of the drive; none is drawn where nothing curves, as between the walls of a clip), and the "
-        "share of updates at Δ ≈ 0, where no geometry can act.",
+        "the standard deviation of the drive, both at the anchor; none is drawn where nothing curves, as between the "
+        "walls of a clip), and the share of updates at Δ ≈ 0, where no geometry can act.",
         (
             ("clip_fraction", "share of events switched off", "linear"),
             ("stiffness", "stiffness μ/sd(g)", "log"),
@@ -55,7 +56,7 @@ FIGURES: tuple[tuple[str, str, tuple[Row, ...]], ...] = (
     (
         "controller",
         "A solved stiffness at work: the divergence that the updates of a rollout saw over the controller's target (1: "
-        "held), and the stiffness μ it answered with.",
+        "held), and the stiffness μ that it set for them.",
         (
             ("controller_held", "measured divergence / target", "log"),
             ("controller_stiffness", "stiffness μ", "log"),
@@ -77,7 +78,7 @@ def draw(results: Results, folder: Path) -> dict[str, tuple[str, str]]:
     """Draw every figure that the data has something for: name → (file, caption)."""
     drawn: dict[str, tuple[str, str]] = {}
     labels, rates = results.labels, results.rates
-    base = results.summary.get("base") or {}
+    base = results.base
     data: dict[tuple[str, str, int], tuple[float, float, np.ndarray]] = {}
     panels: list[tuple[str, float | None]] = []
     for key in ACCURACIES:
@@ -106,12 +107,16 @@ def draw(results: Results, folder: Path) -> dict[str, tuple[str, str]]:
                 kept.append((title, scale))
         if kept:
             plotting.curves(
-                folder / f"{name}.png", labels, [f"step size {plotting.step_size(rate)}" for rate in rates], kept, lines
+                folder / f"{name}.png",
+                labels,
+                [f"step size {plotting.step_size(rate)}" for rate in rates],
+                kept,
+                lines,
+                xlabel="optimizer step" if results.offline else "iteration",
             )
-            drawn[name] = (
-                f"figures/{name}.png",
-                caption + _line_caption(results),
-            )
+            if name == "learning":
+                caption += _evaluated(results)
+            drawn[name] = (f"figures/{name}.png", caption + _line_caption(results))
 
     phases = ("generation", "scoring", "update", "evaluation")
     seconds = {
@@ -127,9 +132,19 @@ def draw(results: Results, folder: Path) -> dict[str, tuple[str, str]]:
         plotting.time_split(folder / "time.png", labels, phases, seconds, speed)
         drawn["time"] = (
             "figures/time.png",
-            "Wall time of a run by phase, and sampled tokens per second without evaluation.",
+            "Wall time of the steps of a run by phase"
+            + (", and sampled tokens per second without evaluation." if np.isfinite([*speed.values()]).any() else "."),
         )
     return drawn
+
+
+def _evaluated(results: Results) -> str:
+    task = results.setting.get("task") or {}
+    last, interim = task.get("eval_prompts"), task.get("eval_interim_prompts")
+    if not last or not interim:
+        return ""
+    first = f" and the first {interim} of them between" if interim < last else ""
+    return f" Accuracy is on {last} prompts a tier before training and at the end{first}."
 
 
 def _line_caption(results: Results) -> str:
@@ -144,6 +159,5 @@ def _main_caption(results: Results) -> str:
         return "Final greedy accuracy by step size. One seed, so no interval: nothing here is more than an observation."
     return (
         f"Final greedy accuracy by step size. Filled marks are means over {n} seeds, bars Student's {LEVEL:.0%} "
-        "intervals "
-        "(cut at 0 and 1), open circles the single seeds."
+        "intervals (cut at 0 and 1), open circles the single seeds."
     )

@@ -43,6 +43,8 @@ ACCURACIES = {
     "accuracy_out": ("harder", "only in the warm start"),
     "accuracy_unseen": ("unseen", "never seen"),
 }
+#: What is known of the unseen tiers where training began with a given model.
+UNTRAINED = "not trained on here"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +68,33 @@ class Results:
 
     @property
     def tiers(self) -> dict[str, str]:
-        return dict(self.summary.get("tiers") or {})
+        return dict(self.summary.get("tiers") or self.runs[0].summary.get("tiers") or {})
+
+    @property
+    def base(self) -> dict[str, Any]:
+        """What was measured of the model that the runs began with."""
+        return dict(self.summary.get("base") or self.runs[0].summary.get("base") or {})
+
+    @property
+    def offline(self) -> bool:
+        """Whether all runs learned from pairs, whose steps are optimizer steps."""
+        return all(run.summary.get("mode") == "offline" for run in self.runs)
+
+    @property
+    def setting(self) -> Mapping[str, Any]:
+        """The configuration that all runs share; empty where none was kept."""
+        return (self.summary.get("config") or {}).get("run") or {}
+
+    @property
+    def planned(self) -> list[str]:
+        """Names of the runs of the comparison, finished or not; of a single run and where no plan was kept, none."""
+        plan = self.summary.get("config") or {}
+        return [
+            f"{choice.get('label') or choice['name'].replace(':', '.')}-r{rate:g}-s{seed}"
+            for choice in plan.get("objectives") or ()
+            for rate in plan.get("rates") or ()
+            for seed in plan.get("seeds") or ()
+        ]
 
     def tier_names(self, key: str) -> str:
         """The tiers whose mean an accuracy is, in words.
@@ -75,6 +103,8 @@ class Results:
             key: of `ACCURACIES`.
         """
         kind, told = ACCURACIES[key]
+        if kind == "unseen" and (self.setting.get("model") or {}).get("path"):
+            told = UNTRAINED
         names = [tier for tier, found in self.tiers.items() if found == kind]
         text = ("tier " if len(names) == 1 else "tiers ") + ", ".join(names) if names else "the tiers"
         return f"{text} ({told})"
@@ -89,6 +119,10 @@ class Results:
         """The final values of a quantity, one a seed, without the runs that did not measure it."""
         values = np.array([run.final(key) for run in self.of(label, rate)])
         return values[np.isfinite(values)]
+
+    def by_seed(self, label: str, rate: float, key: str) -> dict[int, float]:
+        """The final value of a quantity by seed, NaN of a run that did not measure it."""
+        return {run.seed: run.final(key) for run in self.of(label, rate)}
 
     def curve(self, label: str, rate: float, key: str) -> tuple[np.ndarray, np.ndarray]:
         """(steps (S,), values (seeds, S)) of a quantity, NaN where a run did not measure it."""
@@ -110,7 +144,7 @@ def read(directory: str | Path) -> Results:
         ValueError: no run in it is finished.
     """
     directory = Path(directory)
-    top = _json(directory / "summary.json")
+    top, plan = _json(directory / "summary.json"), _json(directory / "config.json")
     if (directory / "runs").is_dir():
         known = {run["name"]: run for run in top.get("runs", [])}
         order = {name: i for i, name in enumerate(known)}
@@ -118,7 +152,8 @@ def read(directory: str | Path) -> Results:
         folders.sort(key=lambda folder: order.get(folder.name, len(order)))
     else:
         known, folders = {}, [directory] if top else []
-        top = {"base": top.get("base"), "environment": _json(directory / "environment.json")}
+        top, plan = {}, {"run": plan}
+    top = {"config": plan, "environment": _json(directory / "environment.json"), **top}
     if not folders:
         raise ValueError(f"{directory} holds no finished run; let `geomalign compare --resume` finish one first.")
     runs = []

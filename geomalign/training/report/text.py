@@ -10,7 +10,7 @@ import numpy as np
 
 from geomalign import plotting
 from geomalign.training.report.results import ACCURACIES, Results
-from geomalign.training.report.statistics import LEVEL, Difference, differences, interval
+from geomalign.training.report.statistics import LEVEL, Difference, differences, interval, paired
 
 INACTIVE = 0.5  # above this share of updates at Δ ≈ 0, a comparison of geometries compares little
 
@@ -28,7 +28,7 @@ def markdown(results: Results, figures: Mapping[str, tuple[str, str]]) -> str:
         *_figure(figures, "step-size"),
         "## Objectives",
         "Every objective is the same formula, L = E_measure[ φ(u, g) − g·u ] with u = chart(log π_θ − log π_anchor), "
-        "with five slots filled:",
+        "with five slots filled, up to terms without a gradient:",
         _slots(results),
         _tuning(results),
         *_formulas(results),
@@ -41,11 +41,12 @@ def markdown(results: Results, figures: Mapping[str, tuple[str, str]]) -> str:
         ("gradient", "Gradients"),
         ("distance", "Distance from the rollout policy"),
         ("geometry", "Geometry"),
+        ("controller", "Controller"),
         ("pairs", "Pairs"),
     ):
         if name in figures:
             blocks += [f"## {title}", *_figure(figures, name)]
-    blocks += ["## Time", *_figure(figures, "time"), _time_table(results), "## Data", _data(results)]
+    blocks += ["## Time", *_figure(figures, "time"), *_time_table(results), "## Data", _data(results)]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
@@ -62,15 +63,18 @@ def _figure(figures: Mapping[str, tuple[str, str]], name: str) -> list[str]:
 
 def _setting(results: Results) -> str:
     run = results.runs[0].summary
-    base = results.summary.get("base") or run.get("base") or {}
-    environment = results.summary.get("environment") or {}
-    steps = "optimizer steps" if all(r.summary.get("mode") == "offline" for r in results.runs) else "iterations"
+    base, environment = results.base, results.summary.get("environment") or {}
+    sizes = {
+        "objective": len(results.labels),
+        "step size": len(results.rates),
+        "seed": len(results.seeds),
+    }
+    possible = max(math.prod(sizes.values()), len(results.planned))
+    counted = f"{len(results.runs)} of {possible}" if len(results.runs) < possible else str(possible)
+    grid = " × ".join(_count(number, what) for what, number in sizes.items())
     parts = [
-        f"{len(results.runs)} runs: {len(results.labels)} objective{'s' * (len(results.labels) > 1)} × "
-        f"{len(results.rates)} step size{'s' * (len(results.rates) > 1)} × {len(results.seeds)} "
-        f"seed{'s' * (len(results.seeds) > 1)}, "
-        f"{run.get('iterations', '?')} {steps} each, on a decoder of {run.get('parameters', 0):,} parameters, all "
-        "from one base."
+        f"{counted} run{'s' * (possible > 1)}: {grid}, {_length(results)} each, on a decoder of "
+        f"{run.get('parameters', 0):,} parameters" + (", all from one base." if len(results.runs) > 1 else ".")
     ]
     before = [f"{base[key]:.1%} on {results.tier_names(key)}" for key in ACCURACIES if base.get(key) is not None]
     if before:
@@ -90,10 +94,32 @@ def _setting(results: Results) -> str:
     return " ".join(parts)
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+def _length(results: Results) -> str:
+    """How long the runs are; one whose pairs are sampled has as many steps as it found pairs for."""
+    steps: dict[str, list[int]] = {}
+    for run in results.runs:
+        kind = "optimizer step" if run.summary.get("mode") == "offline" else "iteration"
+        steps.setdefault(kind, []).append(int(run.summary.get("iterations") or 0))
+    return " or ".join(
+        _count(low, kind) if low == high else f"{low} to {high} {kind}s"
+        for kind, (low, high) in ((kind, (min(found), max(found))) for kind, found in steps.items())
+    )
+
+
 def _warnings(results: Results) -> list[str]:
     lines = []
-    for name, message in (results.summary.get("failed") or {}).items():
+    failed = results.summary.get("failed") or {}
+    for name, message in failed.items():
         lines.append(f"run {name} failed and is not in any number below: {message}")
+    unfinished = [
+        name for name in results.planned if name not in failed and name not in {r.summary["name"] for r in results.runs}
+    ]
+    if unfinished:
+        lines.append(f"the comparison is unfinished, without {_join(unfinished)}.")
     missing = [
         f"{label} at {plotting.step_size(rate)}"
         for label in results.labels
@@ -102,15 +128,16 @@ def _warnings(results: Results) -> list[str]:
     ]
     if missing:
         lines.append("seeds are missing for " + ", ".join(missing) + "; those means are over fewer runs.")
+    told: set[str] = set()  # runs whose inactive geometry is warned of
     for label in results.labels:
         shares = np.array([run.final("inactive") for run in results.of(label)])
         shares = shares[np.isfinite(shares)]
         if len(shares) and shares.mean() > INACTIVE:
+            told |= {run.summary["name"] for run in results.of(label)}
             lines.append(
-                f"geometry inactive: {shares.mean():.0%} of the updates of {label} were made at Δ ≈ 0, where the "
-                "gradient is −E[g ∇log π] whatever "
-                "the geometry. Raise the step size or the number of updates a rollout before reading geometry into "
-                "its numbers."
+                f"geometry inactive: {shares.mean():.0%} of the updates of {label} in the last 10 steps of its runs "
+                "were made at Δ ≈ 0, where the gradient is −E[g ∇log π] whatever the geometry. Raise the step size or "
+                "the number of updates a rollout before reading geometry into its numbers."
             )
         for quantity, text in (
             ("skipped", "updates were skipped because the loss or its gradient was not finite"),
@@ -119,10 +146,9 @@ def _warnings(results: Results) -> list[str]:
             count = sum(int(run.summary.get(quantity) or 0) for run in results.of(label))
             if count:
                 lines.append(f"{label}: {count} {text}.")
-    known = {line.split(":")[0] for line in lines}
     for message in dict.fromkeys(results.summary.get("warnings") or []):
-        if str(message).split(":")[0] not in known or "inactive" not in str(message):
-            lines.append(str(message))
+        if message.split(":")[0] not in told or "geometry inactive" not in message:
+            lines.append(message)
     return (
         ["\n".join(f"> **Warning.** {line[0].upper()}{line[1:]}\n>" for line in lines).removesuffix("\n>")]
         if lines
@@ -144,9 +170,11 @@ def _findings(results: Results) -> list[str]:
     sure = [d for d in found if d.adjusted < 1 - LEVEL]
     loose = [d for d in found if d.excludes_zero and d not in sure]
     lines = []
-    if len(results.labels) > 1:
+    if found:
         lines.append(
-            f"Objectives are compared at equal step sizes and paired by seed ({n} seeds, {len(found)} comparisons). "
+            f"Objectives are compared at equal step sizes and paired by seed, with Student's t ({n} seeds, "
+            f"{len(found)} comparisons). Intervals span seeds; they know nothing of other bases and other evaluation "
+            "prompts. "
             + (
                 "After Holm's correction for their number, these differences hold at the 5 % level:"
                 if sure
@@ -162,9 +190,11 @@ def _findings(results: Results) -> list[str]:
                 f"{by_chance:.1g} of {len(found)} would do so by chance alone, so they are leads and not results:"
             )
             lines.append(_difference_table(results, loose, adjusted=False))
+    elif len(results.labels) > 1:
+        lines.append("No two objectives share two seeds at one step size, so none are compared.")
     if len(results.rates) > 1:
         lines.append(_step_size_sentence(results, keys[0]))
-    return lines
+    return lines or ["One objective at one step size: there is nothing to compare."]
 
 
 def _difference_table(results: Results, found: Sequence[Difference], adjusted: bool) -> str:
@@ -190,20 +220,18 @@ def _step_size_sentence(results: Results, key: str) -> str:
     small, large = results.rates[0], results.rates[-1]
     parts = []
     for label in results.labels:
-        a = {run.seed: run.final(key) for run in results.of(label, small)}
-        b = {run.seed: run.final(key) for run in results.of(label, large)}
-        change = np.array([b[s] - a[s] for s in sorted(a.keys() & b.keys())])
-        change = change[np.isfinite(change)]
-        if len(change) >= 2:
-            mean, half = interval(change)
-            parts.append(
-                f"{label} {100 * mean:+.1f} ± {100 * half:.1f}" + ("" if abs(mean) > half else " (includes zero)")
-            )
+        if change := paired(results.by_seed(label, large, key), results.by_seed(label, small, key)):
+            mean, half, _ = change
+            spread = f"± {100 * half:.1f}" if math.isfinite(half) else "on every seed, which gives no interval"
+            zero = " (includes zero)" if math.isfinite(half) and abs(mean) <= half else ""
+            parts.append(f"{label} {100 * mean:+.1f} {spread}{zero}")
     if not parts:
         return ""
     return (
         f"From step size {plotting.step_size(small)} to {plotting.step_size(large)}, the accuracy on "
-        f"{results.tier_names(key)} changes by (points, paired by seed, 95 % intervals): " + "; ".join(parts) + "."
+        f"{results.tier_names(key)} changes by (points, paired by seed, 95 % intervals, each taken alone): "
+        + "; ".join(parts)
+        + "."
     )
 
 
@@ -244,7 +272,11 @@ def _formulas(results: Results) -> list[str]:
     formulas = [(label, results.of(label)[0].summary.get("latex")) for label in results.labels]
     if not any(latex for _, latex in formulas):
         return []
-    return ["As formulas:", *(f"{label}:\n\n$$\n{latex}\n$$" for label, latex in formulas if latex)]
+    legend = (
+        "As formulas, with r_i and A_i the reward of response i, π_k the rollout policy, G the responses to one "
+        "prompt, B all of a rollout, and x₊ = max(x, 0):"
+    )
+    return [legend, *(f"{label}:\n\n$$\n{latex}\n$$" for label, latex in formulas if latex)]
 
 
 Column = tuple[str, str, Callable[[float], str]]
@@ -280,15 +312,24 @@ _TABLES: tuple[tuple[Column, ...], ...] = (
 )
 
 
+_LEGEND = {
+    "grad_per_range": "*grad / range*: gradient norm per unit of drive range",
+    "kl": "KL(π‖π_old), χ²(π‖π_old) and effective sample size (a share) are of whole responses, estimated on those "
+    "trained on as the last pass sees them, which tends to overstate the distance",
+    "clip_fraction": "*off*: share of events that the geometry switches off",
+    "stiffness": "*μ/sd(g)*: scale-free stiffness at the anchor",
+    "inactive": "*Δ≈0*: share of updates where no geometry can act",
+}
+
+
 def _final_note(results: Results) -> str:
     spread = f"mean ± half-width of the {LEVEL:.0%} interval over seeds" if len(results.seeds) > 1 else "one seed"
+    measured = {key for run in results.runs for key, value in run.summary["final"].items() if value is not None}
+    legend = [text for key, text in _LEGEND.items() if key in measured]
     return (
-        f"{spread[0].upper()}{spread[1:]}. Accuracies are of the last evaluation, the rest means over the last 10 "
-        "steps. *grad / range*: gradient norm per "
-        "unit of drive range; *off*: share of events that the geometry switches off; *μ/sd(g)*: scale-free "
-        "stiffness; *Δ≈0*: share of updates where "
-        "no geometry can act; KL, χ² and effective sample size are of whole responses against the rollout policy."
-    )
+        f"{spread[0].upper()}{spread[1:]}. Accuracies and what is held out are of the last evaluation, the rest means "
+        "over the last 10 steps. " + "; ".join(legend) + "." * bool(legend)
+    ).rstrip()
 
 
 def _final_tables(results: Results) -> list[str]:
@@ -317,13 +358,13 @@ def _final_tables(results: Results) -> list[str]:
     return blocks
 
 
-def _time_table(results: Results) -> str:
+def _time_table(results: Results) -> list[str]:
     rows = []
     for label in results.labels:
         runs = results.of(label)
         times = [run.summary.get("time") or {} for run in runs]
         if not any(times):
-            return ""
+            return []
 
         def mean(phase: str, times: list[dict[str, float]] = times) -> str:
             return f"{np.mean([t.get(phase, 0.0) for t in times]):.1f}"
@@ -338,9 +379,16 @@ def _time_table(results: Results) -> str:
                 f"{speed:,.0f}" if math.isfinite(speed) else "",
             )
         )
-    return _table(
-        ("seconds a run", "generation", "scoring", "update", "evaluation", "total", "CPU", "tokens/s"), rows, right=True
-    )
+    return [
+        _table(
+            ("seconds a run", "generation", "scoring", "update", "evaluation", "total", "CPU", "tokens/s"),
+            rows,
+            right=True,
+        ),
+        "*scoring*: rewards, the rollout's log-probabilities and the drive; *total*: all steps and evaluations, "
+        "without loading, saving and making pairs; *CPU*: of the run's process in that time. Runs of a comparison may "
+        "share the machine.",
+    ]
 
 
 def _data(results: Results) -> str:
