@@ -121,7 +121,7 @@ def _step(session: Session, pairs: Pairs, batch: PreferenceBatch, drive: Any, ro
     last = _with(whole, distributed.summed(now_chosen), distributed.summed(now_rejected))
     with torch.no_grad():
         at_anchor, after = (session.objective(pairs_now, drive=drive[rows]) for pairs_now in (whole, last))
-    line = update_metrics([done], [distributed.largest(torch.stack(moved).max())], at_anchor, after, last.rows)
+    line = update_metrics([done], [distributed.largest(torch.stack(moved).max())], at_anchor, after)
     if _paired(session):
         margin = after.u[after.support]
         line |= {"margin": float(margin.mean()), "preference_accuracy": float((margin > 0).double().mean())}

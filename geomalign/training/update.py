@@ -71,21 +71,20 @@ _RESPONSES = Objective(unit=Sequence(), sampling=Advantage(), optimization=Flat(
 
 
 def update_metrics(
-    updates: list[Update], largest: list[Tensor], at_anchor: Outcome, after: Outcome, rows: Batch
+    updates: list[Update], largest: list[Tensor], at_anchor: Outcome, after: Outcome, rows: Batch | None = None
 ) -> dict[str, float]:
     """The metrics of a step's updates.
+
+    `kl`, `chi2` and `ess` of whole responses and `token_kl` are estimates from samples of the anchor, those trained on;
+    `inactive` is the share of updates at Δ = 0 if the geometry of the (first) objective has no force there.
 
     Args:
         largest: largest |Δ| of a token in every update.
         at_anchor: the objective on all data of the step with the policy that sampled it.
         after: the same with the log-probabilities that the last pass over the data saw.
-        rows: the data with those log-probabilities; has an anchor.
+        rows: the data with those log-probabilities; has an anchor, which sampled them. None where it did not.
     """
     before, now = diagnostics(at_anchor), diagnostics(after)
-    support = rows.support
-    policy, anchor = (rows.log_probs(name, "the trainer").sum(-1) for name in ("policy", "anchor"))
-    whole = Batch(policy, anchor, support.any(-1), advantage=torch.zeros_like(policy))
-    whole_metrics = diagnostics(_RESPONSES(whole))
     drive = at_anchor.drive[at_anchor.support]
     span = drive.max() - drive.min() if drive.numel() else at_anchor.loss.new_zeros(())
     moved = torch.stack(largest)
@@ -93,15 +92,16 @@ def update_metrics(
         "drive_range": span,
         "drive_std": before["drive_std"],
         "stiffness": before["stiffness"],
-        "kl": whole_metrics["kl"],
-        "chi2": whole_metrics["chi2"],
-        "ess": whole_metrics["ess"],
-        "token_kl": now["kl"],
         "clip_fraction": now["clip_fraction"],
         "gap": now["gap"],
         "log_ratio_max": moved[-1],
-        "inactive": (moved < INACTIVE).to(span).mean(),
+        "inactive": torch.where(_acts_at_anchor(at_anchor), 0, (moved < INACTIVE).to(span).mean()),
     }
+    if rows is not None:
+        policy, anchor = (rows.log_probs(name, "the trainer").sum(-1) for name in ("policy", "anchor"))
+        whole = Batch(policy, anchor, rows.support.any(-1), advantage=torch.zeros_like(policy))
+        of_responses = diagnostics(_RESPONSES(whole))
+        values |= {name: of_responses[name] for name in ("kl", "chi2", "ess")} | {"token_kl": now["kl"]}
     line = dict(zip(values, torch.stack([value.to(span) for value in values.values()]).tolist()))
     kept = [entry for entry in updates if not entry.skipped] or updates
     line["loss"] = sum(entry.loss for entry in kept) / len(kept)
@@ -111,6 +111,16 @@ def update_metrics(
     if line["drive_range"] > 0:
         line["grad_per_range"] = line["grad_norm"] / line["drive_range"]
     return {key: value for key, value in line.items() if math.isfinite(value)}
+
+
+def _acts_at_anchor(outcome: Outcome) -> Tensor:
+    """Whether the geometry tells events apart where the policy is the one that sampled them: it does where it measures
+    from another one.
+    """
+    geometry, u, g = outcome.objective.optimization, outcome.u, outcome.drive
+    unmoved = geometry.force(torch.zeros_like(u), g)
+    moved = torch.where(outcome.support, geometry.force(u, g) - unmoved, 0).abs()
+    return (moved > INACTIVE * torch.where(outcome.support, unmoved, 0).abs().amax()).any()
 
 
 def largest_log_ratio(outcome: Outcome) -> Tensor:

@@ -169,6 +169,15 @@ def test_the_first_update_is_on_policy_and_the_others_are_not(finished: Path) ->
     assert all(line["log_ratio_max"] > 1e-3 for line in lines)
 
 
+def test_a_geometry_that_measures_from_the_reference_acts_on_the_first_update_too(
+    tiny: TrainConfig, base: Path, tmp_path: Path
+) -> None:
+    """Only in the first rollout is the reference the policy that samples, and one of four updates on it."""
+    train(override(tiny, {"objective": "dro", "rl.iterations": 3}), tmp_path / "dro", base=base)
+    lines = read_metrics(tmp_path / "dro" / "metrics.jsonl")[1:]
+    assert [line["inactive"] for line in lines] == [0.25, 0.0, 0.0]
+
+
 def test_a_single_update_a_rollout_is_reported_as_geometry_inactive(
     tiny: TrainConfig, base: Path, tmp_path: Path
 ) -> None:
