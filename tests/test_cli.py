@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -345,3 +346,69 @@ def test_without_a_terminal_there_are_lines(capsys: pytest.CaptureFixture[str]) 
         and "E[g u]" in out
         and "\x1b" not in out
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--objectve opo", "--objectve → --objective"),
+        ("-O opo --alpha abc", "could not be built with alpha='abc'"),
+        ("-O opo --rate inf", "finite"),
+        ("--set rl.iteratons=3", "Did you mean rl.iterations?"),
+        ("--set rll.iterations=3", "no table 'rll', but"),
+        ("--set =3", "write key=value"),
+        ("--set rl.betas=[0.9,1.5]", "in [0, 1)"),
+        ("--set rl.weight_decay=-1", ">= 0"),
+        ("--device gpu", "device is 'gpu'"),
+        ("--model ./nothing", "'./nothing' does not exist"),
+        ("--task 'chain larest=3'", "It takes (largest"),
+        ("--set task.eval_tiers=[0] --set task.train_tiers=[0]", "tier 0"),
+        ("--config nothing.toml", "nothing.toml could not be read"),
+        ("--config .", "could not be read"),
+    ],
+)
+def test_what_is_refused_leaves_nothing_behind(
+    words: str, said: str, tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--config", "tiny.toml"] if "--config" not in words else []
+    code, out = run(capsys, "train", *given, *shlex.split(words), "--out", "new")
+    assert code == 2 and said in " ".join(out.split()), out
+    assert not Path("new").exists()
+
+
+@pytest.mark.parametrize("command", ["train", "compare"])
+def test_results_do_not_go_into_a_file(command: str, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("taken").write_text("mine")
+    for out in ("taken", "taken/below"):
+        code, said = run(capsys, command, "--config", "tiny.toml" if command == "train" else "compare.toml", "-o", out)
+        assert code == 2 and "taken" in said
+    assert Path("taken").read_text() == "mine"
+
+
+def test_a_base_that_cannot_be_made_is_told_in_words(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out = run(capsys, "compare", "--config", "compare.toml", "--model", "./nothing", "--out", "new")
+    assert code == 1 and "'./nothing' does not exist" in out
+    assert {file.name for file in Path("new").iterdir()} == {"error.txt"}
+    again, out = run(capsys, "train", "--config", "tiny.toml", "--model", "./other", "--out", "new")
+    assert again == 2 and "'./other' does not exist" in out
+
+
+def test_an_exception_of_the_users_code_is_one_line_and_a_file(
+    tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tiny)
+    Path("unready.py").write_text("import math\nmine = math.log(0)\n")
+    code, out = run(capsys, "train", "-O", "unready:mine", "--config", "tiny.toml", "--out", "new")
+    assert code == 2 and "unready.py, line 2" in out
+    Path("faulty.py").write_text(
+        "import geomalign as ga\n"
+        "def potential(u):\n"
+        "    if u.grad_fn is not None:\n"
+        "        return {}['curvature']\n"
+        "    return 0.5 * u**2\n"
+        "objective = ga.Objective(unit=ga.Sequence(), chart=ga.LogRatio(), sampling=ga.GroupAdvantage(),\n"
+        "                         optimization=ga.Generator(potential))\n"
+    )
+    code, out = run(capsys, "train", "-O", "faulty:objective", "--config", "tiny.toml", "--out", "new")
+    assert code == 1 and "KeyError: 'curvature'" in out and "faulty.py, line 4" in out
+    assert "Traceback" in Path("new/error.txt").read_text()

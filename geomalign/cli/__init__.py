@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 from geomalign.cli.commands import app
 from geomalign.cli.progress import Stopped, console
+from geomalign.training.events import Failed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0, 2 for what the user can mend, 130 after Ctrl-C.
+    """Run a command and return its exit code: 0; 1 where code of the user's raised or a run failed; 2 for what the user
+    can mend, in words, settings, files or directories; 130 after Ctrl-C.
 
     Args:
         arguments: without the program's name; those of the process if None.
@@ -25,9 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print("\n[bold]Interrupted; everything is saved.[/] Continue with")
         console.print(f"  {_quoted(['geomalign', *again])}", soft_wrap=True, highlight=False, markup=False)
         return 130
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError, Failed) as error:
         console.print(f"[bold red]Error:[/] {_plain(error)}", soft_wrap=True, highlight=False)
-        return 2
+        return 1 if isinstance(error, Failed) else 2
     return 0
 
 
@@ -40,4 +42,8 @@ def _quoted(words: Sequence[str]) -> str:
 def _plain(error: Exception) -> str:
     from rich.markup import escape
 
-    return escape(str(error))
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename}: " if error.filename is not None else ""
+        text = f"{place}{error.strerror}. Is the path right, may you use it, and is there room on the disk?"
+    return escape(text)

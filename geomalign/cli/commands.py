@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
+import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +14,7 @@ from rich.markup import escape
 
 from geomalign.cli import options, show
 from geomalign.cli.progress import Display, console, metrics_table
+from geomalign.training.events import Failed
 
 if TYPE_CHECKING:
     from geomalign.training import CompareConfig, TrainConfig
@@ -23,6 +28,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+#: Where the code of this library is.
+PACKAGE = Path(__file__).parents[1]
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Directory of the results.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue what is in the directory: finished runs are kept.")]
@@ -198,7 +206,14 @@ def train(
             str(changes.get("objective", chosen.objective)), **changes.get("options", chosen.options)
         )
     except ValueError as error:
-        raise ValueError(f"{error}\n(Options of the command itself: geomalign train --help)") from error
+        flags = [flag for parameter in context.command.params for flag in parameter.opts]
+        near = [
+            f"{name} → {flag}"
+            for name in (f"--{key.replace('_', '-')}" for key in hyper)
+            for flag in difflib.get_close_matches(name, flags, n=1, cutoff=0.75)
+        ]
+        hint = f"Did you mean {', '.join(near)}? " if near else ""
+        raise ValueError(f"{error}\n({hint}Options of the command itself: geomalign train --help)") from error
     paired = any(term.unit.paired for _, term in built.terms)
     offline = changes.get("mode", chosen.mode) == "offline" or (changes.get("mode", chosen.mode) == "auto" and paired)
     if data is not None:
@@ -220,10 +235,31 @@ def _train(config: TrainConfig, out: Path, resume: bool) -> None:
     if launched()[0]:  # rank 0 reports
         training.train(config, out, resume=resume)
         return
-    with Display() as display:
+    with Display() as display, _noted(out):
         summary = training.train(config, out, resume=resume, progress=display)
     _report(out, summary)
     console.print(f"model   {out / 'model'}", highlight=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _noted(out: Path) -> Iterator[None]:
+    """An error that is not of this library's words becomes one line; its traceback goes to `OUT/error.txt`."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        if isinstance(error, ValueError) and PACKAGE in Path(frames[-1].filename).parents:
+            raise
+        place = [frame for frame in frames if Path.cwd() == Path(frame.filename).parent] or frames
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        text = (str(error).splitlines() or [""])[0]
+        raise Failed(
+            f"{type(error).__name__}: {text} ({place[-1].filename}, line {place[-1].lineno}; the traceback is in "
+            f"{out / 'error.txt'}, and what was saved continues with --resume)"
+        ) from error
 
 
 def _shared(

@@ -66,7 +66,7 @@ def settings(words: Iterable[str]) -> dict[str, Any]:
     found = {}
     for word in words:
         key, given, value = word.partition("=")
-        if not given:
+        if not (given and key.strip()):
             raise ValueError(f"--set {word!r}: write key=value, such as rl.iterations=40.")
         found[key.strip()] = literal(value.strip())
     return found
@@ -88,7 +88,10 @@ def choice(text: str) -> Choice:
 
 def _named(text: str, flag: str, wanted: str, example: str) -> tuple[str, dict[str, str]]:
     """A name and the `key=value` words behind it."""
-    words = shlex.split(text)
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise ValueError(f"{flag} {text!r}: {error}; quotes come in pairs.") from None
     if not words:
         raise ValueError(f"{flag} is empty; write {wanted}.")
     options = {}

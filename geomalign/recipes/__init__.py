@@ -138,7 +138,7 @@ def get(name: str, **hyperparameters: Any) -> BaseObjective:
 
     Raises:
         ValueError: no recipe of this name, or it has no such hyper-parameter; the message names those there are. Or
-            another package's recipe could not be loaded.
+            a hyper-parameter is of another type. Or another package's recipe could not be loaded.
 
     >>> get("dpo", beta=0.05).optimization
     Logistic(beta=0.05)
@@ -155,7 +155,14 @@ def get(name: str, **hyperparameters: Any) -> BaseObjective:
         raise ValueError(
             f"the recipe {name!r} has no hyper-parameter {', '.join(map(repr, unknown))}; it takes: {takes}."
         )
-    objective = recipe(**hyperparameters)
+    try:
+        objective = recipe(**hyperparameters)
+    except TypeError as error:
+        said = ", ".join(f"{key}={value!r}" for key, value in hyperparameters.items())
+        raise ValueError(
+            f"the recipe {name!r} could not be built with {said}: {error}. Is each of the type it takes: "
+            f"{', '.join(map(str, accepted.values()))}?"
+        ) from error
     if not isinstance(objective, BaseObjective):
         raise ValueError(
             f"the recipe {name!r} of another package returned {type(objective).__name__}, not an objective."

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from geomalign.training.config import CompareConfig, TrainConfig, from_dict, to_dict
-from geomalign.training.events import Event, Interrupted, Progress, silent
+from geomalign.training.events import Event, Failed, Interrupted, Progress, silent
 
 WARM_START = "warm start"
 #: Seconds that workers get to save after Ctrl-C.
@@ -48,13 +48,14 @@ def compare(
     Raises:
         ValueError: it was started by a launcher, the directory holds another comparison, or an objective or task of
             the configuration cannot be built.
-        RuntimeError: the base could not be made.
+        Failed: the base could not be made.
         Interrupted: after Ctrl-C or SIGTERM, when every worker has saved.
     """
     from geomalign.training import checkpoint
     from geomalign.training.config import objective
+    from geomalign.training.model import Placement
     from geomalign.training.tasks import build
-    from geomalign.training.trainer import claim, tables
+    from geomalign.training.trainer import claim, release, tables
     from geomalign.training.warmstart import base_name
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -66,6 +67,7 @@ def compare(
     for choice in config.objectives:
         objective(choice.name, **choice.options)
     build(config.run.task)
+    Placement(config.run.device)
     claim(directory, to_dict(config), resume, free=("workers",), tables=tables(config.run))
     checkpoint.write_json(directory / "environment.json", environment())
     clock = _Clock(directory / "seconds.json")
@@ -77,13 +79,14 @@ def compare(
     with _terminable(), _Pool(count, directory, progress) as pool:
         try:
             if failure := pool.work({WARM_START: to_dict(config.run)}, base).get(WARM_START):
-                raise RuntimeError(f"the base could not be made: {failure} (see {directory / 'error.txt'})")
+                raise Failed(f"the base could not be made: {failure} (see {directory / 'error.txt'})")
             failed = pool.work(jobs, base)
         except KeyboardInterrupt:
             pool.interrupt()
             raise Interrupted from None
         finally:
             clock.stop()
+            release(directory)
     result = summarise(config, directory, failed, clock.seconds)
     checkpoint.write_json(directory / "summary.json", result)
     return result

@@ -38,5 +38,9 @@ def silent(event: Event) -> None:
     """A `Progress` that says nothing."""
 
 
+class Failed(RuntimeError):
+    """Code of the user's raised, or a process died: the message says what and where, its file has the traceback."""
+
+
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C arrived, everything was saved, and `resume=True` continues from there."""

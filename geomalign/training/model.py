@@ -38,7 +38,15 @@ class Placement:
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        kind = torch.device(self.device).type
+        try:
+            kind = torch.device(self.device).type
+            if kind != "cuda":
+                torch.empty(1, device=self.device)
+        except (RuntimeError, NotImplementedError, AssertionError) as error:
+            raise ValueError(
+                f"device is {self.device!r}, which torch {torch.__version__} does not have here "
+                f"({str(error).splitlines()[0][:120]}); use device='cpu', or 'cuda' or 'mps' where there is one."
+            ) from error
         if kind == "cuda" and not torch.cuda.is_available():
             raise ValueError(
                 f"device is {self.device!r}, but torch {torch.__version__} finds no CUDA device here; use device='cpu'."
@@ -206,13 +214,19 @@ def load(path: str | Path, placement: Placement) -> Policy:
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    directory = Path(path).expanduser()
+    path = directory if directory.is_dir() else path
+    if not directory.is_dir() and (directory.is_absolute() or str(path).startswith((".", "~"))):
+        seen = "is a file" if directory.exists() else "does not exist"
+        raise ValueError(f"model {str(path)!r} {seen}; it is a directory with a checkpoint and its tokenizer.")
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
             model = AutoModelForCausalLM.from_pretrained(path)
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"{str(path)!r} is no checkpoint that AutoModelForCausalLM and AutoTokenizer can load: {error}"
+            f"model {str(path)!r} is no checkpoint that AutoModelForCausalLM and AutoTokenizer can load: "
+            f"{' '.join(str(error).split())[:300]} (As a directory it would be {directory.absolute()}.)"
         ) from error
     if tokenizer.eos_token_id is None:
         raise ValueError(f"the tokenizer of {str(path)!r} has no end token (eos_token), so no response could ever end.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from collections.abc import Sequence as Seq
@@ -15,9 +16,12 @@ from geomalign.objective import BaseObjective
 from geomalign.training import checkpoint
 from geomalign.training.config import TrainConfig, objective, to_dict
 from geomalign.training.events import Event, Progress, silent
+from geomalign.training.model import Placement
 from geomalign.training.offline import learn_from_pairs
 from geomalign.training.reinforcement import learn_from_rewards
 from geomalign.training.session import Session
+from geomalign.training.tasks import build as build_task
+from geomalign.training.tasks.preferences import preferences
 from geomalign.training.tasks.rows import fingerprint
 from geomalign.training.warmstart import warm_start
 
@@ -57,6 +61,7 @@ def train(
     torch.set_num_threads(config.threads)
     chosen = objective(config.objective, **config.options)
     offline = _offline(config, chosen)
+    Placement(config.device)
     with distributed.joined(config.device) as device:
         return _train(
             config, chosen, offline, Path(directory), device, resume, progress, base, name or run_name(config)
@@ -80,20 +85,33 @@ def _train(
             f"rl.prompts is {config.rl.prompts}, but {ranks} processes work on the run; each takes at least one prompt."
         )
     free = ("device", "threads", "gradient_checkpointing")
-    distributed.on_first(lambda: claim(directory, to_dict(config), resume, free, tables(config)))
+
+    def begin() -> None:
+        if not (directory / "config.json").exists():  # what the data have wrong is said before the directory is taken
+            build_task(config.task)
+            if offline and config.offline.data is not None:
+                preferences(config.offline.data, config.offline.split)
+        claim(directory, to_dict(config), resume, free, tables(config))
+
+    distributed.on_first(begin)
     summary = directory / "summary.json"
     if distributed.on_first(summary.exists):
         done: dict[str, Any] = checkpoint.read_json(summary)
         progress(Event("skipped", name, done["iterations"], done["iterations"], done["final"]))
         return done
     config = dataclasses.replace(config, device=device)
-    if base is None:
-        base = distributed.on_first(lambda: warm_start(config, directory, progress))
-    session = Session(config, chosen, directory, base, name, progress, offline)
-    if offline:
-        learn_from_pairs(session)
-    else:
-        learn_from_rewards(session)
+    try:
+        if base is None:
+            base = distributed.on_first(lambda: warm_start(config, directory, progress))
+        session = Session(config, chosen, directory, base, name, progress, offline)
+        if offline:
+            learn_from_pairs(session)
+        else:
+            learn_from_rewards(session)
+    except BaseException:
+        if not distributed.rank():
+            release(directory)
+        raise
     return session.finish(offline)
 
 
@@ -132,6 +150,8 @@ def claim(
     Raises:
         ValueError: it holds another configuration or one of other data, or this one and `resume` is false.
     """
+    if directory.exists() and not directory.is_dir():
+        raise ValueError(f"{directory} is a file; the results go into a directory. Choose another name.")
     path, data = directory / "config.json", directory / "data.json"
     tables = dict(tables or {})
     if path.exists():
@@ -155,9 +175,26 @@ def claim(
                 "put the file back, or choose another directory."
             )
         tables = {**before, **tables}
-    elif directory.exists() and not resume and any(file.name[0] != "." for file in directory.iterdir()):
+    elif (
+        directory.exists()
+        and not resume
+        and any(file.name[0] != "." and file.name != "error.txt" for file in directory.iterdir())
+    ):
         raise ValueError(f"{directory} is not empty and holds no run of this library; choose another directory.")
     directory.mkdir(parents=True, exist_ok=True)
     checkpoint.write_json(path, config)
     if tables:
         checkpoint.write_json(data, tables)
+
+
+def release(directory: Path) -> None:
+    """Give a claimed directory up if nothing was made in it: another run may begin there."""
+    ours = {"config.json", "data.json", "environment.json", "seconds.json", "error.txt"}
+    for partial in directory.glob(".base-*.partial"):
+        with contextlib.suppress(OSError):
+            partial.rmdir()  # if it is empty
+    if {file.name for file in directory.iterdir()} <= ours:
+        for name in ours - {"error.txt"}:
+            (directory / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            directory.rmdir()

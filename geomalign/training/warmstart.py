@@ -55,6 +55,8 @@ def warm_start(config: TrainConfig, directory: Path, progress: Progress = silent
     began = time.perf_counter()
     placement = Placement(config.device, config.dtype)
     task = build_task(config.task)
+    for tier in config.task.eval_tiers:  # one that the task does not have is told before the work, not after it
+        evaluation_set(task, tier, 1)
     if config.model.path is None:
         policy = build(config.model, task.alphabet, config.warm_start.seed, placement)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import hashlib
 import json
 import sys
@@ -38,7 +39,9 @@ def from_dict(kind: type[C], mapping: Mapping[str, Any], at: str = "") -> C:
     hints = typing.get_type_hints(kind)
     names = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]
     for key in mapping:
-        check(key in names, f"{at}{key} is not a setting of {kind.__name__}; it has {', '.join(names)}.")
+        near = difflib.get_close_matches(key, names, n=1)
+        hint = f" Did you mean {at}{near[0]}?" if near else ""
+        check(key in names, f"{at}{key} is not a setting of {kind.__name__}; it has {', '.join(names)}.{hint}")
     return kind(**{key: _convert(hints[key], value, f"{at}{key}") for key, value in mapping.items()})
 
 
@@ -76,11 +79,15 @@ def load_config(path: str | Path, kind: type[C]) -> C:
     """A configuration from a TOML file; what the file does not say keeps its default.
 
     Raises:
-        ValueError: if the file is not TOML, or has a key or a type that the configuration has not.
+        ValueError: if the file cannot be read, is not TOML, or has a key or a type that the configuration has not.
     """
     try:
         mapping = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
+    except OSError as error:
+        raise ValueError(
+            f"the configuration file {path} could not be read (from {Path.cwd()}): {error.strerror}."
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not valid TOML: {error}") from error
     try:
         base = preset(mapping.pop("preset")) if kind is CompareConfig and "preset" in mapping else None
@@ -114,9 +121,11 @@ def override(config: C, settings: Mapping[str, Any]) -> C:
         *path, last = key.split(".")
         table = merged
         for part in path:
+            tables = [name for name, value in table.items() if isinstance(value, dict)]
             check(
-                isinstance(table.get(part), dict),
-                f"{key} is not a setting of {type(config).__name__}: it has no table {part!r}.",
+                part in tables,
+                f"{key} is not a setting of {type(config).__name__}: it has no table {part!r}, but "
+                f"{', '.join(tables) or 'none'}.",
             )
             table = table[part]
         table[last] = value

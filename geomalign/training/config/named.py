@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,8 @@ def objective(name: str, **options: Any) -> BaseObjective:
         **options: hyper-parameters, handed to the recipe or the callable.
 
     Raises:
-        ValueError: for an unknown recipe, module or attribute, options it does not take, or an attribute that is no
-        objective.
+        ValueError: for an unknown recipe, module or attribute, options it does not take, an attribute that is no
+        objective, or whatever the module or the callable raises.
     """
     from geomalign import recipes
     from geomalign.objective import BaseObjective
@@ -48,14 +49,20 @@ def objective(name: str, **options: Any) -> BaseObjective:
     )
     try:
         built = found(**options)
-    except TypeError as error:
-        raise ValueError(f"{name} could not be called with {options}: {error}") from error
+    except Exception as error:
+        raise ValueError(f"{name} could not be called with {options}: {_told(error)}.") from error
     check(
         isinstance(built, BaseObjective),
         f"{name} returned a {type(built).__name__}; it must return a geomalign objective.",
     )
     assert isinstance(built, BaseObjective)
     return built
+
+
+def _told(error: Exception) -> str:
+    """An error of the user's code, with its place."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({place.filename}, line {place.lineno})"
 
 
 def imported(name: str) -> Any:
@@ -70,6 +77,8 @@ def imported(name: str) -> Any:
         raise ValueError(
             f"{name}: there is no module {error.name!r}, looked for from {here} and the installed packages."
         ) from error
+    except Exception as error:  # whatever the module does when it is imported
+        raise ValueError(f"{name}: module {module!r} could not be imported: {_told(error)}.") from error
     for part in attribute.split("."):
         try:
             found = getattr(found, part)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -130,7 +131,11 @@ class WarmStartConfig:
             self.steps >= 0 and self.lazy_steps >= 0 and self.batch >= 1,
             "warm_start.steps and lazy_steps must be >= 0, batch >= 1.",
         )
-        check(self.rate > 0 and self.lazy_rate > 0, "warm_start.rate and lazy_rate must be > 0.")
+        check(self.warmup >= 0, f"warm_start.warmup is {self.warmup}; it must be >= 0.")
+        check(
+            0 < self.rate < math.inf and 0 < self.lazy_rate < math.inf,
+            f"warm_start.rate and lazy_rate are {self.rate} and {self.lazy_rate}; they must be > 0 and finite.",
+        )
 
 
 @dataclass(frozen=True)
@@ -173,9 +178,17 @@ class LoopConfig:
             if isinstance(value, int):
                 check(value >= 1, f"{self.table}.{name} is {value}; it must be >= 1.")
         check(
-            self.temperature > 0,
-            f"{self.table}.temperature is {self.temperature}; it must be > 0 (evaluation is greedy in any case).",
+            0 < self.temperature < math.inf,
+            f"{self.table}.temperature is {self.temperature}; it must be > 0 and finite (evaluation is greedy in any "
+            "case).",
         )
+        check(
+            all(0 <= beta < 1 for beta in self.betas),
+            f"{self.table}.betas are {list(self.betas)}; those of AdamW are in [0, 1).",
+        )
+        for name in ("weight_decay", "reward_timeout"):
+            value = getattr(self, name)
+            check(0 <= value < math.inf, f"{self.table}.{name} is {value}; it must be >= 0 and finite.")
         check(self.clip_norm >= 0, f"{self.table}.clip_norm is {self.clip_norm}; it must be >= 0 (0 does not clip).")
 
 
@@ -246,7 +259,7 @@ class TrainConfig:
     Args:
         objective: name of a recipe, or `"my_module:my_objective"`: an objective, or a callable that returns one.
         options: hyper-parameters of the recipe, such as `{"alpha": 0.4, "mu": 10.0}`.
-        rate: step size of AdamW, constant. > 0.
+        rate: step size of AdamW, constant. > 0, finite.
         seed: of prompts, sampling and minibatches (not of the base, which has `warm_start.seed`).
         mode: `"rl"`, `"offline"`, or `"auto"`: offline when the objective's unit is a pair.
         device: a torch device.
@@ -272,7 +285,7 @@ class TrainConfig:
     offline: OfflineConfig = field(default_factory=OfflineConfig)
 
     def __post_init__(self) -> None:
-        check(self.rate > 0, f"rate is {self.rate}; a step size is > 0.")
+        check(0 < self.rate < math.inf, f"rate is {self.rate}; a step size is > 0 and finite.")
         check(self.mode in ("auto", "rl", "offline"), f"mode is {self.mode!r}; it is one of 'auto', 'rl', 'offline'.")
         check(
             self.dtype in ("float32", "bfloat16", "float64"),
@@ -352,12 +365,15 @@ class CompareConfig:
         for name in ("objectives", "rates", "seeds"):
             values = getattr(self, name)
             check(len(values) > 0, f"{name} is empty; a comparison needs at least one.")
+        for rate in self.rates:
+            check(0 < rate < math.inf, f"rates has {rate}; a step size is > 0 and finite.")
         titles = [choice.title for choice in self.objectives]
         for name, values in (("objectives", titles), ("rates", self.rates), ("seeds", self.seeds)):
             doubles = sorted({str(value) for value in values if list(values).count(value) > 1})
             check(
                 not doubles,
-                f"{name} names {', '.join(doubles)} twice; give objectives of the same name different labels.",
+                f"{name} names {', '.join(doubles)} twice"
+                + ("; give objectives of the same name different labels." if name == "objectives" else "."),
             )
         check(self.workers >= 0, f"workers is {self.workers}; it must be >= 0 (0: one a core).")
 

@@ -4,6 +4,7 @@ own."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 from geomalign.training.config import KINDS, TaskConfig, imported
@@ -60,7 +61,9 @@ def build(config: TaskConfig) -> Task:
     try:
         task = make(*words, **config.options)
     except TypeError as error:
-        raise ValueError(f"task {config.name!r} could not be built with {config.options}: {error}") from error
+        raise ValueError(
+            f"task {config.name!r} could not be built with {config.options}: {error}. It takes {signature(make)}."
+        ) from error
     if not isinstance(task, Task):
         raise ValueError(
             f"task {config.name!r} is a {type(task).__name__} without the methods of geomalign.training.tasks.Task."
