@@ -134,3 +134,15 @@ def test_intervals_and_seeds_of_the_main_figure(tmp_path: Path, figures: list[An
 def test_colours_are_distinct() -> None:
     looks = plotting.looks(list("abcdefg"))
     assert len({look["color"] for look in looks.values()}) == 7 == len({look["marker"] for look in looks.values()})
+
+
+@pytest.mark.parametrize("high", [1.3, 2.5, 20.0, 1e4])
+def test_a_logarithmic_axis_has_ticks_to_read_it_by(high: float) -> None:
+    from geomalign.plotting.panels import _log_axis
+    from geomalign.plotting.style import canvas
+
+    with canvas(1, 1, panel=(4.6, 2.25)) as (_, axes):
+        axes[0, 0].plot([0, 1], [0.93, high])
+        _log_axis(axes[0, 0])
+        low, top = axes[0, 0].get_ylim()
+        assert sum(low <= tick <= top for tick in axes[0, 0].get_yticks()) >= 3

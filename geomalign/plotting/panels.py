@@ -84,8 +84,10 @@ def _shown(y: np.ndarray, scale: str) -> np.ndarray:
 
 
 def _log_axis(axis: Axes) -> None:
-    """Ticks that can be read: 1, 2, 5 within a decade or two, powers of ten beyond."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+    """Ticks that can be read: round numbers within half a decade, 1, 2, 5 within a decade or two, powers of ten
+    beyond.
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     if axis.get_lines():
         axis.set_yscale("log")
@@ -94,7 +96,9 @@ def _log_axis(axis: Axes) -> None:
             axis.set_ylim(low := low / 2, high := high * 2)
         narrow = high / low < 300
         axis.yaxis.set_major_locator(
-            LogLocator(subs=(1, 2, 5) if high / low < 30 else (1, 3) if narrow else (1,), numticks=7)
+            MaxNLocator(5)
+            if high / low < 3
+            else LogLocator(subs=(1, 2, 5) if high / low < 30 else (1, 3) if narrow else (1,), numticks=7)
         )
         axis.yaxis.set_minor_locator(NullLocator())
         if narrow:
