@@ -6,8 +6,9 @@ This is the only file that validates shapes; everything above it trusts them.
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Callable
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor
@@ -145,6 +146,15 @@ def _check_rows(name: str, x: Tensor, like: Tensor, owner: str, *, tokens: bool)
     )
 
 
+def _check_numbers(name: str, x: Tensor, owner: str) -> None:
+    if x.is_complex() or x.dtype == torch.bool:
+        raise ValueError(
+            f"`{name}` of {owner} has dtype {x.dtype}; it holds numbers. Make 1 and 0 of true and false, "
+            f"`{name}.float()`; for objectives of good and poor responses (KTO, BCO, SPPO, APO) +1 and -1, "
+            f"`2.0 * {name} - 1`."
+        )
+
+
 def _check_integers(name: str, x: Tensor, owner: str) -> None:
     if x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
         raise ValueError(
@@ -170,7 +180,8 @@ class Batch:
         group: `(row,)` integers, equal where rows answer the same prompt: any order, any sizes. None: one group.
         behavior: like `anchor`, as the rollout engine reported it where that differs from the trainer's.
 
-    Half-precision log-probabilities are used in float32. Indexing selects rows: `batch[4:8]`, `batch[index_tensor]`.
+    Half-precision log-probabilities are used in float32. Indexing selects rows: `batch[4:8]`, `batch[index_tensor]`;
+    `batch[3]` is a batch of one row.
 
     Raises:
         TypeError: something is no tensor.
@@ -205,6 +216,7 @@ class Batch:
             value = getattr(self, name)
             if value is not None:
                 _check_rows(name, value, self.policy, owner, tokens=True)
+                _check_numbers(name, value, owner)
         if self.group is not None:
             _check_rows("group", self.group, self.policy, owner, tokens=False)
             _check_integers("group", self.group, owner)
@@ -262,7 +274,7 @@ class Batch:
         """`(row,)` from `(row,)` or `(row, token)`: the sum over unmasked tokens; zero at rows without tokens."""
         support = self.support
         if x.ndim == 2:
-            return torch.where(support, x, 0).sum(-1).to(self.dtype)
+            return torch.where(support, x.to(self.dtype), 0).sum(-1)
         return torch.where(support.any(-1), x, 0).to(self.dtype)
 
     def groups(self) -> Groups:
@@ -292,8 +304,11 @@ _REMEDY = {
 
 
 def _select(batch: Any, index: Any) -> Any:
-    if isinstance(index, int):
-        index = slice(index, index + 1 or None)
+    if isinstance(index, SupportsIndex) and torch.as_tensor(index).ndim == 0:
+        row = operator.index(index)
+        if not -batch.size <= row < batch.size:
+            raise IndexError(f"there is no row {row} in a {type(batch).__name__} of {batch.size}.")
+        index = slice(row, row + 1 or None)
     pick: Callable[[Any], Any] = lambda x: x[index] if isinstance(x, Tensor) else x  # noqa: E731
     return dataclasses.replace(batch, **{f.name: pick(getattr(batch, f.name)) for f in dataclasses.fields(batch)})
 
@@ -348,6 +363,7 @@ class PreferenceBatch:
 
         if self.margin is not None:
             _check_rows("margin", self.margin, self.chosen, owner, tokens=False)
+            _check_numbers("margin", self.margin, owner)
 
     paired = True
 

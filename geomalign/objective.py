@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -309,6 +310,11 @@ class Objective(BaseObjective):
                 f"`drive` holds the drives of {len(drive)} terms, but this objective has one; compute it with this "
                 "objective's drive(batch)."
             )
+        elif not isinstance(drive, Tensor):
+            raise TypeError(
+                f"`drive` is {type(drive).__name__}, not a torch.Tensor: pass this objective's drive(batch), or "
+                "torch.as_tensor of numbers of your own, one a row."
+            )
         else:
             g = drive.detach()
         if g.shape[:1] != (batch.size,):
@@ -317,6 +323,11 @@ class Objective(BaseObjective):
                 "pass the entries of the whole rollout's drive that belong to these rows, drive[rows]."
             )
         if batch.paired and not self.unit.paired:
+            if g.shape != (batch.size, 2):
+                raise ValueError(
+                    f"`drive` is {tuple(g.shape)}, but {self.unit!r} sees {batch.size} pairs as single responses: "
+                    f"expected {(batch.size, 2)}, the chosen and the rejected one's."
+                )
             g = torch.cat([g[:, 0], g[:, 1]])
         if g.ndim < support.ndim:
             g = g[:, None].expand(support.shape)
@@ -409,6 +420,11 @@ class Combination(BaseObjective):
 
     of: tuple[tuple[float, Objective], ...]
 
+    def __post_init__(self) -> None:
+        for coefficient, _ in self.of:
+            if not math.isfinite(coefficient):
+                raise ValueError(f"a coefficient of a sum of objectives is {coefficient!r}: a finite number.")
+
     @property
     def terms(self) -> tuple[tuple[float, Objective], ...]:
         return self.of
@@ -421,7 +437,14 @@ class Combination(BaseObjective):
             return iter((None,) * len(self.of))
         if not isinstance(drive, Drives):
             # One drive for a sum pulls on the terms that are driven by the samples; a constant label keeps its own.
-            return iter(None if o.sampling.range.low == o.sampling.range.high else drive for _, o in self.of)
+            driven = [o.sampling.range.low != o.sampling.range.high for _, o in self.of]
+            ways = [o.sampling for (_, o), is_driven in zip(self.of, driven, strict=True) if is_driven]
+            if any(way != ways[0] for way in ways):
+                raise ValueError(
+                    f"`drive` is one tensor, but the terms of this sum are driven in {len(ways)} ways, "
+                    f"{', '.join(map(repr, ways))}: pass this objective's drive(batch), or Drives, one drive a term."
+                )
+            return iter(drive if is_driven else None for is_driven in driven)
         if len(drive) != len(self.of):
             raise ValueError(
                 f"`drive` has {len(drive)} terms, the objective {len(self.of)}: compute it with this objective's "
