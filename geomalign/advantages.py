@@ -411,6 +411,10 @@ class Margin(SamplingGeometry):
 
     scale: float = 1.0
 
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.scale):
+            raise ValueError(f"Margin(scale={self.scale!r}): drives per reward, a finite number.")
+
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
         return self.scale * batch.require("margin", type(self).__name__).to(batch.rows.dtype)
 
@@ -431,6 +435,13 @@ class SoftLabel(SamplingGeometry):
 
     strength: float = 1.0
     scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.strength) and 0 < self.scale < math.inf):
+            raise ValueError(
+                f"SoftLabel(strength={self.strength!r}, scale={self.scale!r}): a finite drive, and a positive scale of "
+                "rewards."
+            )
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
         return self.strength * torch.sigmoid(

@@ -66,7 +66,7 @@ class LogRatio(Chart):
     linear = True
 
     def __post_init__(self) -> None:
-        if not self.scale > 0:
+        if not 0 < self.scale < math.inf:
             raise ValueError(f"LogRatio(scale={self.scale!r}): a chart increases, so its scale is positive.")
 
     def __call__(self, log_ratio: Tensor) -> Tensor:
@@ -114,6 +114,8 @@ class Power(Chart):
     def __post_init__(self) -> None:
         if self.power == 0:
             raise ValueError("Power(0) is the logarithm: use LogRatio().")
+        if not math.isfinite(self.power):
+            raise ValueError(f"Power({self.power!r}): an exponent is a finite number.")
 
     def __call__(self, log_ratio: Tensor) -> Tensor:
         return numerics.expm1(self.power * log_ratio) / self.power
@@ -176,8 +178,11 @@ class Sigmoid(Chart):
     shift: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.scale > 0:
-            raise ValueError(f"Sigmoid(scale={self.scale!r}): a chart increases, so its scale is positive.")
+        if not (0 < self.scale < math.inf and math.isfinite(self.shift)):
+            raise ValueError(
+                f"Sigmoid(scale={self.scale!r}, shift={self.shift!r}): a chart increases, so its scale is positive; "
+                "its shift is a log-ratio."
+            )
 
     @property
     def range(self) -> Interval:

@@ -27,6 +27,13 @@ def _is_sampling(outer: SamplingGeometry, inner: object) -> None:
         )
 
 
+def _is_cap(outer: SamplingGeometry, cap: float | None) -> None:
+    if cap is not None and not cap > 0:
+        raise ValueError(
+            f"{type(outer).__name__}(cap={cap!r}): the bound of an importance weight is positive; None for no bound."
+        )
+
+
 def _responses(drive: Tensor, batch: Batch | PreferenceBatch, name: str, asked_by: str) -> Tensor:
     """log π − log π_name of whole responses, ready to weigh drives of responses or of their tokens."""
     rows = batch.rows
@@ -189,6 +196,7 @@ class DivergenceMask(SamplingGeometry):
             raise ValueError(
                 f"DivergenceMask(low={self.low!r}, high={self.high!r}): thresholds of a divergence are positive."
             )
+        _is_cap(self, self.cap)
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
         return self.of.drive(batch)
@@ -254,6 +262,9 @@ class ImportanceRatio(SamplingGeometry):
     """
 
     cap: float | None = None
+
+    def __post_init__(self) -> None:
+        _is_cap(self, self.cap)
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
         return torch.ones(batch.size, dtype=batch.rows.dtype, device=batch.rows.policy.device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 
 import torch
@@ -77,7 +78,7 @@ class FixedBudget(Measure):
     length: float
 
     def __post_init__(self) -> None:
-        if not self.length > 0:
+        if not 0 < self.length < math.inf:
             raise ValueError(
                 f"FixedBudget(length={self.length!r}): the budget of a row is positive, usually the generation "
                 "limit in tokens."

@@ -144,7 +144,7 @@ class GroupAdvantage(SamplingGeometry):
                 raise ValueError(f"GroupAdvantage({name}={value!r}): choose one of {', '.join(map(repr, options))}.")
         if self.ddof not in (0, 1):
             raise ValueError(f"GroupAdvantage(ddof={self.ddof!r}): 0 (biased) or 1 (unbiased variance).")
-        if self.epsilon < 0:
+        if not 0 <= self.epsilon < math.inf:
             raise ValueError(
                 f"GroupAdvantage(epsilon={self.epsilon!r}): added to a standard deviation, so not negative."
             )
@@ -262,6 +262,10 @@ class Label(SamplingGeometry):
     """
 
     strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.strength):
+            raise ValueError(f"Label(strength={self.strength!r}): a drive is a finite number.")
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
         rows = batch if isinstance(batch, Batch) else batch.rows

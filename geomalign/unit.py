@@ -251,6 +251,11 @@ class Pair(PairUnit):
     def locality(self) -> Locality:
         return Locality.GROUP
 
+    def __post_init__(self) -> None:
+        PairUnit.__post_init__(self)
+        if not math.isfinite(self.margin):
+            raise ValueError(f"Pair(margin={self.margin!r}): a margin is a finite number.")
+
     def combine(self, u: Tensor) -> Tensor:
         return super().combine(u) - self.margin
 
@@ -415,7 +420,7 @@ class Preference(PairUnit):
 
     def __post_init__(self) -> None:
         PairUnit.__post_init__(self)
-        if not self.beta > 0:
+        if not 0 < self.beta < math.inf:
             raise ValueError(f"Preference(beta={self.beta!r}): an inverse temperature is positive.")
 
     @property
@@ -531,6 +536,10 @@ class Offset(ResponseUnit):
 
     of: ResponseUnit = Sequence()
     origin: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.origin):
+            raise ValueError(f"Offset(origin={self.origin!r}): a level is a finite number.")
 
     @property
     def needs_tokens(self) -> bool:  # type: ignore[override]

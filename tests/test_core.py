@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 
+import numpy
 import pytest
 import torch
 from hypothesis import given
@@ -69,9 +70,67 @@ LOGP = torch.zeros(4, 3)
             r"`drive` is \(3,\) but the batch has 4 rows",
         ),
         (lambda: ga.recipes.gspo()(ga.Batch(LOGP, LOGP), drive=LOGP), "takes one number a response"),
+        (
+            lambda: ga.Batch(LOGP, LOGP, reward=LOGP[:, 0] > 0),
+            r"`reward` of Batch has dtype torch.bool.*2.0 \* reward - 1",
+        ),
+        (
+            lambda: ga.PreferenceBatch(LOGP, LOGP, margin=LOGP[:, 0] > 0),
+            "`margin` of PreferenceBatch has dtype torch.bool",
+        ),
+        (
+            lambda: ga.recipes.kto()(ga.PreferenceBatch(LOGP, LOGP, LOGP, LOGP), drive=LOGP),
+            r"`drive` is \(4, 3\).*expected \(4, 2\)",
+        ),
+        (
+            lambda: ga.recipes.gmpo()(ga.Batch(LOGP, LOGP), drive=LOGP[:, 0]),
+            "the terms of this sum are driven in 2 ways.*one drive a term",
+        ),
+        (lambda: math.nan * ga.recipes.grpo(), "coefficient of a sum of objectives is nan"),
     ],
 )
 def test_bad_input_is_told_what_was_seen_and_what_to_do(make: object, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        make()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    "make, told",
+    [
+        (lambda: ga.recipes.grpo(beta=-0.1), r"grpo\(beta=-0.1\): the weight of a term"),
+        (lambda: ga.recipes.grpo(beta=math.nan), r"grpo\(beta=nan\)"),
+        (lambda: ga.recipes.orpo(lambda_=-1.0), r"orpo\(lambda_=-1.0\)"),
+        (lambda: ga.recipes.cpo(alpha=-1.0), r"cpo\(alpha=-1.0\)"),
+        (lambda: ga.recipes.ppo(epsilon=None, dual_clip=3.0), "epsilon=None is no clip at all"),
+        (lambda: ga.recipes.ipo(tau=0), r"ipo\(tau=0\): a positive number"),
+        (lambda: ga.recipes.simpo(beta=0), r"simpo\(beta=0\): a positive number"),
+        (lambda: ga.recipes.simpo(gamma=math.nan), r"Pair\(margin=nan\)"),
+        (lambda: ga.recipes.bco(beta=0), r"bco\(beta=0\)"),
+        (lambda: ga.recipes.bco(delta=math.nan), r"Offset\(origin=nan\)"),
+        (lambda: ga.recipes.sppo(beta=0), r"sppo\(beta=0\)"),
+        (lambda: ga.recipes.wpo(beta=0), r"wpo\(beta=0\)"),
+        (lambda: ga.recipes.rebel(eta=0), r"rebel\(eta=0\)"),
+        (lambda: ga.recipes.rpo(eta=-1.0, distance="squared"), r"rpo\(eta=-1.0\)"),
+        (lambda: ga.recipes.cfpo(epsilon=0), r"cfpo\(epsilon=0\)"),
+        (lambda: ga.recipes.w_gopo(mu=0), r"w_gopo\(mu=0\)"),
+        (lambda: ga.recipes.alpha_po(alpha=0), "the limit is simpo"),
+        (lambda: ga.recipes.alpha_po(beta=0), r"alpha_po\(beta=0\)"),
+        (lambda: ga.recipes.kto(reference_point=-1.0), r"kto\(reference_point=-1.0\)"),
+        (lambda: ga.recipes.dppo(cap=0), r"DivergenceMask\(cap=0\): the bound of an importance weight"),
+        (lambda: ga.ImportanceRatio(cap=-1.0), r"ImportanceRatio\(cap=-1.0\)"),
+        (lambda: ga.GroupAdvantage(epsilon=math.nan), r"GroupAdvantage\(epsilon=nan\)"),
+        (lambda: ga.LogRatio(math.inf), r"LogRatio\(scale=inf\)"),
+        (lambda: ga.Power(math.nan), r"Power\(nan\)"),
+        (lambda: ga.Sigmoid(1.0, math.nan), r"Sigmoid\(scale=1.0, shift=nan\)"),
+        (lambda: ga.Label(math.nan), r"Label\(strength=nan\)"),
+        (lambda: ga.Margin(math.nan), r"Margin\(scale=nan\)"),
+        (lambda: ga.SoftLabel(scale=-1.0), r"SoftLabel\(strength=1.0, scale=-1.0\)"),
+        (lambda: ga.Preference(beta=math.inf), r"Preference\(beta=inf\)"),
+        (lambda: ga.FixedBudget(math.inf), r"FixedBudget\(length=inf\)"),
+        (lambda: ga.AlphaDivergence(math.nan), r"AlphaDivergence\(order=nan\)"),
+    ],
+)
+def test_a_hyper_parameter_out_of_range_is_refused_at_construction(make: object, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         make()  # type: ignore[operator]
 
@@ -81,6 +140,19 @@ def test_what_is_no_tensor_is_refused_by_name() -> None:
         ga.Batch(LOGP, LOGP, reward=[1.0, 2.0])  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="Batch or a PreferenceBatch, not on dict"):
         ga.recipes.ppo()({})  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"`drive` is list.*torch.as_tensor"):
+        ga.recipes.ppo()(ga.Batch(LOGP, LOGP), drive=[1.0, 2.0])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("batch", [sample_batch(3), sample_pairs(3)], ids=["rows", "pairs"])
+def test_one_row_of_a_batch_is_a_batch_of_one_row(batch: ga.Batch | ga.PreferenceBatch) -> None:
+    field = "policy" if isinstance(batch, ga.Batch) else "chosen"
+    for index in (-1, 2, torch.tensor(2), numpy.int64(-1)):
+        torch.testing.assert_close(getattr(batch[index], field), getattr(batch, field)[2:])
+    assert [part.size for part in batch] == [1, 1, 1]  # type: ignore[union-attr]
+    for index in (3, -4):
+        with pytest.raises(IndexError, match=f"no row {index} in a .*Batch of 3"):
+            batch[index]
 
 
 def test_a_drive_that_nothing_balances_is_announced() -> None:

@@ -232,7 +232,7 @@ class AlphaDivergence(DivergenceGeometry):
     Order 2 is Pearson's χ² on t ≥ 0, orders 1 and 0 (as limits) the two KLs, 1/2 Hellinger, −1 Neyman's χ².
 
     Args:
-        order: the exponent a.
+        order: the exponent a, any finite number.
         mu: strength, positive; the curvature at the anchor.
     """
 
@@ -240,6 +240,8 @@ class AlphaDivergence(DivergenceGeometry):
     mu: float = 1.0
 
     def __post_init__(self) -> None:
+        if not math.isfinite(self.order):
+            raise ValueError(f"AlphaDivergence(order={self.order!r}): an exponent is a finite number.")
         positive(self, "mu")
 
     @property

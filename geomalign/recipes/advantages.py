@@ -20,6 +20,7 @@ from geomalign.measure import NestedMean, PooledMean
 from geomalign.objective import Objective
 from geomalign.optimization import ChiSquare, Clip, Flat, Linear
 from geomalign.recipes.reference import published
+from geomalign.recipes.shared import check_positive
 from geomalign.sampling import Advantage, BoundedProjection, GroupAdvantage, SamplingGeometry
 from geomalign.unit import Sequence, Token
 
@@ -266,6 +267,7 @@ def w_gopo(alpha: float = 0.5, mu: float = 0.5, scale: float = 1.0, bounded: boo
 
     Source: W-GOPO, eq. 9 and 18, the later form of GOPO (arXiv 2602.21269).
     """
+    check_positive("w_gopo", mu=mu)
     doubled = Asymmetric(Excited(alpha, scale=scale), positive=2 / mu, negative=2 / mu)
     return Objective(
         unit=Sequence(),

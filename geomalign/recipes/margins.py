@@ -21,7 +21,7 @@ from geomalign.objective import Objective
 from geomalign.optimization import Blend, ChiSquare, Entropy, Logistic, Proportional, ReverseKL, SquaredHinge
 from geomalign.recipes.preference import dpo
 from geomalign.recipes.reference import published
-from geomalign.recipes.shared import check_smoothing, logistic
+from geomalign.recipes.shared import check_positive, check_smoothing, logistic
 from geomalign.sampling import Label
 from geomalign.unit import MeanSequence, Pair, Preference, SortedPair, TransportedPair
 
@@ -224,6 +224,7 @@ def wpo(beta: float = 0.1) -> Objective:
 
     Source: Zhou et al. 2024 (arXiv 2406.11827) eq. 2.
     """
+    check_positive("wpo", beta=beta)
     return Objective(
         unit=Pair(),
         chart=LogRatio(),

@@ -7,7 +7,7 @@ from geomalign.constant import Surrogate
 from geomalign.measure import FixedBudget, NestedMean, PooledMean
 from geomalign.objective import BaseObjective, Objective
 from geomalign.optimization import KL, ChiSquare, Clip, Flat, ReverseKL
-from geomalign.recipes.shared import LENGTHS, choose
+from geomalign.recipes.shared import LENGTHS, check_weight, choose
 from geomalign.sampling import Advantage, BoundedProjection, Escort, GroupAdvantage, Label
 from geomalign.unit import MeanSequence, Sequence, Token
 
@@ -68,6 +68,11 @@ def ppo(
 
     Source: Schulman et al. 2017 (arXiv 1707.06347) eq. 7 and 8; dual clip: Ye et al. 2020 (arXiv 1912.09729) eq. 5.
     """
+    if epsilon is None and (epsilon_high is not None or dual_clip is not None):
+        raise ValueError(
+            f"ppo(epsilon=None, epsilon_high={epsilon_high!r}, dual_clip={dual_clip!r}): epsilon=None is no clip at "
+            "all, on neither side; give the three together."
+        )
     optimization = (
         Flat() if epsilon is None else Clip(epsilon, epsilon if epsilon_high is None else epsilon_high, dual_clip)
     )
@@ -93,13 +98,14 @@ def grpo(
     Args:
         epsilon: clip range below.
         epsilon_high: clip range above; `epsilon` where None.
-        beta: strength of the k3 leash to the reference; 0 (not the paper's 0.04, as trainers do today) needs no
+        beta: strength of the k3 leash to the reference, ≥ 0; 0 (not the paper's 0.04, as trainers do today) needs no
             reference.
         scale_rewards: "group", "batch" or "none".
         std_epsilon: added to the standard deviation; 0 in the paper, 1e-4 in TRL.
 
     Source: Shao et al. 2024 (DeepSeekMath, arXiv 2402.03300) eq. 3–4.
     """
+    check_weight("grpo", beta=beta)
     surrogate = Objective(
         unit=Token(),
         chart=Ratio(),

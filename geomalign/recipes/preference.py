@@ -7,7 +7,7 @@ from geomalign.constant import Completed
 from geomalign.divergences import KullbackLeibler, PearsonChiSquare
 from geomalign.objective import Objective
 from geomalign.optimization import ChiSquare, Hinge, Logistic
-from geomalign.recipes.shared import LENGTHS, choose, logistic
+from geomalign.recipes.shared import LENGTHS, check_positive, choose, logistic
 from geomalign.sampling import Label
 from geomalign.unit import MeanSequence, Pair, Sequence
 
@@ -35,8 +35,7 @@ def ipo(tau: float = 0.1, normalize: str = "mean") -> Objective:
 
     Source: Azar et al. 2023 (arXiv 2310.12036) eq. 17.
     """
-    if not tau > 0:
-        raise ValueError(f"ipo(tau={tau!r}): the target margin is 1/(2τ), so τ is positive.")
+    check_positive("ipo", tau=tau)
     return Objective(
         unit=Pair(of=choose("ipo", "normalize", normalize, LENGTHS)),
         chart=LogRatio(),
@@ -72,6 +71,7 @@ def simpo(beta: float = 2.0, gamma: float = 1.0) -> Objective:
 
     Source: Meng et al. 2024 (arXiv 2405.14734) eq. 6.
     """
+    check_positive("simpo", beta=beta)
     return Objective(
         unit=Pair(of=MeanSequence(), margin=gamma / beta),
         chart=LogRatio(),

@@ -8,7 +8,7 @@ from geomalign.constant import Completed
 from geomalign.objective import BaseObjective, Objective
 from geomalign.optimization import ChiSquare, Entropy, Logistic
 from geomalign.recipes.reference import published
-from geomalign.recipes.shared import choose
+from geomalign.recipes.shared import check_positive, choose
 from geomalign.sampling import Advantage
 from geomalign.unit import Pair, Preference, Sequence
 
@@ -94,6 +94,7 @@ def rebel(eta: float = 1.0) -> Objective:
 
     Source: Gao et al. 2024 (arXiv 2404.16767).
     """
+    check_positive("rebel", eta=eta)
     return Objective(
         unit=Pair(),
         chart=LogRatio(scale=1 / eta),
@@ -164,4 +165,5 @@ def rpo(beta: float = 0.1, eta: float = 1.0, distance: str = "backward_kl") -> O
 
     Source: Sun et al. 2025 (arXiv 2502.00203); Nemotron-4 (arXiv 2406.11704) §3.3.
     """
+    check_positive("rpo", beta=beta, eta=eta)
     return choose("rpo", "distance", distance, _DISTANCES)(beta, eta)

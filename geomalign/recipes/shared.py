@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -11,7 +12,7 @@ from geomalign.optimization import Logistic
 from geomalign.sampling import Label
 from geomalign.unit import MeanSequence, ResponseUnit, Sequence, Unit
 
-__all__ = ["LENGTHS", "check_smoothing", "choose", "logistic"]
+__all__ = ["LENGTHS", "check_positive", "check_smoothing", "check_weight", "choose", "logistic"]
 
 Option = TypeVar("Option")
 
@@ -24,6 +25,20 @@ def choose(recipe: str, name: str, value: str, options: Mapping[str, Option]) ->
     if value not in options:
         raise ValueError(f"{recipe}({name}={value!r}): choose one of {', '.join(map(repr, options))}.")
     return options[value]
+
+
+def check_positive(recipe: str, **values: float) -> None:
+    """Raise a ValueError unless all are positive and finite."""
+    for name, value in values.items():
+        if not 0 < value < math.inf:
+            raise ValueError(f"{recipe}({name}={value!r}): a positive number.")
+
+
+def check_weight(recipe: str, **values: float) -> None:
+    """Raise a ValueError unless all are finite and not negative."""
+    for name, value in values.items():
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{recipe}({name}={value!r}): the weight of a term, so a number that is not negative.")
 
 
 def check_smoothing(recipe: str, label_smoothing: float) -> None:

@@ -10,7 +10,7 @@ from geomalign.constant import Completed
 from geomalign.objective import BaseObjective, Combination, Objective
 from geomalign.optimization import Box, ChiSquare, Logistic
 from geomalign.recipes.reference import published
-from geomalign.recipes.shared import LENGTHS, choose
+from geomalign.recipes.shared import LENGTHS, check_positive, check_weight, choose
 from geomalign.sampling import Advantage, Label
 from geomalign.unit import Chosen, MeanSequence, Offset, Pair, Preference, Rejected, ResponseUnit, Sequence
 
@@ -82,6 +82,7 @@ def bco(beta: float = 0.1, delta: float = 0.0) -> BaseObjective:
 
     Source: Jung et al. 2024 (arXiv 2404.04656).
     """
+    check_positive("bco", beta=beta)
     return 2.0 * Objective(
         unit=Offset(Sequence(), delta / beta),
         chart=LogRatio(),
@@ -111,6 +112,7 @@ def sppo(beta: float = 1e-3) -> BaseObjective:
 
     Source: Wu et al. 2024 (arXiv 2405.00675) eq. 4.7.
     """
+    check_positive("sppo", beta=beta)
     return 2.0 * Objective(
         unit=Sequence(),
         chart=LogRatio(),
@@ -224,6 +226,8 @@ def kto(beta: float = 0.1, desirable: float = 1.0, undesirable: float = 1.0, ref
 
     Source: Ethayarajh et al. 2024 (arXiv 2402.01306).
     """
+    if not 0 <= reference_point < math.inf:
+        raise ValueError(f"kto(reference_point={reference_point!r}): an estimate of a KL divergence, so not negative.")
     at_anchor = _sigmoid(-beta * reference_point)
     return Objective(
         unit=Sequence(),
@@ -252,10 +256,11 @@ def orpo(lambda_: float = 0.1) -> Combination:
     """−log π(y⁺)/|y⁺| − λ log σ(u),  u the log odds ratio of the two responses' mean token probabilities.
 
     Args:
-        lambda_: weight of the odds-ratio term.
+        lambda_: weight of the odds-ratio term, ≥ 0.
 
     Source: Hong et al. 2024 (arXiv 2403.07691) eq. 4–7.
     """
+    check_weight("orpo", lambda_=lambda_)
     odds = Objective(
         unit=Pair(of=MeanSequence()),
         chart=LogOdds(),
@@ -284,11 +289,12 @@ def cpo(beta: float = 0.1, alpha: float = 1.0, normalize: str = "sum") -> Combin
 
     Args:
         beta: inverse temperature, positive.
-        alpha: weight of the likelihood, positive; 1 in the paper.
+        alpha: weight of the likelihood, ≥ 0; 1 in the paper.
         normalize: "sum" (published) or "mean": whether the likelihood is of the response or of its average token.
 
     Source: Xu et al. 2024 (arXiv 2401.08417) eq. 3.
     """
+    check_weight("cpo", alpha=alpha)
     margin = Objective(unit=Pair(), chart=LogRatio(), sampling=Label(beta), optimization=Logistic(beta), anchor=None)
     return margin + alpha * _likelihood(choose("cpo", "normalize", normalize, LENGTHS))
 
@@ -316,6 +322,9 @@ def alpha_po(alpha: float = 0.25, beta: float = 2.0, gamma: float = 1.0) -> Obje
 
     Source: Gupta et al. 2025 (arXiv 2501.03884).
     """
+    check_positive("alpha_po", beta=beta)
+    if alpha == 0:
+        raise ValueError("alpha_po(alpha=0): the limit is simpo(beta, gamma).")
     return Objective(
         unit=Pair(of=MeanSequence(), margin=gamma / beta),
         chart=Power(-alpha),

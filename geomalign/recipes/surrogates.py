@@ -9,6 +9,7 @@ from geomalign.measure import FixedBudget, NestedMean, PooledMean
 from geomalign.objective import Combination, Objective
 from geomalign.optimization import ChiSquare, Clip, Flat, Proportional, SoftGate
 from geomalign.recipes.reference import published
+from geomalign.recipes.shared import check_positive
 from geomalign.sampling import GroupAdvantage
 from geomalign.unit import Clamped, MeanSequence, Shared, Token
 
@@ -95,7 +96,7 @@ def cfpo(epsilon: float = 0.2, std_epsilon: float = 1e-6) -> Objective:
     """(1/N) Σ_i (1/|y_i|) Σ_t −tA + (|A|/2ε)(t−1)²: a square whose minimum stands at PPO's wall, u* = ±ε.
 
     Args:
-        epsilon: distance of the minimum from the anchor.
+        epsilon: distance of the minimum from the anchor, positive.
         std_epsilon: added to the standard deviation; 0 in the paper.
 
     The stiffness is |A|/ε, so it is coupled: χ² with a stiffness that follows the drive.
@@ -103,6 +104,7 @@ def cfpo(epsilon: float = 0.2, std_epsilon: float = 1e-6) -> Objective:
     Source: Çağatan et al. 2026 (CFPO, arXiv 2601.22801), read in implementations of it; the same square: Xie et al.
     2024 (SPO, arXiv 2401.16025).
     """
+    check_positive("cfpo", epsilon=epsilon)
     return Objective(
         unit=Token(),
         chart=Ratio(),
