@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor
 
+from geomalign import numerics
 from geomalign.batch import Batch, Groups, PreferenceBatch
 from geomalign.numerics import Interval
 from geomalign.sampling import Advantage, GroupAdvantage, SamplingGeometry
@@ -133,10 +134,8 @@ class Whitened(SamplingGeometry):
         return white.sum(-1) / support.sum(-1).clamp(min=1)
 
     def latex(self) -> str:
-        inner = self.of.latex()
-        return (
-            rf"\frac{{{inner}-\operatorname{{mean}}_{{i,t}}}}{{\sqrt{{\operatorname{{var}}_{{i,t}}+{self.epsilon:g}}}}}"
-        )
+        spread = rf"\operatorname{{var}}_{{i,t}}+{numerics.latex(self.epsilon)}"
+        return rf"\frac{{{self.of.latex()}-\operatorname{{mean}}_{{i,t}}}}{{\sqrt{{{spread}}}}}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -256,7 +255,11 @@ class BestMargin(SamplingGeometry):
 
     def latex(self) -> str:
         drive = r"\left(r_i-\max_{j\neq i}r_j\right)_+"
-        return drive if self.scale == "none" else rf"{drive}/\left(\operatorname{{std}}_G(r)+{self.epsilon:g}\right)"
+        return (
+            drive
+            if self.scale == "none"
+            else rf"{drive}/\left(\operatorname{{std}}_G(r)+{numerics.latex(self.epsilon)}\right)"
+        )
 
 
 @dataclasses.dataclass(frozen=True)

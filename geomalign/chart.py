@@ -202,7 +202,7 @@ class Sigmoid(Chart):
 
     def latex(self, log_ratio: str) -> str:
         moved = log_ratio if self.shift == 0 else rf"{log_ratio}-{self.shift:g}"
-        return rf"\sigma\left({self.scale:g}\left({moved}\right)\right)+{self.range.low:.3g}"
+        return rf"\sigma\left({self.scale:g}\left({moved}\right)\right)-{-self.range.low:.3g}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -88,5 +88,5 @@ class FixedBudget(Measure):
         return torch.where(support, _reciprocal(rows) / self.length, 0)
 
     def latex(self, tokens: bool) -> str:
-        inner = rf"\frac{{1}}{{{self.length:g}}}"
+        inner = "" if self.length == 1 else rf"\frac{{1}}{{{self.length:g}}}"
         return rf"\frac{{1}}{{N}}\sum_i{inner}" + (r"\sum_t" if tokens else "")

@@ -44,6 +44,21 @@ class Interval:
         return x.clamp(min=self.low, max=self.high)
 
 
+def latex(x: float) -> str:
+    r"""A number as a formula prints it.
+
+    >>> latex(0.5), latex(1e-6), latex(2.5e7), latex(-math.inf)
+    ('0.5', '10^{-6}', '2.5\\cdot 10^{7}', '-\\infty')
+    """
+    if math.isinf(x):
+        return r"\infty" if x > 0 else r"-\infty"
+    digits, _, power = f"{x:g}".partition("e")
+    if not power:
+        return digits
+    size = f"10^{{{int(power)}}}"
+    return size if digits == "1" else rf"{digits}\cdot {size}"
+
+
 def limit(dtype: torch.dtype) -> float:
     """Nats beyond which exponentials are continued linearly: 300 in float64, 10 in float16, 30 otherwise.
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from geomalign import numerics
 from geomalign.batch import Batch, PreferenceBatch, Total
 from geomalign.chart import Chart, LogRatio
 from geomalign.constant import Constant, Energy
@@ -471,6 +472,8 @@ class Combination(BaseObjective):
 
     def latex(self) -> str:
         names = [rf"\mathcal{{L}}_{{{k}}}" for k in range(1, len(self.of) + 1)]
-        weighted = "+".join(name if c == 1 else rf"{c:g}\,{name}" for name, (c, _) in zip(names, self.of, strict=True))
+        weighted = "+".join(
+            name if c == 1 else rf"{numerics.latex(c)}\,{name}" for name, (c, _) in zip(names, self.of, strict=True)
+        )
         parts = [o.latex().replace(r"\mathcal{L}", name, 1) for name, (_, o) in zip(names, self.of, strict=True)]
         return r";\quad ".join([rf"\mathcal{{L}}(\theta)={weighted}", *parts])

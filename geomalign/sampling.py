@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from geomalign import numerics
 from geomalign.batch import Batch, Groups, PreferenceBatch
 from geomalign.locality import Locality
 from geomalign.numerics import Interval
@@ -167,7 +168,7 @@ class GroupAdvantage(SamplingGeometry):
 
     def latex(self) -> str:
         numerator, scale = _BASELINES[self.baseline][1], _SCALES[self.scale][1]
-        return rf"\frac{{{numerator}}}{{{scale}+{self.epsilon:g}}}" if scale else numerator
+        return rf"\frac{{{numerator}}}{{{scale}+{numerics.latex(self.epsilon)}}}" if scale else numerator
 
 
 @dataclasses.dataclass(frozen=True)

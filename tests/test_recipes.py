@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -283,6 +284,13 @@ def test_sums_and_multiples_are_those_of_the_losses() -> None:
     torch.testing.assert_close(combined.law(BATCH), 2.5 * a.law(BATCH) + 0.5 * b.law(BATCH))
     assert combined.locality is ga.Locality.SEQUENCE and not combined.decoupled
     assert sum([a, b])(BATCH).loss == (a + b)(BATCH).loss
+
+
+@pytest.mark.filterwarnings("ignore::geomalign.objective.UnboundedLossWarning")
+@pytest.mark.parametrize("name", ga.recipes.names())
+def test_latex_prints_no_number_as_a_program_does(name: str) -> None:
+    # 1e-06 reads as e − 6 in a formula.
+    assert not re.search(r"\de[-+]\d|\binf\b|\)\+-\d|nan", ga.recipes.get(name).latex())
 
 
 @pytest.mark.filterwarnings("ignore::geomalign.objective.UnboundedLossWarning")

@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor
 
+from geomalign import numerics
 from geomalign.numerics import Interval
 from geomalign.optimization.geometry import BregmanGeometry, factor_latex, positive, within
 
@@ -251,4 +252,5 @@ class Box(BregmanGeometry):
         return Interval(0.0 if math.isinf(self.low) else -math.inf, 0.0 if math.isinf(self.high) else math.inf)
 
     def latex(self, u: str, drive: str) -> str:
-        return rf"\iota_{{[{self.low:.3g},{self.high:.3g}]}}\left({u}\right)"
+        low, high = (numerics.latex(float(f"{x:.3g}")) for x in (self.low, self.high))
+        return rf"\iota_{{[{low},{high}]}}\left({u}\right)"
