@@ -412,3 +412,8 @@ def test_an_exception_of_the_users_code_is_one_line_and_a_file(
     code, out = run(capsys, "train", "-O", "faulty:objective", "--config", "tiny.toml", "--out", "new")
     assert code == 1 and "KeyError: 'curvature'" in out and "faulty.py, line 4" in out
     assert "Traceback" in Path("new/error.txt").read_text()
+
+
+def test_names_are_no_emoji(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, out = run(capsys, "train", "-O", "nomodule:x", "--config", "tiny.toml")
+    assert "nomodule:x: there is no module" in out

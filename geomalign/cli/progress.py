@@ -23,7 +23,7 @@ from rich.table import Table
 
 from geomalign.training.events import Event, Interrupted
 
-console = Console()
+console = Console(emoji=False)  # :x: is a part of module:x, no emoji
 if not console.is_terminal:
     console.width = 200  # tables in files and pipes keep their rows whole
 

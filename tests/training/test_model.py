@@ -63,7 +63,7 @@ def test_building_leaves_the_global_random_state_alone(policy: Policy) -> None:
 
 
 def test_refusals(tmp_path: Path, policy: Policy) -> None:
-    with pytest.raises(ValueError, match="nothing.* does not exist; it is a directory"):
+    with pytest.raises(ValueError, match=r"nothing.* does not exist; it is a directory"):
         load(tmp_path / "nothing", Placement())
     save(policy, tmp_path / "model")
     policy.tokenizer.eos_token = None

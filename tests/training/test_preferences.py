@@ -258,3 +258,19 @@ def test_the_command_line_takes_a_file_of_pairs_and_a_task_with_options(
     ]:
         assert cli.main(["train", *words]) == 2
         assert message in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"prompt": "p", "chosen": "a"}, "row 2 .* has no rejected"),
+        ({"prompt": "p", "chosen": None, "rejected": "b"}, "row 2 .* has no chosen"),
+        ({"prompt": "p", "chosen": 5, "rejected": "b"}, "row 2 .* of type int and str"),
+        ({"prompt": "p", "chosen": [{"role": "assistant"}], "rejected": [assistant("b")]}, "no list of messages"),
+    ],
+)
+def test_a_bad_row_is_named(row: dict[str, Any], said: str, tmp_path: Path) -> None:
+    rows = [{"prompt": "p", "chosen": "a", "rejected": "b"}, row]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(ValueError, match=said):
+        preferences(str(tmp_path / "pairs.jsonl"))

@@ -45,13 +45,15 @@ def preferences(name: str, split: str = "train", subset: str | None = None) -> l
         name, split, subset: see `geomalign.training.tasks.rows.read`.
 
     Raises:
-        ValueError: the table is in none of the formats, or gives no pair.
+        ValueError: the table is in none of the formats, a row lacks a column or has another type, or no pair is there.
     """
     rows = read(name, split, subset)
     have = set(rows[0])
     if {"chosen", "rejected"} <= have:
+        _complete(name, rows, ("chosen", "rejected"))
         triples = [_triple(row) for row in rows]
     elif {"prompt", "completion", "label"} <= have:
+        _complete(name, rows, ("prompt", "completion", "label"))
         triples = _paired(rows)
     else:
         raise ValueError(
@@ -63,6 +65,21 @@ def preferences(name: str, split: str = "train", subset: str | None = None) -> l
     if not pairs:
         raise ValueError(f"{name} has no prompt with both a preferred and another, different response.")
     return pairs
+
+
+def _complete(name: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    for number, row in enumerate(rows, 1):
+        missing = [column for column in columns if row.get(column) is None]
+        if missing:
+            raise ValueError(
+                f"row {number} of {name} has no {' and no '.join(missing)}; fill it, or leave the row out."
+            )
+        kinds = {type(row[column]).__name__ for column in columns if column in ("chosen", "rejected", "completion")}
+        if len(kinds) > 1 or not kinds <= {"str", "list"}:
+            raise ValueError(
+                f"row {number} of {name} has responses of type {' and '.join(sorted(kinds))}; they are all texts, or "
+                "all lists of messages."
+            )
 
 
 def _triple(row: Mapping[str, Any]) -> tuple[Any, Any, Any]:
@@ -97,7 +114,10 @@ def _preference(prompt: Any, chosen: Any, rejected: Any) -> Preference:
 def _messages(value: Any) -> Messages:
     if not isinstance(value, list):
         return ()
-    return tuple({"role": str(message["role"]), "content": str(message["content"])} for message in value)
+    try:
+        return tuple({"role": str(message["role"]), "content": str(message["content"])} for message in value)
+    except (TypeError, KeyError):
+        raise ValueError(f"{str(value)[:80]} is no list of messages, each with a role and a content.") from None
 
 
 @dataclass(frozen=True)
