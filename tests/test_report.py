@@ -73,6 +73,13 @@ def test_how_settings_were_found_is_told(tmp_path: Path) -> None:
     assert "How their settings were found: opo: swept on seed 0.\n" in text(directory)
 
 
+def test_a_controller_is_told_beside_the_slots(tmp_path: Path) -> None:
+    results = report.read(comparison(tmp_path, labels=("a", "b"), rates=(1e-4,), seeds=(0,)))
+    assert "controller" not in report.markdown(results, {})
+    results.of("b")[0].summary.update(controller="DualAscent(0.02)")  # type: ignore[attr-defined]
+    assert "before every rollout: of b by `DualAscent(0.02)`." in report.markdown(results, {})
+
+
 def test_numbers_in_the_table_are_those_of_the_runs(written: Path) -> None:
     runs = [json.loads(path.read_text()) for path in (written / "runs").glob("opo-r0.0002-*/summary.json")]
     mean, half = report.interval(np.array([run["final"]["accuracy_in"] for run in runs]))

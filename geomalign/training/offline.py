@@ -14,6 +14,7 @@ from torch import Tensor
 
 from geomalign import distributed
 from geomalign.batch import PreferenceBatch
+from geomalign.objective import Outcome
 from geomalign.training import checkpoint
 from geomalign.training.events import Event
 from geomalign.training.model import Policy
@@ -23,6 +24,7 @@ from geomalign.training.tables import tokenised
 from geomalign.training.tasks import HELD_OUT, draw, held_out, score
 from geomalign.training.tasks.preferences import preferences
 from geomalign.training.update import Update, largest_log_ratio, update, update_metrics
+from geomalign.unit import Pair
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def _validate(session: Session, pairs: Pairs, batch: PreferenceBatch, drive: Any
                 for side in (pairs.chosen, pairs.rejected)
             )
             outcome = session.objective(_with(batch[mine], chosen, rejected), drive=drive[mine], total=batch.total())
-        margin = outcome.u[outcome.support]
+        margin = _margins(session, outcome)
         sums = torch.stack([outcome.loss, margin.sum(), (margin > 0).sum(), outcome.support.sum()]).to(sums)
     loss, margins, right, count = distributed.summed(sums).tolist()
     line = {"loss_held_out": loss}
@@ -93,6 +95,12 @@ def _validate(session: Session, pairs: Pairs, batch: PreferenceBatch, drive: Any
 def _paired(session: Session) -> bool:
     """Whether one event of the objective is a pair, whose `u` is a margin."""
     return session.objective.terms[0][1].unit.paired
+
+
+def _margins(session: Session, outcome: Outcome) -> Tensor:
+    """By how much each pair's preferred response is ahead: `u` before the margin that the objective asks for."""
+    unit = session.objective.terms[0][1].unit
+    return outcome.u[outcome.support] + (unit.margin if isinstance(unit, Pair) else 0.0)
 
 
 def _step(session: Session, pairs: Pairs, batch: PreferenceBatch, drive: Any, rows: Tensor) -> dict[str, float]:
@@ -123,7 +131,7 @@ def _step(session: Session, pairs: Pairs, batch: PreferenceBatch, drive: Any, ro
         at_anchor, after = (session.objective(pairs_now, drive=drive[rows]) for pairs_now in (whole, last))
     line = update_metrics([done], [distributed.largest(torch.stack(moved).max())], at_anchor, after)
     if _paired(session):
-        margin = after.u[after.support]
+        margin = _margins(session, after)
         line |= {"margin": float(margin.mean()), "preference_accuracy": float((margin > 0).double().mean())}
     return line
 

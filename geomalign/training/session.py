@@ -241,6 +241,7 @@ def summarise(
         "mode": "offline" if offline else "rl",
         "slots": terms[0],
         "terms": terms,
+        "controller": repr(chosen.controller) if isinstance(chosen, Controlled) else "",
         "latex": chosen.latex(),
         "decoupled": chosen.decoupled,
         "locality": chosen.locality.name.lower(),

@@ -69,6 +69,19 @@ def test_preference_objectives_raise_the_margin(name: str, offline: TrainConfig,
         assert late["margin"] > lines[0]["margin"] and late["preference_accuracy"] > 0.6
 
 
+def test_a_pair_is_ranked_without_the_margin_that_the_objective_asks_for(
+    offline: TrainConfig, base: Path, tmp_path: Path
+) -> None:
+    """A SimPO that asks for more than any pair has ranks the same pairs rightly as one that asks for nothing."""
+    lines = []
+    for gamma in (0.0, 1e3):
+        config = override(replace(offline, objective="simpo", options={"gamma": gamma}), {"offline.epochs": 1})
+        train(config, tmp_path / str(gamma), base=base)
+        lines.append(read_metrics(tmp_path / str(gamma) / "metrics.jsonl")[1])
+    assert lines[0]["preference_accuracy"] == lines[1]["preference_accuracy"] > 0
+    assert lines[0]["margin"] == pytest.approx(lines[1]["margin"], abs=1e-3)
+
+
 def test_accumulation_takes_the_same_step(offline: TrainConfig, base: Path, tmp_path: Path) -> None:
     lines = []
     for parts in (1, 3):

@@ -30,6 +30,7 @@ def markdown(results: Results, figures: Mapping[str, tuple[str, str]]) -> str:
         "Every objective is the same formula, L = E_measure[ φ(u, g) − g·u ] with u = chart(log π_θ − log π_anchor), "
         "with five slots filled, up to terms without a gradient:",
         _slots(results),
+        _controllers(results),
         _tuning(results),
         *_formulas(results),
         "## Final numbers",
@@ -250,10 +251,16 @@ def _slots(results: Results) -> str:
                 (
                     name,
                     *(_code(term.get(slot)) for slot in ("unit", "chart", "sampling", "optimization", "measure")),
-                    str(term.get("anchor") or "none"),
+                    str(term.get("anchor")).lower(),
                 )
             )
     return _table(header, rows)
+
+
+def _controllers(results: Results) -> str:
+    found = {label: results.of(label)[0].summary.get("controller") for label in results.labels}
+    told = "; ".join(f"of {label} by `{controller}`" for label, controller in found.items() if controller)
+    return f"The drive is divided by a stiffness μ that a controller sets before every rollout: {told}." if told else ""
 
 
 def _tuning(results: Results) -> str:
@@ -268,14 +275,25 @@ def _code(value: Any) -> str:
     return f"`{value}`" if value else ""
 
 
+_SYMBOLS = (
+    ("r_i", "r_i the reward of response i"),
+    ("A_i", "A_i the reward of response i"),
+    (r"\pi_k", "π_k the rollout policy"),
+    (r"\pi_{\mathrm{ref}}", "π_ref the policy that training began with"),
+    ("y_i^+", "y⁺ the preferred response of a pair"),
+    ("_{G}", "G the responses to one prompt"),
+    ("_G(", "mean_G(·) of the numerator over the responses to one prompt"),
+    ("_B", "B all of a rollout"),
+    (")_+", "x₊ = max(x, 0)"),
+)
+
+
 def _formulas(results: Results) -> list[str]:
     formulas = [(label, results.of(label)[0].summary.get("latex")) for label in results.labels]
     if not any(latex for _, latex in formulas):
         return []
-    legend = (
-        "As formulas, with r_i and A_i the reward of response i, π_k the rollout policy, G the responses to one "
-        "prompt, B all of a rollout, and x₊ = max(x, 0):"
-    )
+    used = [meaning for symbol, meaning in _SYMBOLS if any(symbol in str(latex) for _, latex in formulas)]
+    legend = f"As formulas, with {_join(used)}:" if used else "As formulas:"
     return [legend, *(f"{label}:\n\n$$\n{latex}\n$$" for label, latex in formulas if latex)]
 
 
