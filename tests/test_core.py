@@ -334,6 +334,17 @@ def test_outcome_gap_is_zero_exactly_at_equilibrium() -> None:
     assert (away.gap > 1e-3).all()
 
 
+@pytest.mark.filterwarnings("ignore::geomalign.objective.UnboundedLossWarning")
+@pytest.mark.parametrize("name", ga.recipes.names())
+def test_a_batch_without_rows_has_no_loss(name: str) -> None:
+    objective = ga.recipes.get(name)
+    none, rows = torch.zeros(0, 3), torch.zeros(0)
+    batch: ga.Batch | ga.PreferenceBatch = ga.Batch(none, none, reward=rows, reference=none, group=rows.long())
+    if any(term.unit.paired for _, term in objective.terms):
+        batch = ga.PreferenceBatch(none, none, none, none, margin=rows)
+    assert objective(batch).loss == 0
+
+
 COMPILED = r"""
 import torch, geomalign as ga
 from geomalign.laws import sample_batch, sample_pairs

@@ -108,9 +108,8 @@ def trust_region_target(
     # ψ''(1) = 1 for a normalised divergence: D ≈ 1/(2μ²) for a small step of unit spread.
     one = torch.ones((), dtype=wide.dtype, device=wide.device)
     start = 0.5 * (2 * radius * divergence.curvature(one)).log()
-    steepest = (
-        _STEEPEST / (-below).amax().clamp(min=1.0) if mean.pooled else _STEEPEST / groups.max(-below).clamp(min=1.0)
-    )
+    widest = torch.cat([-below, -below.new_ones(1)]).amax() if mean.pooled else groups.max(-below)
+    steepest = _STEEPEST / widest.clamp(min=1.0)
     x = numerics.solve_newton(
         log_divergence,
         torch.full_like(spread, math.log(radius)),
