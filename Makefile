@@ -77,7 +77,7 @@ clean:  ## everything that was built; not the runs
 .PHONY: parity parity-report
 PEERS := trl-0.29 trl-1.6 trl-1.16 verl liger openrlhf torchrl
 
-parity: $(STAMP)  ## every objective against the code of TRL, verl, Liger, OpenRLHF and torchrl; builds their environments
+parity: $(STAMP)  ## objectives against the code of TRL, verl, Liger, OpenRLHF and torchrl; builds their environments
 	BASE=$(VENV) bash tests/parity/environments.sh
 	$(PYTEST) -n 2 tests/parity
 

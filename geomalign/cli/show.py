@@ -168,7 +168,8 @@ def _decoupled(objective: BaseObjective) -> str:
     coupled = [t.optimization for _, t in objective.terms if not isinstance(t.optimization, BregmanGeometry)]
     if not coupled:
         return "yes: ∂L/∂u = φ'(u) − g with a potential φ free of the drive g, so its curvature is free of g too"
-    return f"no: where {' and '.join(map(short, coupled))} resists depends on the drive g"
+    named = " and ".join(map(short, coupled))
+    return f"no: {named} resists by the drive g, or not by a convex potential of the coordinate alone"
 
 
 def _geometry(term: Objective) -> Iterator[tuple[str, str]]:

@@ -54,7 +54,7 @@ def periodic_table(path: str | Path) -> Path:
             _tile(axis, (2 * k, height + 0.14), 0.24, 0.3, color, "-")
             axis.text(2 * k + 0.32, height + 0.31, f"event: a {event}", va="center", fontsize=8.5)
         _tile(axis, (6, height + 0.14), 0.24, 0.3, "#ffffff", (0, (2, 1)))
-        axis.text(6.32, height + 0.31, "resistance depends on the pull (coupled)", va="center", fontsize=8.5)
+        axis.text(6.32, height + 0.31, "not decoupled: resists by the pull, or not convexly", va="center", fontsize=8.5)
         return save(figure, path)
 
 

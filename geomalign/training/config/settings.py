@@ -353,8 +353,8 @@ class CompareConfig:
             "also one of the seeds reported (14 of its 21 runs were finished)",
         ),
         Choice("gspo", tuning="the published clip range; epsilon = 0.2 was tried on this task and not taken"),
-        Choice("grpo", tuning="published settings, none searched here"),
-        Choice("dapo", tuning="published settings, none searched here"),
+        Choice("grpo", tuning="the published clip range, without the leash to a reference; none searched here"),
+        Choice("dapo", tuning="the published clip range, without dynamic sampling; none searched here"),
     )
     rates: tuple[float, ...] = (5e-5, 2e-4)
     seeds: tuple[int, ...] = (0, 1, 2)
