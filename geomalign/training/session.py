@@ -59,7 +59,7 @@ class Session:
         )
         self.step = 0
         self._saved = directory / "checkpoint.pt"
-        self._warned = False
+        self._warned: set[str] = set()
         self._kept = self._restore() if self._saved.exists() else 0
         self._clock = Clock(self.placement)
 
@@ -175,9 +175,15 @@ class Session:
         return {key: value for key, value in checkpoint.read_json(path).items() if key.startswith("accuracy")}
 
     def _warn(self, line: Mapping[str, float]) -> None:
-        if line.get("inactive", 0.0) == 1.0 and not self._warned and self.step > 1:
-            self._warned = True
-            self.progress(Event("warning", self.name, self.step, message=_INACTIVE))
+        """Say once what makes the run worthless."""
+        message = ""
+        if line.get("skipped", 0.0) > 0:
+            message = _SKIPPED
+        elif line.get("inactive", 0.0) == 1.0 and self.step > 1:
+            message = _INACTIVE
+        if message and message not in self._warned:
+            self._warned.add(message)
+            self.progress(Event("warning", self.name, self.step, message=message))
 
     def finish(self, offline: bool) -> dict[str, Any]:
         """Save the model, sum the run up, and mark it finished by writing `summary.json` last."""
@@ -196,6 +202,10 @@ class Session:
         return result
 
 
+_SKIPPED = (
+    "updates were left out because the loss or its gradient was not finite; the weights stay as they were. Look for an "
+    "overflow or a division by zero in the objective, or take a smaller step size."
+)
 _INACTIVE = (
     "geometry inactive: every update of this run is made at log-ratio 0, where each objective's gradient "
     "is −E[g ∇log π] and no geometry can act. Use more epochs or minibatches a rollout to compare geometries."
@@ -230,6 +240,7 @@ def summarise(
         for part in ("generation", "scoring", "update", "loss", "backward", "evaluation", "step")
     }
     tokens = sum(line.get("tokens", 0.0) for line in work)
+    skipped = sum(line.get("skipped", 0.0) for line in work)
     inactive = [line["inactive"] for line in work if "inactive" in line]
     terms = [{"coefficient": coefficient, **slots(term)} for coefficient, term in chosen.terms]
     return {
@@ -258,6 +269,6 @@ def summarise(
         "tokens": tokens,
         "tokens_per_second": tokens / time_of["step"] if tokens else None,
         "masked": sum(line.get("masked", 0.0) for line in work),
-        "skipped": sum(line.get("skipped", 0.0) for line in work),
-        "warnings": [_INACTIVE] if inactive and min(inactive) == 1.0 else [],
+        "skipped": skipped,
+        "warnings": [_INACTIVE] if inactive and min(inactive) == 1.0 and not skipped else [],
     }

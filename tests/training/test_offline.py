@@ -8,7 +8,7 @@ import torch
 
 from geomalign.training.checkpoint import read_metrics
 from geomalign.training.config import TrainConfig, objective, override
-from geomalign.training.events import silent
+from geomalign.training.events import Event, silent
 from geomalign.training.offline import sample_pairs
 from geomalign.training.session import Session
 from geomalign.training.tasks import Problem, held_out
@@ -48,6 +48,17 @@ def test_pairs_are_better_and_worse_responses_to_one_prompt(offline: TrainConfig
     assert all(held_out(Problem(prompt, "", 1)) for prompt in apart)
     again, _ = sample_pairs(run, run.reference())
     assert torch.equal(again.chosen.response, pairs.chosen.response)
+
+
+def test_updates_that_are_left_out_are_warned_of_once(offline: TrainConfig, base: Path, tmp_path: Path) -> None:
+    run = session(offline, base, tmp_path)
+    events: list[Event] = []
+    run.progress = events.append
+    run.step = 2
+    for line in ({"skipped": 3.0, "inactive": 1.0}, {"skipped": 1.0}, {"skipped": 0.0, "inactive": 1.0}):
+        run._warn(line)
+    assert [event.kind for event in events] == ["warning", "warning"]
+    assert "not finite" in events[0].message and "geometry inactive" in events[1].message
 
 
 @pytest.mark.parametrize("name", ["dpo", "ipo", "simpo", "slic", "opo"])
