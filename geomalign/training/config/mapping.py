@@ -110,6 +110,7 @@ def override(config: C, settings: Mapping[str, Any]) -> C:
     """The configuration with some settings replaced; keys are dotted.
 
     Example:
+        >>> from geomalign.training import TrainConfig
         >>> override(TrainConfig(), {"rl.iterations": 5, "rate": 1e-4}).rl.iterations
         5
 
