@@ -349,7 +349,13 @@ class Objective(BaseObjective):
         u = torch.where(support, self.unit.combine(self.chart(log_ratio)) - self.unit.shift(rows), 0)
         compared = self.unit.combine(self._from_rollout(rows, log_ratio, mask))
         g = self._drive_of_events(batch, drive, support, compared)
-        events, in_rows = self.unit.events(batch.total() if total is None else total)
+        total = batch.total() if total is None else total
+        if not isinstance(total, Total):
+            raise TypeError(
+                f"`total` is {type(total).__name__}, not a geomalign Total: pass whole_batch.total(), or the sum "
+                "of its parts' totals."
+            )
+        events, in_rows = self.unit.events(total)
         weights = self.measure.weights(support, events.to(u.dtype), in_rows.to(u.dtype))
         return _Events(rows, mask, log_ratio, support, u, g, weights)
 

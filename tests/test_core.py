@@ -155,6 +155,11 @@ def test_one_row_of_a_batch_is_a_batch_of_one_row(batch: ga.Batch | ga.Preferenc
             batch[index]
 
 
+def test_a_total_is_what_a_batch_counts() -> None:
+    with pytest.raises(TypeError, match=r"`total` is int, not a geomalign Total: pass whole_batch\.total\(\)"):
+        ga.recipes.grpo()(sample_batch(), total=8)  # type: ignore[arg-type]
+
+
 def test_a_drive_that_nothing_balances_is_announced() -> None:
     with pytest.warns(ga.UnboundedLossWarning, match=r"outside \[0, 0.1\]"):
         ga.Objective(unit=ga.Pair(), sampling=ga.Label(0.2), optimization=ga.Logistic(0.1))
