@@ -42,6 +42,7 @@ class Placement:
             kind = torch.device(self.device).type
             if kind != "cuda":
                 torch.empty(1, device=self.device)
+        # torch's ways to say it: an unknown name or no driver, no kernels, a build without the backend.
         except (RuntimeError, NotImplementedError, AssertionError) as error:
             raise ValueError(
                 f"device is {self.device!r}, which torch {torch.__version__} does not have here "
