@@ -21,43 +21,31 @@ MODULES = {
     "unit": "Units: what is one event?",
     "chart": "Charts: in which coordinate is distance read?",
     "sampling": "Sampling geometries: what pulls?",
-    "advantages": "Further sampling geometries",
-    "importance": "Importance weights and masks",
     "optimization": "Optimization geometries: what resists?",
     "measure": "Measures: an average over what?",
-    "constant": "Constants of published values",
-    "divergences": "Divergences",
-    "equilibrium": "Target policies in closed form",
-    "trust_region": "Solved instead of tuned",
-    "estimators": "Estimators of divergences",
-    "leashes": "Leashes to a reference",
-    "metrics": "Diagnostics",
-    "identify": "The geometry of any loss",
+    "divergences": "Divergences, target policies, trust regions and estimates",
+    "control": "Controllers of the stiffness",
+    "analysis": "What can be learnt of a loss",
 }
 # Public modules beside the flat namespace: their own public functions and classes are listed.
 BESIDE = {
     "recipes": "Recipes",
     "laws": "Laws, for tests of your own geometry",
-    "analysis": "What a geometry does to learning",
     "training": "Training",
-    "training.tasks": "Tasks and verifiers",
+    "tasks": "Tasks and verifiers",
     "plotting": "Figures",
     "audit": "Audit of a run",
-    "dumps": "What a run wrote down",
     "distributed": "Many processes",
-    "plugins": "Entry points of other packages",
-    "export": "Configurations for other trainers",
+    "recipes.plugins": "Entry points of other packages",
+    "adapters.export": "Configurations for other trainers",
 }
 
 
 def public_names() -> dict[str, Any]:
     """What `import geomalign as ga` offers, but modules."""
-    api = importlib.import_module("geomalign.api")
-    return {
-        name: value
-        for name, value in vars(api).items()
-        if not name.startswith("_") and not isinstance(value, types.ModuleType)
-    }
+    face = importlib.import_module("geomalign")
+    found = {name: getattr(face, name) for name in face.__all__}
+    return {name: value for name, value in found.items() if not isinstance(value, types.ModuleType)}
 
 
 def home(value: Any) -> str:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 import geomalign as ga
 from geomalign import recipes
-from geomalign.identify import Identification, as_loss, identify
+from geomalign.analysis.identification import Identification, as_loss, identify
 
 HERE = Path(__file__).resolve().parent / "identify"
 MADE = "<!-- Made by docs/identify_pages.py. -->\n"
@@ -56,7 +56,7 @@ leaves these names open; where a choice has to be made it is stated.
    $\varphi(u)=cu$ and $g=-c$ have one energy. `kto` and `apo_zero` read as `Flat()`.
 3. **A linear term of a pair.** $h(u^+-u^-)+c\,(u^+-u^-)-c\,u^++c\,u^-=h(u^+-u^-)$ for every $c$. It is put where a term
    vanishes: `cpo` has no term of the rejected response, so its likelihood is one of the chosen.
-4. **A factor |g| under a label of one strength** is a number: `wpo`'s `Proportional` reads as the logistic that it
+4. **A factor |g| under a label of one strength** is a number: `wpo`'s `AdvantageScaled` reads as the logistic that it
    weighs.
 5. **What differs only between events.** The event probed has one token and one response: a sum, a mean and a geometric
    mean of one token are the same number, and so are a clamp before a mean and one after (`gmpo` reads as PPO's clip
@@ -90,8 +90,8 @@ def row(name: str, report: Identification | str) -> str:
         return f"| [`{name}`](reports.md#{anchor(name)}) | {report} | | | | | | | |"
     found = report.recognised
     potential = "—" if found.optimization is None else f"`{found.optimization!r}`"
-    if found.leash is not None:
-        potential += f" and `{found.leash!r}` in `{found.leash_chart!r}`"
+    if found.penalty is not None:
+        potential += f" and `{found.penalty!r}` in `{found.penalty_chart!r}`"
     chart = "—" if found.chart is None else f"`{found.chart!r}`"
     drive = report.drive_formula or "a function of A"
     if found.parts:
@@ -179,7 +179,7 @@ def as_pair(loss: Callable[[ga.PreferenceBatch], Tensor]) -> Callable[[Tensor, T
 
 
 def trl() -> Iterator[tuple[str, Callable[[], Identification]]]:
-    from geomalign.parity.peers.trl import TRL
+    from tests.parity.peers.trl import TRL
 
     peer = TRL()
     for options in (
@@ -201,7 +201,7 @@ def trl() -> Iterator[tuple[str, Callable[[], Identification]]]:
 
 
 def verl() -> Iterator[tuple[str, Callable[[], Identification]]]:
-    from geomalign.parity.peers.verl import Verl
+    from tests.parity.peers.verl import Verl
 
     for mode in ("vanilla", "gspo", "clip_cov", "geo_mean", "cispo", "sapo", "gpg", "dppo_tv"):
         yield f"policy loss {mode!r}", lambda m=mode: identify(as_event(Verl().loss(m)))
@@ -211,7 +211,7 @@ OTHERS = {
     "trl": (
         trl,
         "TRL's `_compute_loss` was called with log-probabilities in place of a forward pass; nothing of its formulas "
-        "was read.\n\nTwo findings. The leash of GRPO (`beta`) is the k3 estimate *times the ratio* unless "
+        "was read.\n\nTwo findings. The KL penalty of GRPO (`beta`) is the k3 estimate *times the ratio* unless "
         "`use_bias_correction_kl=False`: read off, it is `KL(beta)` in the ratio chart, the KL penalty of PPO, and "
         "convex; without the correction it is `ReverseKL(beta)` in the log-ratio, whose sum with a driven ratio is not "
         "convex in the ratio. And the value of `cispo` is not the integral of its force: a stop-gradient, whose weight "

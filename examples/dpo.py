@@ -34,7 +34,7 @@ model, optimizer, loader = accelerator.prepare(model, torch.optim.AdamW(model.pa
 for epoch in range(3):
     for chosen, rejected, *reference in loader:
         batch = ga.PreferenceBatch(*log_probs(model, torch.cat([chosen, rejected])).chunk(2), *reference)
-        outcome = objective(batch, total=distributed.total(batch))
+        outcome = objective(batch, counts=distributed.counts(batch))
         accelerator.backward(outcome.loss * distributed.world_size())
         optimizer.step(), optimizer.zero_grad()
     accelerator.print(f"{epoch + 1}: loss {outcome.loss.item():.3f}, accuracy {(outcome.u > 0).float().mean():.2f}")

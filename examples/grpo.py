@@ -42,12 +42,12 @@ for iteration in range(40):
     group = torch.arange(PROMPTS, device=tokens.device).repeat_interleave(SAMPLES)
     rollout = ga.Batch(anchor, anchor, reward=reward, group=group)
     drive = distributed.drive(objective, rollout, local_groups=True)  # statistics of all ranks' groups
-    total = distributed.total(rollout)  # so that micro-batches and ranks add up to the whole
+    counts = distributed.counts(rollout)  # so that micro-batches and ranks add up to the whole
     for _ in range(EPOCHS):
         for k, rows in enumerate(torch.randperm(len(tokens), device=tokens.device).chunk(MICRO_BATCHES)):
             last = k == MICRO_BATCHES - 1
             with contextlib.nullcontext() if last else accelerator.no_sync(model):
-                outcome = objective(ga.Batch(log_probs(tokens[rows]), anchor[rows]), drive[rows], total)
+                outcome = objective(ga.Batch(log_probs(tokens[rows]), anchor[rows]), drive[rows], counts)
                 accelerator.backward(outcome.loss * distributed.world_size())  # gradients are averaged over ranks
         accelerator.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

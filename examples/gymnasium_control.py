@@ -27,7 +27,7 @@ def objective(optimization: ga.OptimizationGeometry, sampling: ga.SamplingGeomet
         chart=ga.Ratio(),
         sampling=sampling or ga.Advantage(),
         optimization=optimization,
-        constant=ga.Surrogate(),
+        offset=ga.Surrogate(),
     )
 
 

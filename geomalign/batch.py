@@ -13,14 +13,14 @@ from typing import Any, SupportsIndex
 import torch
 from torch import Tensor
 
-__all__ = ["Batch", "Groups", "PreferenceBatch", "Total"]
+from geomalign._util.groups import Groups
 
 
 @dataclasses.dataclass(frozen=True)
-class Total:
+class Counts:
     """How much a whole batch holds: what a mean is divided by, so that parts of it add up to the whole.
 
-    `batch.total()` counts one batch; totals of micro-batches or ranks add with `+` (each field is a 0-dim tensor, so a
+    `batch.counts()` counts one batch; totals of micro-batches or ranks add with `+` (each field is a 0-dim tensor, so a
     distributed run sums them with one all-reduce and never synchronises with the host).
 
     Args:
@@ -35,67 +35,17 @@ class Total:
     pairs: Tensor
     rows: Tensor
 
-    def __add__(self, other: Total) -> Total:
-        if not isinstance(other, Total):
+    def __add__(self, other: Counts) -> Counts:
+        if not isinstance(other, Counts):
             return NotImplemented
-        return Total(*(a + b for a, b in zip(self.astuple(), other.astuple(), strict=True)))
+        return Counts(*(a + b for a, b in zip(self.astuple(), other.astuple(), strict=True)))
 
-    def __radd__(self, other: int) -> Total:
+    def __radd__(self, other: int) -> Counts:
         return self if other == 0 else NotImplemented
 
     def astuple(self) -> tuple[Tensor, ...]:
-        """The counts in field order, to stack for an all-reduce; `Total(*counts)` is the way back."""
+        """The counts in field order, to stack for an all-reduce; `Counts(*counts)` is the way back."""
         return (self.tokens, self.sequences, self.pairs, self.rows)
-
-
-class Groups:
-    """Sums over groups of rows: ragged, in any order, without a loop and without a host synchronisation.
-
-    Args:
-        ids: `(rows,)` integers; rows with equal ids answer the same prompt. None puts all rows in one group.
-        valid: `(rows,)` booleans; the other rows are in no group: they contribute nothing and read zero.
-    """
-
-    def __init__(self, ids: Tensor | None, valid: Tensor):
-        rows = valid.shape[0]
-        if ids is None:
-            segment = torch.zeros(rows, dtype=torch.long, device=valid.device)
-        else:
-            sorted_ids, order = torch.sort(ids, stable=True)
-            first = torch.ones_like(sorted_ids)
-            first[1:] = (sorted_ids[1:] != sorted_ids[:-1]).to(first.dtype)
-            segment = torch.zeros(rows, dtype=torch.long, device=valid.device)
-            segment = segment.scatter(0, order, torch.cumsum(first, 0).long() - 1)
-        self.segment = segment
-        self.valid = valid
-
-    def sum(self, x: Tensor) -> Tensor:
-        """`(rows,)`: at each row the sum of `x` over the valid rows of its group."""
-        x = torch.where(self.valid, x, 0)
-        total = torch.zeros_like(x).index_add(0, self.segment, x)
-        return torch.where(self.valid, total[self.segment], 0)
-
-    def count(self, dtype: torch.dtype) -> Tensor:
-        """`(rows,)`: the number of valid rows in the group, at least one so that it can be divided by."""
-        return self.sum(self.valid.to(dtype)).clamp(min=1)
-
-    def mean(self, x: Tensor) -> Tensor:
-        """`(rows,)`: at each row the mean of `x` over the valid rows of its group."""
-        return self.sum(x) / self.count(x.dtype)
-
-    def centred(self, x: Tensor) -> Tensor:
-        """`(rows,)`: `x` less its group's mean, the projection onto the fluctuations that conserve probability.
-
-        Exactly zero where a group's values are equal: their mean alone would be off by rounding.
-        """
-        below = x - self.max(x)
-        return torch.where(self.valid, below - self.mean(below), 0)
-
-    def max(self, x: Tensor) -> Tensor:
-        """`(rows,)`: at each row the largest `x` over the valid rows of its group; zero at rows in no group."""
-        x = torch.where(self.valid, x, float("-inf"))
-        top = torch.full_like(x, float("-inf")).scatter_reduce(0, self.segment, x, "amax")
-        return torch.where(self.valid, top[self.segment], 0)
 
 
 def _shape(x: Tensor) -> str:
@@ -170,15 +120,15 @@ class Batch:
     Args:
         policy: `(row, token)` log π_θ of the sampled tokens in nats, with gradient; `(row,)` where only the sums over
             a response are known (then no unit that needs tokens can be used).
-        anchor: the same under the policy that Δ is measured from, usually the rollout policy π_old; None where
-            the objective needs none.
+        old: the same under π_old, the policy that sampled the rollout (as PPO, TRL and verl say); None where the
+            objective needs none.
         mask: `(row, token)`, true (non-zero) at tokens of the response. A masked token is absent: it has no influence
             on any value or gradient even if it is NaN, and a row without tokens belongs to no group. None: all count.
         reward: `(row,)`, or `(row, token)` of which the sum over the unmasked tokens counts.
         advantage: `(row,)`, or `(row, token)`.
-        reference: like `anchor`, of the reference policy π_ref.
+        reference: like `old`, of the reference policy π_ref.
         group: `(row,)` integers, equal where rows answer the same prompt: any order, any sizes. None: one group.
-        behavior: like `anchor`, as the rollout engine reported it where that differs from the trainer's.
+        behavior: like `old`, as the rollout engine reported it where that differs from the trainer's.
 
     Half-precision log-probabilities are used in float32. Indexing selects rows: `batch[4:8]`, `batch[index_tensor]`;
     `batch[3]` is a batch of one row.
@@ -194,7 +144,7 @@ class Batch:
     """
 
     policy: Tensor
-    anchor: Tensor | None
+    old: Tensor | None
     mask: Tensor | None = None
     reward: Tensor | None = None
     advantage: Tensor | None = None
@@ -205,7 +155,7 @@ class Batch:
     def __post_init__(self) -> None:
         owner = "Batch"
         _check_log_probs("policy", self.policy, owner)
-        for name in ("anchor", "reference", "behavior"):
+        for name in ("old", "reference", "behavior"):
             value = getattr(self, name)
             if value is not None:
                 _check_like(name, value, "policy", self.policy, owner)
@@ -281,11 +231,11 @@ class Batch:
         """The rows that have tokens, by the prompt they answer."""
         return Groups(self.group, self.support.any(-1))
 
-    def total(self) -> Total:
-        """What this batch holds; give the sum over all micro-batches and ranks as `total=` to each of them."""
+    def counts(self) -> Counts:
+        """What this batch holds; give the sum over all micro-batches and ranks as `counts=` to each of them."""
         support = self.support
         sequences = support.any(-1).sum()
-        return Total(support.sum(), sequences, torch.zeros_like(sequences), torch.full_like(sequences, self.size))
+        return Counts(support.sum(), sequences, torch.zeros_like(sequences), torch.full_like(sequences, self.size))
 
     def __getitem__(self, index: Any) -> Batch:
         return _select(self, index)
@@ -293,7 +243,7 @@ class Batch:
 
 _REMEDY = {
     "policy": "Pass the log-probabilities of the sampled tokens under the policy in training.",
-    "anchor": "Pass the rollout policy's log-probabilities as `anchor` (`policy.detach()` if exactly on policy).",
+    "old": "Pass the rollout policy's log-probabilities as `old` (`policy.detach()` if exactly on policy).",
     "reference": "Pass the reference policy's log-probabilities as `reference`, or drop the term (beta=0).",
     "behavior": "Pass the rollout engine's log-probabilities as `behavior`, or drop the importance correction.",
     "reward": "Pass one reward a row as `reward`; a known advantage goes in as `drive=` or with `Advantage()`.",
@@ -326,7 +276,7 @@ class PreferenceBatch:
         rejected_mask: the same.
         margin: `(pair,)`, by how much the chosen response's reward exceeds the other's, where it is known.
 
-    The reference policy is both the `reference` and the `anchor` of the rows. Indexing selects pairs.
+    The reference policy is both the `reference` and the `old` of the rows. Indexing selects pairs.
 
     Raises:
         TypeError: something is no tensor.
@@ -417,13 +367,13 @@ class PreferenceBatch:
             f"{asked_by} needs `{name}`, but this PreferenceBatch has only log-probabilities of pairs. {remedy}"
         )
 
-    def total(self) -> Total:
-        """What this batch holds; give the sum over all micro-batches and ranks as `total=` to each of them."""
+    def counts(self) -> Counts:
+        """What this batch holds; give the sum over all micro-batches and ranks as `counts=` to each of them."""
         rows = self.rows
         nonempty = rows.support.any(-1)
         chosen, rejected = nonempty.chunk(2)
-        total = rows.total()
-        return dataclasses.replace(total, pairs=(chosen & rejected).sum())
+        counts = rows.counts()
+        return dataclasses.replace(counts, pairs=(chosen & rejected).sum())
 
     def __getitem__(self, index: Any) -> PreferenceBatch:
         return _select(self, index)

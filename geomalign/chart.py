@@ -11,9 +11,9 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from geomalign import numerics
+from geomalign._util import numerics
+from geomalign._util.types import Interval
 from geomalign.divergences import Divergence
-from geomalign.numerics import Interval
 
 __all__ = [
     "Chart",

@@ -4,9 +4,9 @@ An optimiser step over many ranks equals that of one process over all their rows
 
 ```python
 drive = distributed.drive(objective, rollout)                   # once per rollout: statistics of all ranks' groups
-total = distributed.total(rollout)                              # what the whole batch holds
+counts = distributed.counts(rollout)                            # what the whole batch holds
 for rows in micro_batches:
-    outcome = objective(score(rows), drive=drive[rows], total=total)
+    outcome = objective(score(rows), drive=drive[rows], counts=counts)
     (outcome.loss * distributed.world_size()).backward()        # DDP and FSDP average over ranks, but parts must add up
 ```
 
@@ -28,8 +28,8 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from geomalign.batch import Batch, PreferenceBatch, Total
-from geomalign.objective import BaseObjective, Drives
+from geomalign.batch import Batch, Counts, PreferenceBatch
+from geomalign.objective import BaseObjective, TermDrives
 
 __all__ = [
     "Gathered",
@@ -45,7 +45,7 @@ __all__ = [
     "share",
     "sum_gradients",
     "summed",
-    "total",
+    "counts",
     "world_size",
 ]
 
@@ -199,9 +199,9 @@ def joined(device: str) -> Iterator[str]:
         dist.destroy_process_group()
 
 
-def total(batch: Batch | PreferenceBatch, process_group: Any = None) -> Total:
-    """What the batches of all ranks hold together: `batch.total()` summed with one all-reduce of four integers."""
-    return Total(*summed(torch.stack(batch.total().astuple()), process_group).unbind())
+def counts(batch: Batch | PreferenceBatch, process_group: Any = None) -> Counts:
+    """What the batches of all ranks hold together: `batch.counts()` summed with one all-reduce of four integers."""
+    return Counts(*summed(torch.stack(batch.counts().astuple()), process_group).unbind())
 
 
 def gather(batch: Batch | PreferenceBatch, process_group: Any = None, *, local_groups: bool = False) -> Gathered:
@@ -249,7 +249,7 @@ def gather(batch: Batch | PreferenceBatch, process_group: Any = None, *, local_g
 
 def drive(
     objective: BaseObjective, batch: Batch | PreferenceBatch, process_group: Any = None, *, local_groups: bool = False
-) -> Tensor | Drives:
+) -> Tensor | TermDrives:
     """The drive of this rank's rows, with the group statistics of all ranks: `objective.drive` of the gathered batch.
 
     Once per rollout: it gathers the batch. Arguments as of `gather`.

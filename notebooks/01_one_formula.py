@@ -144,7 +144,7 @@ batch = ga.Batch(policy, anchor, mask, reward=torch.tensor([1.0, 0.0, 0.0, 1.0, 
 laws = {}
 for name in ("grpo", "opo"):
     objective = ga.recipes.get(name)
-    laws[name] = objective.law(batch)
+    laws[name] = objective.gradient(batch)
     (gradient,) = torch.autograd.grad(objective(batch).loss, policy)
     print(name, "largest difference from autograd:", float((laws[name] - gradient).abs().max()))
 

@@ -27,7 +27,7 @@ from IPython.display import Image, Markdown
 
 import geomalign as ga
 from geomalign import plotting
-from geomalign.identify import as_loss
+from geomalign.analysis.identification import as_loss
 
 torch.set_default_dtype(torch.float64)
 plt.rcParams.update(plotting.STYLE | {"figure.dpi": 100})

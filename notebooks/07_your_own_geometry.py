@@ -34,11 +34,11 @@ BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, BLACK = PALETTE
 # %% [markdown]
 # ## 1. The quick way: a plain function
 #
-# `Generator` takes $\varphi$ as a function and finds the rest by differentiation and a root. Good for trying
+# `ConvexPotential` takes $\varphi$ as a function and finds the rest by differentiation and a root. Good for trying
 # things.
 
 # %%
-quick = ga.Generator(lambda u: torch.log(torch.cosh(u)))
+quick = ga.ConvexPotential(lambda u: torch.log(torch.cosh(u)))
 print("φ'(1)  ", float(quick.mirror(torch.tensor(1.0))), " = tanh 1 =", math.tanh(1))
 print("u*(0.6)", float(quick.equilibrium(torch.tensor(0.6))), " = artanh 0.6 =", math.atanh(0.6))
 
@@ -75,7 +75,7 @@ class LogCosh(ga.BregmanGeometry):
     def conjugate(self, drive):
         x = (drive / (self.mu * self.scale)).clamp(-1, 1)
         entropy = 0.5 * (torch.special.xlog1py(1 + x, x) + torch.special.xlog1py(1 - x, -x))
-        inside = (drive >= self.drives.low) & (drive <= self.drives.high)
+        inside = (drive >= self.conjugate_domain.low) & (drive <= self.conjugate_domain.high)
         return torch.where(inside, self.mu * self.scale**2 * entropy, math.inf)
 
     def equilibrium(self, drive):

@@ -53,7 +53,7 @@ BREGMAN: list[ga.BregmanGeometry] = [
     ga.Logistic(0.8),
     ga.Hinge(0.5),
     ga.Flat(),
-    ga.Generator(pseudo_huber),
+    ga.ConvexPotential(pseudo_huber),
     0.5 * ga.Logistic(1.0),
     ga.ChiSquare(1.0) + ga.ReverseKL(0.2),  # type: ignore[list-item]
     ga.Logistic(0.5) + ga.ChiSquare(0.1),  # type: ignore[list-item]
@@ -108,62 +108,62 @@ SAMPLING: list[ga.SamplingGeometry] = [
 
 # The catalogue's: each obeys the laws of its slot, and is crossed with a few of the other slots' members, not with all.
 LATER_UNITS: list[ga.Unit] = [
-    ga.Clamped(high=0.2),
-    ga.Clamped(ga.Sequence(), low=-0.1),
-    ga.Shared(),
-    ga.Shared(ga.Sequence()),
-    ga.Offset(origin=0.5),
+    ga.ClampedTokens(high=0.2),
+    ga.ClampedTokens(ga.Sequence(), low=-0.1),
+    ga.BroadcastSequence(),
+    ga.BroadcastSequence(ga.Sequence()),
+    ga.Shifted(origin=0.5),
     ga.Chosen(),
     ga.Rejected(ga.MeanSequence()),
     ga.Preference(beta=0.5),
-    ga.SortedPair(),
-    ga.TransportedPair(),
+    ga.QuantilePair(),
+    ga.QuantileMargin(),
 ]
 LATER_CHARTS: list[ga.Chart] = [ga.Sigmoid(0.5), ga.Sigmoid(1.0, 0.7)]
 LATER_OPTIMIZATION: list[ga.OptimizationGeometry] = [
-    ga.Box(),
-    ga.Box(-math.inf, 0.0),
-    ga.Box(-0.5, 0.5),
-    ga.Entropy(),
+    ga.Indicator(),
+    ga.Indicator(-math.inf, 0.0),
+    ga.Indicator(-0.5, 0.5),
+    ga.NegativeEntropy(),
     ga.SquaredHinge(0.5),
     ga.Linear(),
-    ga.Proportional(ga.ChiSquare(5.0)),
-    ga.Proportional(2 * ga.Logistic(0.5)),  # type: ignore[arg-type]
-    ga.SoftGate(),
-    ga.Blend(1.0, 0.5),
-    ga.Reweighted(ga.ReverseKL()),
-    ga.Reweighted(ga.ChiSquare(), through=False),
+    ga.AdvantageScaled(ga.ChiSquare(5.0)),
+    ga.AdvantageScaled(2 * ga.Logistic(0.5)),  # type: ignore[arg-type]
+    ga.SigmoidClip(),
+    ga.LogRatioModulated(1.0, 0.5),
+    ga.ImportanceWeighted(ga.ReverseKL()),
+    ga.ImportanceWeighted(ga.ChiSquare(), differentiate_weight=False),
 ]
 LATER_SAMPLING: list[ga.SamplingGeometry] = [
-    ga.Asymmetric(ga.GroupAdvantage(), 1.0, 0.5),
-    ga.LengthBaseline(),
+    ga.SignWeighted(ga.GroupAdvantage(), 1.0, 0.5),
+    ga.LengthWeightedBaseline(),
     ga.Whitened(),
     ga.Whitened(ga.GroupAdvantage(), ddof=0),
-    ga.ActiveScale(),
+    ga.SignalScale(),
     ga.PassAtK(2),
-    ga.BestMargin(),
-    ga.BestMargin("group"),
+    ga.MaxAtK(),
+    ga.MaxAtK("group"),
     ga.BestOfN(),
-    ga.Boltzmann(),
-    ga.Boltzmann(cap=None),
-    ga.Excited(),
-    ga.SoftBaseline(),
+    ga.ExponentiatedAdvantage(),
+    ga.ExponentiatedAdvantage(cap=None),
+    ga.ExponentialAdvantage(),
+    ga.LogMeanExpBaseline(),
     ga.TaperedImportance(),
     ga.GammaImportance(ga.GroupAdvantage()),
     ga.DivergenceMask(ga.GroupAdvantage()),
     ga.DivergenceMask(ga.GroupAdvantage(), "kl"),
     ga.ImportanceRatio(),
-    ga.LeashedReward(ga.GroupAdvantage(), ga.Linear()),
-    ga.LeashedReward(ga.GroupAdvantage(), ga.ReverseKL(), unit="token"),
-    ga.LeashedReward(ga.GroupAdvantage(), ga.ChiSquare(), unit="return"),
+    ga.KLReward(ga.GroupAdvantage(), ga.Linear()),
+    ga.KLReward(ga.GroupAdvantage(), ga.ReverseKL(), unit="token"),
+    ga.KLReward(ga.GroupAdvantage(), ga.ChiSquare(), unit="return"),
     ga.TrustRegion(kl=0.05),
     ga.TrustRegion(chi2=0.04, within="group"),
     ga.EscortESS(0.7),
 ]
-PAIR_SAMPLING: list[ga.SamplingGeometry] = [ga.Margin(2.0), ga.SoftLabel(0.5), ga.Confidence(ga.Label(0.3))]
+PAIR_SAMPLING: list[ga.SamplingGeometry] = [ga.Margin(2.0), ga.SoftLabel(0.5), ga.PolicyWeight(ga.Label(0.3))]
 LATER_DIVERGENCES: list[ga.Divergence] = [ga.SkewJensenShannon(0.3), ga.SkewJensenShannon(0.5)]
 
-CONSTANTS: list[ga.Constant] = [ga.Energy(), ga.Surrogate(), ga.Completed()]
+CONSTANTS: list[ga.Offset] = [ga.NoOffset(), ga.Surrogate(), ga.FenchelYoung()]
 
 
 SLOTS: dict[type, list[Any]] = {
@@ -172,7 +172,7 @@ SLOTS: dict[type, list[Any]] = {
     ga.SamplingGeometry: SAMPLING + LATER_SAMPLING,
     ga.OptimizationGeometry: OPTIMIZATION + LATER_OPTIMIZATION,
     ga.Measure: MEASURES,
-    ga.Constant: CONSTANTS,
+    ga.Offset: CONSTANTS,
     ga.Divergence: DIVERGENCES + LATER_DIVERGENCES,
 }
 """The members of every slot, by what they are instances of."""

@@ -13,7 +13,7 @@ FINAL = {  # (label, rate) → accuracy on the trained tier
 }  # fmt: skip
 SLOTS = {
     "unit": "MeanSequence()", "chart": "LogRatio(scale=1.0)", "sampling": "Escort(alpha=0.4)", "optimization": "ChiSquare(mu=10.0)",
-    "measure": "PooledMean()", "anchor": "anchor",
+    "measure": "PooledMean()", "anchor": "old",
 }  # fmt: skip
 LEASH = {
     "unit": "Token()",

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import geomalign as ga
-from geomalign.audit import Audit, audit, read, record
+from geomalign.audit.diagnosis import Audit, audit, read, record
 
 
 def rollouts(scale: float, steps: int = 3, groups: int = 16, size: int = 8) -> list[ga.Batch]:
@@ -206,10 +206,10 @@ def test_a_figure_without_log_probabilities(tmp_path: Path) -> None:
 
 def test_nan_rewards_and_empty_rows_are_left_out(tmp_path: Path) -> None:
     rows = [
-        {"policy": [-1.0], "anchor": [-1.0], "reward": 1.0, "group": 0},
-        {"policy": [-1.0], "anchor": [-1.0], "reward": 0.0, "group": 0},
-        {"policy": [-5.0], "anchor": [-1.0], "reward": float("nan"), "group": 0},
-        {"policy": [], "anchor": [], "reward": 9.0, "group": 0},
+        {"policy": [-1.0], "old": [-1.0], "reward": 1.0, "group": 0},
+        {"policy": [-1.0], "old": [-1.0], "reward": 0.0, "group": 0},
+        {"policy": [-5.0], "old": [-1.0], "reward": float("nan"), "group": 0},
+        {"policy": [], "old": [], "reward": 9.0, "group": 0},
     ]
     path = tmp_path / "dump.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))

@@ -14,12 +14,12 @@ from torch.distributed.fsdp import fully_shard
 from geomalign import distributed
 from geomalign.batch import Batch, PreferenceBatch
 from geomalign.chart import LogRatio, Ratio
+from geomalign.control import Controlled, DualAscent
 from geomalign.measure import NestedMean
 from geomalign.objective import BaseObjective, Objective
 from geomalign.optimization import ChiSquare
 from geomalign.recipes import dapo, dpo, dr_grpo, gopo, grpo, gspo, ipo, opo, reinforce, rloo
-from geomalign.sampling import GroupAdvantage
-from geomalign.trust_region import Controlled, DualAscent, EscortESS, TrustRegion
+from geomalign.sampling import EscortESS, GroupAdvantage, TrustRegion
 from geomalign.unit import MeanSequence, Sequence, Token
 
 OBJECTIVES: dict[str, Callable[[], BaseObjective]] = {
@@ -102,7 +102,7 @@ def train(
         return Batch(log_probs, anchor[keep], reference=reference[keep], **fields)
 
     whole = batch(anchor, slice(None))
-    total = distributed.total(whole)
+    counts = distributed.counts(whole)
     micro = [slice(start, start + micro_size) for start in range(0, max(whole.size, 1), micro_size)]
     first = torch.zeros((), dtype=torch.float64)
     for step in range(3):
@@ -113,7 +113,7 @@ def train(
             last = k == len(micro) - 1
             # Ranks have different numbers of micro-batches; they meet once, in the last one.
             model.require_backward_grad_sync = last
-            loss = objective(batch(model(data["tokens"][keep]), keep), drive=drive[keep], total=total).loss
+            loss = objective(batch(model(data["tokens"][keep]), keep), drive=drive[keep], counts=counts).loss
             (loss * distributed.world_size()).backward()
             first += loss.detach() if step == 0 else 0
         optimizer.step()
@@ -168,7 +168,7 @@ def work(rank: int, splits: list[list[int]], folder: str) -> None:
     for name, build in PAIRED.items():
         rows = slice(6 * rank // size, 6 * (rank + 1) // size)
         batch, policy = pairs(rows)
-        loss = build()(batch, drive=distributed.drive(build(), batch), total=distributed.total(batch)).loss
+        loss = build()(batch, drive=distributed.drive(build(), batch), counts=distributed.counts(batch)).loss
         loss.backward()
         results[name] = (loss.detach(), policy.grad)
     if size > 1:
@@ -262,5 +262,5 @@ def test_without_a_process_group_nothing_changes() -> None:
     assert (distributed.world_size(), distributed.rank(), rows) == (1, 0, slice(0, ROWS))
     assert whole.policy is batch.policy
     assert all(
-        torch.equal(a, b) for a, b in zip(distributed.total(batch).astuple(), batch.total().astuple(), strict=True)
+        torch.equal(a, b) for a, b in zip(distributed.counts(batch).astuple(), batch.counts().astuple(), strict=True)
     )

@@ -13,7 +13,7 @@ from scipy import special
 from torch import Tensor
 
 import geomalign as ga
-from geomalign import numerics
+from geomalign._util import numerics
 
 STRICT: list[ga.Divergence] = [
     ga.KullbackLeibler(),
@@ -176,7 +176,7 @@ def test_gradcheck_and_gradgradcheck_of_inverse_and_conjugate(d):
 def test_the_mirror_range_holds_the_mirror_and_ends_the_inverse(d):
     span = d.mirror_range
     s = d.coordinate(torch.tensor([-300.0, -1.0, 0.0, 1.0, 300.0]))
-    assert bool(span.contains(s).all())
+    assert bool(((s >= span.low) & (s <= span.high)).all())
     if math.isfinite(span.low):
         beyond = torch.tensor([span.low, span.low - 1.0])
         assert torch.equal(d.inverse_mirror(beyond), torch.zeros(2))
@@ -344,7 +344,7 @@ def test_the_value_is_differentiable_where_an_outcome_is_impossible(d):
 def test_renyi_is_a_monotone_transform_of_cressie_read(order):
     power = ga.CressieRead(order).value(P[:3].log(), Q[:3].log() - Q[:3].sum().log())
     close(
-        ga.Renyi(order).from_power(power),
+        power if order == 1 else torch.log1p(order * (order - 1) * power) / (order - 1),
         ga.Renyi(order).value(P[:3].log(), Q[:3].log() - Q[:3].sum().log()),
         atol=1e-10,
     )
@@ -418,12 +418,3 @@ def test_a_root_is_found_across_magnitudes_jumps_and_poles():
     close(1 - pole, torch.tensor([1e-12]), rtol=1e-4)
     above = numerics.solve_increasing(torch.tanh, torch.tensor([2.0]), -1.0, 5.0)
     close(above, torch.tensor([5.0]))
-
-
-def test_segments_agree_with_a_loop():
-    index = torch.tensor([2, 0, 2, 2, 0])
-    x = torch.tensor([1.0, -2.0, 3.0, -1e4, 0.5])
-    total = numerics.segment_logsumexp(x, index, 4)
-    close(total[0], torch.logsumexp(x[[1, 4]], 0))
-    close(total[2], torch.logsumexp(x[[0, 2, 3]], 0))
-    assert torch.isneginf(total[[1, 3]]).all()

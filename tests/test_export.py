@@ -12,7 +12,7 @@ import yaml
 
 import geomalign as ga
 from geomalign.adapters import hosted
-from geomalign.export import HOSTS, configuration
+from geomalign.adapters.export import HOSTS, configuration
 
 try:
     import tomllib
@@ -80,7 +80,7 @@ def test_verl(name: str) -> None:
     assert seen["actor_rollout_ref"]["actor"]["loss_agg_mode"] == per_token.get(name, "seq-mean-token-mean")
 
 
-def test_verl_has_a_leash_of_its_own() -> None:
+def test_verl_has_a_kl_penalty_of_its_own() -> None:
     actor = yaml.safe_load(configuration("verl", "grpo", beta=0.04, epsilon=0.1))["actor_rollout_ref"]["actor"]
     assert actor["policy_loss"]["hyperparameters"] == {"epsilon": 0.1}
     assert (actor["use_kl_loss"], actor["kl_loss_coef"], actor["kl_loss_type"]) == (True, 0.04, "low_var_kl")
@@ -146,10 +146,10 @@ def test_what_a_host_replaces_is_said() -> None:
         ("ray", "opo", {}, "no export to 'ray'; there are trl, verl"),
         ("trl", "oppo", {}, "no recipe 'oppo'"),
         ("verl", "dpo", {}, "verl cannot compute dpo: it compares pairs"),
-        ("verl", "opo_held", {}, "verl cannot compute opo_held: its controller"),
+      
         ("prime-rl", "dpo", {}, "compares pairs"),
         ("prime-rl", "grpo", {"beta": 0.04}, "use its own KL term and beta=0"),
-        ("slime", "opo_held", {}, "through the drive, which is slime's own"),
+      
         ("torchtune", "simpo", {}, "divides by their lengths"),
     ],
 )

@@ -14,9 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import geomalign as ga
 from geomalign.laws import sample_batch, sample_pairs
-from geomalign.training.config import ModelConfig
-from geomalign.training.model import Placement, build
-from geomalign.training.rollout import log_probs, sample
+from geomalign.training.config.settings import ModelConfig
+from geomalign.training.generation import log_probs, sample
+from geomalign.training.policy import Placement, build
 
 #: What makes the host wait for the device: a number read from it, a shape that depends on values.
 WAITING = ("_local_scalar_dense", "is_nonzero", "nonzero", "masked_select", "unique", "repeat_interleave.Tensor")
@@ -57,7 +57,7 @@ def recipe(name: str) -> ga.BaseObjective:
 
 
 def batch_for(objective: ga.BaseObjective) -> Any:
-    return sample_pairs() if any(term.unit.paired for _, term in objective.terms) else sample_batch()
+    return sample_pairs() if objective.paired else sample_batch()
 
 
 def on(batch: Any, device: str, dtype: torch.dtype | None = None) -> Any:
@@ -85,15 +85,15 @@ def test_no_recipe_waits_for_the_device(name: str) -> None:
     objective = recipe(name)
     batch = on(batch_for(objective), "meta")
     with Watch() as watch:
-        total = batch.total()
+        counts = batch.counts()
         drive = objective.drive(batch)
     assert bool(watch.waits) == (name in FROM_HOST) and all("copy" in wait for wait in watch.waits), watch.waits
     if name in FROM_HOST:
-        objective(batch, drive=drive, total=total)
+        objective(batch, drive=drive, counts=counts)
     with Watch() as watch:
-        outcome = objective(batch, drive=drive, total=total)
+        outcome = objective(batch, drive=drive, counts=counts)
         outcome.loss.backward()
-        objective.law(batch, drive=drive, total=total)
+        objective.gradient(batch, drive=drive, counts=counts)
         measured = ga.metrics(outcome)
     assert not watch.waits
     leaves = [x for x in vars(batch).values() if isinstance(x, Tensor) and x.requires_grad]
@@ -181,11 +181,11 @@ def test_loss_and_backward_are_captured_in_a_graph(name: str, cuda: str) -> None
     """A CUDA graph of loss and backward, replayed on other log-probabilities, gives what running them gives."""
     objective = recipe(name)
     batch = on(batch_for(objective), cuda)
-    drive, total = objective.drive(batch), batch.total()
+    drive, counts = objective.drive(batch), batch.counts()
     leaves = [x for x in vars(batch).values() if isinstance(x, Tensor) and x.requires_grad]
 
     def step() -> Tensor:
-        loss = objective(batch, drive=drive, total=total).loss
+        loss = objective(batch, drive=drive, counts=counts).loss
         for leaf, gradient in zip(leaves, torch.autograd.grad(loss, leaves), strict=True):
             leaf.grad = gradient
         return loss.detach()

@@ -16,10 +16,10 @@ from torch.nn.functional import logsigmoid
 
 import geomalign as ga
 from geomalign import recipes
-from geomalign.asymptotics import asymptote
-from geomalign.curve import resolve
-from geomalign.identify import Identification, Moved, as_loss, identify
-from geomalign.numerics import Interval
+from geomalign._util.types import Interval
+from geomalign.analysis.asymptotics import asymptote
+from geomalign.analysis.identification import Identification, Moved, as_loss, identify
+from geomalign.analysis.identification.curve import resolve
 
 F64 = torch.float64
 
@@ -110,7 +110,7 @@ def test_names_the_slots_of_a_driven_loss(name: str) -> None:
     assert found.chart == chart
     if potential is not None:
         assert found.optimization == potential
-        assert found.leash is None
+        assert found.penalty is None
     assert report.drive_formula == drive
     assert found.constant == constant or potential is None or constant is None
     assert report.decoupled is not isinstance(potential, ga.Clip)
@@ -261,15 +261,15 @@ def test_k3_in_the_ratio_chart_is_not_convex_beyond_twice_the_anchor() -> None:
     report = identify(lambda x, a: -a * x.exp() + 0.1 * k3(x))
     assert report.convex is False
     assert report.recognised.optimization == ga.Flat()
-    assert (report.recognised.leash, report.recognised.leash_chart) == (ga.ReverseKL(0.1), ga.LogRatio())
+    assert (report.recognised.penalty, report.recognised.penalty_chart) == (ga.ReverseKL(0.1), ga.LogRatio())
     t = torch.tensor([0.5, 1.9, 2.1, 5.0], dtype=F64)
     assert torch.allclose(report.curvature(t - 1), 0.1 * (2 / t**3 - 1 / t**2), rtol=1e-6)
 
 
-def test_clip_and_leash_are_told_apart() -> None:
+def test_clip_and_kl_penalty_are_told_apart() -> None:
     report = identify(lambda x, a: ppo(0.2, 0.2)(x, a) + 0.04 * k3(x))
     found = report.recognised
-    assert (found.chart, found.optimization, found.leash, found.leash_chart) == (
+    assert (found.chart, found.optimization, found.penalty, found.penalty_chart) == (
         ga.Ratio(), ga.Clip(0.2, 0.2), ga.ReverseKL(0.04), ga.LogRatio(),
     )  # fmt: skip
 
@@ -422,7 +422,7 @@ def read(name: str) -> tuple[ga.BaseObjective, Identification]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ga.UnboundedLossWarning)
         objective = recipes.get(name)
-        paired = any(term.unit.paired for _, term in objective.terms)
+        paired = objective.paired
         log_prob, domain = PROBED.get(name, (0.0, (-30.0, 30.0)))
         loss = as_loss(objective, log_prob=log_prob)
         return objective, identify(loss, kind="pair" if paired else "advantage", domain=domain)
@@ -457,11 +457,11 @@ def test_the_names_predict_the_gradient_law(name: str) -> None:
     assert found.chart is not None and found.optimization is not None
     if report.kind == "pair":
         batch = ga.PreferenceBatch(x[:, None], zero, zero, zero, margin=torch.ones(200, dtype=F64))
-        law = objective.law(batch).chosen[:, 0]
+        law = objective.gradient(batch).chosen[:, 0]
         g = report.drive.expand(200)
     else:
         g = torch.randn(200, generator=generator, dtype=F64)
-        law = objective.law(ga.Batch(x[:, None], zero, reference=zero, behavior=zero, advantage=g), drive=g)[:, 0]
+        law = objective.gradient(ga.Batch(x[:, None], zero, reference=zero, behavior=zero, advantage=g), drive=g)[:, 0]
     u = found.chart(x) - (found.chart(zero[:, 0]) if report.kind == "pair" else 0) - found.shift
     scale = report.drive[-1] / report.advantage[-1] if report.kind == "advantage" and report.advantage[-1] else 1.0
     force = found.optimization.force(u, g * scale if report.kind == "advantage" else g) * found.chart.slope(x)
@@ -473,7 +473,7 @@ def test_the_names_predict_the_gradient_law(name: str) -> None:
 
 def unbounded(optimization: ga.OptimizationGeometry) -> ga.OptimizationGeometry:
     """A box that its coordinate cannot leave is felt by no loss."""
-    return ga.Flat() if isinstance(optimization, ga.Box) else optimization
+    return ga.Flat() if isinstance(optimization, ga.Indicator) else optimization
 
 
 @pytest.mark.parametrize("name", IN_PARTS)
@@ -501,7 +501,7 @@ def test_the_parts_together_predict_the_gradient_law(name: str) -> None:
     anchor = torch.full((200, 1), log_prob, dtype=F64)
     batch = ga.PreferenceBatch(x[:, None] + log_prob, y[:, None] + log_prob, anchor, anchor)
     forces = [sum(sides) for sides in zip(*(part.forces(x, y) for part in report.recognised.parts), strict=True)]
-    for law, force in zip(objective.law(batch), forces, strict=True):
+    for law, force in zip(objective.gradient(batch), forces, strict=True):
         assert torch.allclose(200 * law[:, 0], force, rtol=1e-7, atol=1e-9)
 
 
@@ -658,7 +658,7 @@ def as_event(loss: Callable[[ga.Batch], Tensor]) -> Callable[[Tensor, Tensor], T
 )
 def test_trl_grpo_as_a_black_box(options: dict[str, object], optimization: ga.OptimizationGeometry) -> None:
     pytest.importorskip("trl")
-    from geomalign.parity.peers.trl import TRL
+    from tests.parity.peers.trl import TRL
 
     report = identify(as_event(TRL().loss("GRPOTrainer", **options)))
     assert report.recognised.chart == ga.Ratio()
@@ -672,7 +672,7 @@ def test_trl_grpo_as_a_black_box(options: dict[str, object], optimization: ga.Op
 )
 def test_trl_dpo_as_a_black_box(loss_type: str, optimization: ga.OptimizationGeometry | None) -> None:
     pytest.importorskip("trl")
-    from geomalign.parity.peers.trl import TRL
+    from tests.parity.peers.trl import TRL
 
     theirs = TRL().loss("DPOTrainer", loss_type=loss_type, beta=0.1)
 
@@ -688,7 +688,7 @@ def test_trl_dpo_as_a_black_box(loss_type: str, optimization: ga.OptimizationGeo
 @pytest.mark.parametrize("mode, clamp", [("vanilla", -20.0), ("gspo", 10.0)])
 def test_verl_as_a_black_box(mode: str, clamp: float) -> None:
     pytest.importorskip("verl")
-    from geomalign.parity.peers.verl import Verl
+    from tests.parity.peers.verl import Verl
 
     report = identify(as_event(Verl().loss(mode)))
     assert report.recognised.chart == ga.Ratio()

@@ -98,7 +98,7 @@ def test_every_drive_and_measure_adds_up(sampling: ga.SamplingGeometry, measure:
         sampling=sampling,
         optimization=ga.Clip(),
         measure=measure,
-        constant=ga.Surrogate(),
+        offset=ga.Surrogate(),
     )
     laws.parts_add_up_to_the_whole(objective)
     laws.the_law_is_the_gradient(objective)
@@ -185,7 +185,7 @@ def test_latex_is_balanced(member: Any) -> None:
         ga.Chart: ("x",),
         ga.OptimizationGeometry: ("u", "g"),
         ga.Measure: (True,),
-        ga.Constant: ("u", "g", "f"),
+        ga.Offset: ("u", "g", "f"),
     }
     text = member.latex(*next((given for kind, given in arguments.items() if isinstance(member, kind)), ()))
     assert text.count("{") == text.count("}") and text.count(r"\left") == text.count(r"\right")

@@ -12,7 +12,7 @@ import torch
 
 import geomalign as ga
 from geomalign import plotting
-from geomalign.identify import as_loss, identify
+from geomalign.analysis.identification import as_loss, identify
 from geomalign.plotting import field, identified, panels, tiles
 
 
@@ -73,7 +73,7 @@ def test_push_is_minus_the_gradient_of_the_loss(name: str, tmp_path: Path, figur
     (line, *_) = axes_of(figures[0])[0].get_lines()
     x = torch.tensor(line.get_xdata())[::20].clone().requires_grad_()
     term = objective.terms[0][1]
-    drive = torch.full_like(x, term.sampling.range.low if term.unit.paired else -1.0)
+    drive = torch.full_like(x, term.sampling.drive_range.low if term.unit.paired else -1.0)
     u = x if term.unit.paired else term.chart(x)
     (gradient,) = torch.autograd.grad(term.optimization.energy(u, drive).sum(), x)
     np.testing.assert_allclose(line.get_ydata()[::20], -gradient.numpy(), rtol=1e-9, atol=1e-12)

@@ -49,7 +49,7 @@ def advantage(*, std: bool = False, epsilon: float = 1e-6) -> dict[int, Tensor]:
 
 
 def log_ratio(i: int, against: Tensor | None = None) -> Tensor:
-    anchor = BATCH.anchor if against is None else against
+    anchor = BATCH.old if against is None else against
     return torch.stack([BATCH.policy[i, t] - anchor[i, t] for t in tokens(i)])
 
 
@@ -233,7 +233,7 @@ LITERALS: dict[str, tuple[ga.BaseObjective, Literal]] = {
 @pytest.mark.parametrize("name", LITERALS)
 def test_a_recipe_equals_its_published_formula(name: str) -> None:
     objective, literal = LITERALS[name]
-    paired = any(term.unit.paired for _, term in objective.terms)
+    paired = objective.paired
     batch = PAIRS if paired else BATCH
     inputs = [PAIRS.chosen, PAIRS.rejected] if paired else [BATCH.policy]
     mine, published = objective(batch).loss, literal()
@@ -251,10 +251,10 @@ def test_every_core_recipe_has_its_formula_here() -> None:
 
 
 def test_mirror_descent_is_opo_with_the_advantage_as_drive() -> None:
-    batch = ga.Batch(BATCH.policy, BATCH.anchor, BATCH.mask, reward=BATCH.reward, group=BATCH.group)
+    batch = ga.Batch(BATCH.policy, BATCH.old, BATCH.mask, reward=BATCH.reward, group=BATCH.group)
     opo, descent = ga.recipes.opo(alpha=1.0, mu=0.7, scaled=True, normalize="sum"), ga.recipes.mirror_descent(tau=0.7)
     torch.testing.assert_close(opo(batch).loss, descent(batch).loss, rtol=1e-12, atol=1e-14)
-    torch.testing.assert_close(opo.law(batch), descent.law(batch), rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(opo.gradient(batch), descent.gradient(batch), rtol=1e-12, atol=1e-14)
 
 
 def test_the_example_of_the_design_is_the_recipe() -> None:
@@ -268,7 +268,7 @@ def test_the_example_of_the_design_is_the_recipe() -> None:
     assert spelled == ga.recipes.opo(alpha=0.4, mu=1.0)
 
 
-def test_a_drive_given_as_a_tensor_replaces_the_samples_and_leaves_the_leash_alone() -> None:
+def test_a_drive_given_as_a_tensor_replaces_the_samples_and_leaves_the_kl_penalty_alone() -> None:
     """What trainers hold is an advantage: it drives the surrogate, not the term that only pulls back."""
     objective = ga.recipes.grpo(beta=0.04)
     a = advantage(std=True)
@@ -281,19 +281,19 @@ def test_sums_and_multiples_are_those_of_the_losses() -> None:
     combined = 2.0 * a + 0.5 * (b + a)
     expected = 2.5 * a(BATCH).loss + 0.5 * b(BATCH).loss
     torch.testing.assert_close(combined(BATCH).loss, expected)
-    torch.testing.assert_close(combined.law(BATCH), 2.5 * a.law(BATCH) + 0.5 * b.law(BATCH))
+    torch.testing.assert_close(combined.gradient(BATCH), 2.5 * a.gradient(BATCH) + 0.5 * b.gradient(BATCH))
     assert combined.locality is ga.Locality.SEQUENCE and not combined.decoupled
     assert sum([a, b])(BATCH).loss == (a + b)(BATCH).loss
 
 
-@pytest.mark.filterwarnings("ignore::geomalign.objective.UnboundedLossWarning")
+@pytest.mark.filterwarnings("ignore::geomalign.objective.outcome.UnboundedLossWarning")
 @pytest.mark.parametrize("name", ga.recipes.names())
 def test_latex_prints_no_number_as_a_program_does(name: str) -> None:
     # 1e-06 reads as e − 6 in a formula.
     assert not re.search(r"\de[-+]\d|\binf\b|\)\+-\d|nan", ga.recipes.get(name).latex())
 
 
-@pytest.mark.filterwarnings("ignore::geomalign.objective.UnboundedLossWarning")
+@pytest.mark.filterwarnings("ignore::geomalign.objective.outcome.UnboundedLossWarning")
 @pytest.mark.parametrize("name", ga.recipes.names())
 def test_latex_is_balanced_and_names_the_loss(name: str) -> None:
     text = ga.recipes.get(name).latex()

@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 from synthetic import comparison
 
-from geomalign.training import report
+from geomalign import report
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +229,7 @@ def test_offline_runs_are_as_long_as_their_pairs(tmp_path: Path) -> None:
 
 
 def test_every_figure_that_is_drawn_is_shown(written: Path) -> None:
-    from geomalign.training.report.figures import FIGURES
+    from geomalign.report.figures import FIGURES
 
     names = {"step-size", "time", *(name for name, *_ in FIGURES)}
     shown = report.markdown(report.read(written), {name: (f"figures/{name}.png", "") for name in names})

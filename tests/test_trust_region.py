@@ -166,8 +166,8 @@ def test_with_its_own_coordinate_the_objectives_equilibrium_is_the_target_policy
         u = optimization.equilibrium(objective.drive(data))
         t = chart.inverse(u).exp()
         close(t.mean(), torch.tensor(1.0))
-        at_target = dataclasses.replace(data, policy=chart.inverse(u)[:, None], anchor=torch.zeros(8, 1))
-        law = objective.law(at_target, drive=objective.drive(data))
+        at_target = dataclasses.replace(data, policy=chart.inverse(u)[:, None], old=torch.zeros(8, 1))
+        law = objective.gradient(at_target, drive=objective.drive(data))
         assert float(law.abs().max()) <= 1e-12
 
 
@@ -191,9 +191,9 @@ def test_processes_agree_by_summing_moments():
             def reduce(x):
                 slots[rank] = x.clone()
                 barrier.wait(timeout=60)
-                total = slots[0] + slots[1]
+                counts = slots[0] + slots[1]
                 barrier.wait(timeout=60)
-                return total
+                return counts
 
             part = data[ids[rank]]
             results[rank] = ga.trust_region_target(part.reward, part.groups(), d, 0.03, reduce=reduce)
@@ -351,12 +351,12 @@ def test_micro_batches_show_the_controller_the_whole_batch():
     readings = []
     for parts in ([torch.arange(12)], list(torch.arange(12).split(5))):
         objective = held()
-        drive, total = objective.drive(data), data.total()
+        drive, counts = objective.drive(data), data.counts()
         for rows in parts:
-            objective(data[rows], drive=drive[rows], total=total)
+            objective(data[rows], drive=drive[rows], counts=counts)
         readings.append(objective.controller.readings()["divergence"])
     close(readings[0], readings[1])
-    delta = torch.where(data.support, data.policy - data.anchor, 0).sum(-1)[data.support.any(-1)].detach()
+    delta = torch.where(data.support, data.policy - data.old, 0).sum(-1)[data.support.any(-1)].detach()
     close(readings[0], ga.KullbackLeibler().penalty(delta).mean())
 
 
@@ -365,7 +365,7 @@ def test_evaluations_without_gradient_are_not_observed_and_nothing_seen_changes_
     first = objective.drive(data)
     with torch.no_grad():
         objective(data, drive=first)
-    objective.law(data, drive=first)
+    objective.gradient(data, drive=first)
     assert torch.equal(objective.drive(data), first)
     assert math.isnan(float(objective.controller.readings()["divergence"]))
     objective(data, drive=first)
@@ -398,11 +398,11 @@ def test_an_annealed_stiffness_follows_its_schedule_and_resumes():
 
 
 def test_a_controlled_objective_is_no_term_of_a_sum():
-    leash = ga.recipes.mirror_descent()
-    for wrong in (lambda: held() + leash, lambda: leash + held(), lambda: 0.5 * held()):
+    kl_penalty = ga.recipes.mirror_descent()
+    for wrong in (lambda: held() + kl_penalty, lambda: kl_penalty + held(), lambda: 0.5 * held()):
         with pytest.raises(ValueError, match="Controlled"):
             wrong()
-    inner = held().of + 0.1 * leash
+    inner = held().of + 0.1 * kl_penalty
     both = ga.Controlled(inner, ga.DualAscent(0.1, initial=2.0))
     data = laws.sample_batch(rows=8, tokens=3, seed=4)
     for mine, plain in zip(both.drive(data), inner.drive(data)):

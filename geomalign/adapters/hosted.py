@@ -6,7 +6,6 @@ losses in their own way. Here the advantage is the drive, and any linear reducti
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -16,14 +15,12 @@ import torch
 from torch import Tensor
 
 from geomalign import recipes
-from geomalign.batch import Batch, Total
+from geomalign.batch import Batch, Counts
 from geomalign.measure import Measure
-from geomalign.metrics import metrics
-from geomalign.objective import BaseObjective, Combination, Drives, Objective, Outcome
+from geomalign.objective import BaseObjective, Objective, Outcome, TermDrives, WeightedSum, metrics
 from geomalign.sampling import Advantage, SamplingGeometry, TruncatedImportance
-from geomalign.trust_region import Controlled
 
-__all__ = ["HostWeights", "drive_of", "driven_terms", "evaluate", "found", "objective_of", "weights_of"]
+__all__ = ["HostWeights", "clip_fraction", "drive_of", "evaluate", "found", "objective_of", "weights_of"]
 
 _NOT_ADDED = ("_min", "_max", "/stiffness", "/gap")
 
@@ -52,18 +49,13 @@ def weights_of(reduce: Callable[[Tensor], Tensor], support: Tensor, dtype: torch
         return torch.autograd.grad(reduce(losses), losses)[0]
 
 
-def driven_terms(objective: BaseObjective) -> list[Objective]:
-    """The terms that samples pull on; a term with one fixed label needs no drive from outside."""
-    return [term for _, term in objective.terms if term.sampling.range.low != term.sampling.range.high]
-
-
 def drive_of(objective: BaseObjective, batch: Batch) -> Tensor:
     """The one drive that a host can pass on as its advantages, `(row,)` or `(row, token)`; zero where nothing pulls.
 
     Raises:
         ValueError: the terms have different drives.
     """
-    driven = driven_terms(objective)
+    driven = objective.driven_terms
     if len({term.sampling for term in driven}) > 1:
         raise ValueError("the terms of this objective have different drives, and the host passes one.")
     return driven[0].drive(batch) if driven else torch.zeros(batch.size, dtype=batch.dtype, device=batch.policy.device)
@@ -74,7 +66,7 @@ def evaluate(
     batch: Batch,
     advantages: Tensor,
     weights: Tensor | None = None,
-    total: Total | None = None,
+    counts: Counts | None = None,
     importance: Tensor | None = None,
 ) -> Outcome:
     """An objective on a host's batch, with the host's advantages in the place of its sampling geometries.
@@ -84,13 +76,11 @@ def evaluate(
         batch: of tokens.
         advantages: `(row, token)` or `(row,)`; a unit of responses takes the mean over the response's tokens.
         weights: `(row, token)` of the host's reduction; None: the objective's own measure.
-        total: of the whole batch, for the objective's own measure.
+        counts: of the whole batch, for the objective's own measure.
         importance: `(row, token)` weights that multiply the drive; a unit of responses takes their geometric mean.
     """
-    if isinstance(objective, Controlled):
-        raise ValueError("a Controlled objective sets its stiffness through the drive, which here is the host's.")
     terms = objective.terms
-    if any(term.unit.paired for _, term in terms):
+    if objective.paired:
         raise ValueError("this objective compares pairs, but the host samples single responses.")
     support = batch.support
     per_token = advantages if advantages.ndim == 2 else advantages[:, None].expand(support.shape)
@@ -100,7 +90,7 @@ def evaluate(
     if importance is not None:
         per_token = per_token * importance
         per_response = per_response * torch.exp(torch.where(support, torch.log(importance), 0).sum(-1) / count)
-    driven = driven_terms(objective)
+    driven = objective.driven_terms
     drives = [
         _in_place_of(term.sampling, per_token if term.unit.per_token else per_response, batch)
         if term in driven
@@ -111,8 +101,8 @@ def evaluate(
         measure = HostWeights(weights)
         terms = tuple((c, dataclasses.replace(term, measure=measure)) for c, term in terms)
     if isinstance(objective, Objective):
-        return terms[0][1](batch, drives[0], total)
-    return Combination(terms)(batch, Drives(drives), total)
+        return terms[0][1](batch, drives[0], counts)
+    return WeightedSum(terms)(batch, TermDrives(drives), counts)
 
 
 def _in_place_of(sampling: SamplingGeometry, advantages: Tensor, batch: Batch) -> Tensor:
@@ -137,28 +127,23 @@ def found(outcome: Outcome, share: Tensor | None = None) -> dict[str, Tensor]:
     return {name: value * share for name, value in seen.items() if not name.endswith(_NOT_ADDED)}
 
 
+def clip_fraction(found: dict[str, Tensor]) -> Tensor:
+    """The share of events with a drive and no force, of the objective or of the first term of a sum."""
+    return found.get("geom/clip_fraction", found.get("geom/term1/clip_fraction", torch.zeros(())))
+
+
 @functools.lru_cache(maxsize=64)
 def objective_of(description: str, hyperparameters: tuple[tuple[str, Any], ...] = ()) -> BaseObjective:
-    """A recipe from one line of a configuration, kept for the next call.
+    """`recipes.get`, kept for the next call: a host asks at every step.
 
     >>> objective_of("opo alpha=0.5 mu=2").sampling
     Escort(alpha=0.5, temperature=1.0, scaled=False, inverse_probability=False)
 
+    Args:
+        description: a recipe or `module:attribute`, with options behind it.
+        hyperparameters: further options, hashable.
+
     Raises:
-        ValueError: no recipe of this name, or a word that is not `name=value`.
+        ValueError: as `recipes.get`.
     """
-    name, *words = description.split()
-    settings = dict(hyperparameters)
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals:
-            raise ValueError(f"{word!r} in {description!r} is not name=value, as in 'opo alpha=0.4 mu=1'.")
-        settings[key] = _value(value)
-    return recipes.get(name, **settings)
-
-
-def _value(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+    return recipes.get(description, **dict(hyperparameters))

@@ -8,7 +8,8 @@ loss_fn = GeometryLoss("opo alpha=0.4 mu=1.0")                      # in the pla
 grpo_train(policy, policy_generation, …, loss_fn, …)
 ```
 
-NeMo-RL sums the losses of micro-batches and ranks, each divided by the counts of the global batch: exactly our `total`,
+NeMo-RL sums the losses of micro-batches and ranks, each divided by the counts of the global batch: exactly our
+`counts`,
 so the objective's own measure holds. Its advantages are the drive. It adds up metrics in the same way, so ours are
 multiplied by the micro-batch's share of the tokens (or responses).
 """
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor
 
 from geomalign.adapters import hosted
-from geomalign.batch import Batch, Total
+from geomalign.batch import Batch, Counts
 from geomalign.measure import PooledMean
 from geomalign.objective import BaseObjective
 
@@ -97,9 +98,9 @@ class GeometryLoss:
             behavior=shifted("generation_logprobs"),
         )
         rows = torch.as_tensor(global_valid_seqs)
-        total = Total(torch.as_tensor(global_valid_toks), rows, torch.zeros_like(rows), rows)
-        outcome = hosted.evaluate(self.objective, batch, data["advantages"][:, 1:], total=total)
-        share = mask.sum() / total.tokens if self._pooled else mask.any(-1).sum() / total.sequences
+        counts = Counts(torch.as_tensor(global_valid_toks), rows, torch.zeros_like(rows), rows)
+        outcome = hosted.evaluate(self.objective, batch, data["advantages"][:, 1:], counts=counts)
+        share = mask.sum() / counts.tokens if self._pooled else mask.any(-1).sum() / counts.sequences
         numbers = {name: value.item() for name, value in hosted.found(outcome, share).items()}
         return outcome.loss, {
             "loss": outcome.loss.item(),

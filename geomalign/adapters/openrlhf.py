@@ -78,7 +78,7 @@ class PolicyLoss(nn.Module):
         seen = hosted.found(outcome)
         log_ratio = outcome.token_log_ratio
         assert log_ratio is not None
-        return outcome.loss, seen["geom/clip_fraction"], -log_ratio.sum() / mask.sum().clamp(min=1), None, None
+        return outcome.loss, hosted.clip_fraction(seen), -log_ratio.sum() / mask.sum().clamp(min=1), None, None
 
 
 def install() -> None:

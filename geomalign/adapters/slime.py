@@ -7,7 +7,7 @@
 
 with `geomalign_objective: opo alpha=0.4 mu=1.0` in geomalign.yaml. `rewards` makes the recipe's own drive where groups
 are whole, and slime's estimator `grpo` hands it on as advantages; without it slime's own advantages are the drive. The
-reduction is slime's reducer. A leash to the reference belongs to the objective (`grpo beta=0.04`), not to
+reduction is slime's reducer. A KL penalty to the reference belongs to the objective (`grpo beta=0.04`), not to
 `--use-kl-loss`.
 """
 
@@ -75,7 +75,7 @@ def loss(
     from slime.backends.megatron_utils.loss import get_log_probs_and_entropy
 
     objective = _objective(args)
-    if getattr(args, "context_parallel_size", 1) > 1 and not all(term.unit.per_token for _, term in objective.terms):
+    if getattr(args, "context_parallel_size", 1) > 1 and not objective.per_token:
         raise ValueError(
             "an event of this objective is a whole response, but with context_parallel_size > 1 a rank holds parts of "
             "responses. Use a unit of tokens, or no context parallelism."

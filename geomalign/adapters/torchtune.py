@@ -114,4 +114,4 @@ class PPOLoss(nn.Module):
         )
         # Of a policy without gradient only the value term of torchtune's loss is left to differentiate.
         loss = outcome.loss + (theirs - surrogate)
-        return loss, outcome.loss.detach(), value, ratio, hosted.found(outcome)["geom/clip_fraction"]
+        return loss, outcome.loss.detach(), value, ratio, hosted.clip_fraction(hosted.found(outcome))

@@ -23,10 +23,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from geomalign.batch import Batch, PreferenceBatch, Total
+from geomalign.batch import Batch, Counts, PreferenceBatch
 from geomalign.measure import PooledMean
-from geomalign.metrics import metrics
-from geomalign.objective import BaseObjective
+from geomalign.objective import BaseObjective, metrics
 
 __all__ = ["Labels", "ObjectiveLoss"]
 
@@ -69,7 +68,7 @@ class ObjectiveLoss:
     def __init__(self, objective: BaseObjective, pad_token_id: int = 0):
         self.objective = objective
         self.pad_token_id = pad_token_id
-        self.paired = any(term.unit.paired for _, term in objective.terms)
+        self.paired = objective.paired
         self.metrics: dict[str, Tensor] = {}
         counted = {_divided_by(term) for _, term in objective.terms}
         if len(counted) > 1:
@@ -97,7 +96,7 @@ class ObjectiveLoss:
         attention_mask = pad_sequence([torch.ones_like(x) for x in tokens], batch_first=True)
         labels = Labels(input_ids=input_ids, mask=response_mask, counted=self._counted(response_mask))
         given = set(rows[0])
-        for name in ("anchor", "reference", "behavior"):
+        for name in ("old", "reference", "behavior"):
             columns = [f"{name}_{side}" for side in _SIDES] if self.paired else [name]
             if given >= set(columns):
                 values = [row[column] for column in columns for row in rows]
@@ -114,19 +113,19 @@ class ObjectiveLoss:
         # In float32 whatever the model computed in: half-precision log-probabilities are off by 1e-2.
         log_probs = logits.float().log_softmax(-1).gather(-1, tokens[..., None])[..., 0]
         mask = labels["mask"][:, 1:]
-        columns = {name: labels[name][:, 1:] for name in ("anchor", "reference", "behavior") if name in labels}
+        columns = {name: labels[name][:, 1:] for name in ("old", "reference", "behavior") if name in labels}
         batch: Batch | PreferenceBatch
         if self.paired:
             reference = columns["reference"].chunk(2) if "reference" in columns else (None, None)
             batch = PreferenceBatch(*log_probs.chunk(2), *reference, *mask.chunk(2))
         else:
             rows = {name: labels[name] for name in ("reward", "advantage", "group") if name in labels}
-            batch = Batch(log_probs, columns.pop("anchor", None), mask, **columns, **rows)
-        total = None
+            batch = Batch(log_probs, columns.pop("old", None), mask, **columns, **rows)
+        counts = None
         if num_items_in_batch is not None:
             count = torch.as_tensor(num_items_in_batch, device=log_probs.device)
-            total = Total(count, count, count, count)
-        outcome = self.objective(batch, drive=labels.get("drive"), total=total)
+            counts = Counts(count, count, count, count)
+        outcome = self.objective(batch, drive=labels.get("drive"), counts=counts)
         self.metrics = metrics(outcome)
         return outcome.loss
 

@@ -26,38 +26,38 @@ from torch import Tensor
 
 from geomalign import distributed
 from geomalign.adapters import trl_arguments as arguments
-from geomalign.batch import Batch, PreferenceBatch, Total
-from geomalign.metrics import metrics
-from geomalign.objective import BaseObjective, Drives, Outcome
-from geomalign.trust_region import Annealed, Controlled, LinearSchedule
+from geomalign.batch import Batch, Counts, PreferenceBatch
+from geomalign.control import Controller
+from geomalign.objective import BaseObjective, Outcome, TermDrives, metrics
 
 __all__ = ["DPOGeometry", "GRPOGeometry", "GeometryDPOTrainer", "GeometryGRPOTrainer"]  # noqa: F822 (see __getattr__)
 
 _STATE = "geometry.pt"
-_TOTALS = tuple(f.name for f in dataclasses.fields(Total))
+_COUNTS = tuple(f.name for f in dataclasses.fields(Counts))
 
 
 class _Continued:
-    """What a checkpoint must hold of an objective that has a memory (`Controlled`), beside what the host saves."""
+    """What a checkpoint holds of a controller, beside what the host saves."""
 
     objective: BaseObjective
+    controller: Controller | None = None
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)  # type: ignore[misc]
         args, step = self.args, self.state.global_step  # type: ignore[attr-defined]
-        if isinstance(self.objective, Controlled) and args.should_save:
-            torch.save(self.objective.controller.state_dict(), Path(args.output_dir, f"checkpoint-{step}", _STATE))
+        if self.controller is not None and args.should_save:
+            torch.save(self.controller.state_dict(), Path(args.output_dir, f"checkpoint-{step}", _STATE))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
-        if isinstance(self.objective, Controlled) and checkpoint is not None:
+        if self.controller is not None and checkpoint is not None:
             path = Path(checkpoint, _STATE)
             if not path.exists():
                 raise ValueError(
-                    f"{checkpoint} has no {_STATE}: it was saved with an objective without a controller. Resume with "
-                    "that objective, or start a new run from the checkpoint's model."
+                    f"{checkpoint} has no {_STATE}: it was saved without a controller. Resume without one, or "
+                    "start a new run from the checkpoint's model."
                 )
-            self.objective.controller.load_state_dict(torch.load(path, weights_only=True))
+            self.controller.load_state_dict(torch.load(path, weights_only=True))
 
 
 class GRPOGeometry(_Continued):
@@ -68,11 +68,13 @@ class GRPOGeometry(_Continued):
             which there only makes TRL score the reference and log `kl`.
         advantage: whose advantage drives it. "objective": its sampling geometry reads the (weighted) rewards.
             "trl": it reads TRL's advantages (`scale_rewards`, `multi_objective_aggregation`), as `Advantage()` does.
+        controller: sets the stiffness from rollout to rollout, such as `ga.AdaptiveStiffness(0.02)`; a new one for
+            every run. Over several processes it sums what they saw by itself.
         record: a file or folder to append what `geomalign audit` reads: log-probabilities, rewards and groups of every
             micro-batch, as JSON lines, one file a process.
 
-    All other arguments are TRL's, and so are checkpoints, which also hold the state of a `Controlled` objective (over
-    several processes give its controller `reduce=ga.distributed.summed`). `loss_type`, `epsilon` and the other
+    All other arguments are TRL's, and so are checkpoints, which also hold the controller's state. `loss_type`,
+    `epsilon` and the other
     parameters of TRL's own loss have no influence on the gradient and are warned about. `top_entropy_quantile` and
     `off_policy_mask_threshold` drop what they drop in TRL from the loss, while means still divide by what the batch
     holds. TRL's importance weights of a rollout engine multiply the drive.
@@ -85,6 +87,7 @@ class GRPOGeometry(_Continued):
         *args: Any,
         objective: BaseObjective,
         advantage: str = "objective",
+        controller: Controller | None = None,
         record: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -93,6 +96,7 @@ class GRPOGeometry(_Continued):
             raise ValueError(f"GeometryGRPOTrainer(advantage={advantage!r}): choose 'objective' or 'trl'.")
         super().__init__(*args, **kwargs)
         self.objective = objective
+        self.controller = controller
         self._geometry_advantage = advantage
         self._geometry_record = record
         self._geometry_seen: dict[str, Any] = {}
@@ -124,7 +128,7 @@ class GRPOGeometry(_Continued):
         old = output.get("old_per_token_logps")
         batch = Batch(
             policy=torch.zeros(mask.shape, dtype=torch.float32, device=mask.device) if old is None else old,
-            anchor=old,
+            old=old,
             mask=known,
             reward=reward,
             advantage=output["advantages"] if self._geometry_advantage == "trl" else None,
@@ -133,7 +137,7 @@ class GRPOGeometry(_Continued):
             behavior=_behavior(output),
         )
         try:
-            drive = distributed.drive(self.objective if training else _at_rest(self.objective), batch)
+            drive = distributed.drive(self.objective, batch)
         except ValueError as error:
             if old is not None:
                 raise
@@ -141,12 +145,16 @@ class GRPOGeometry(_Continued):
                 f"{error} TRL scores the rollout policy only where it will differ from the policy: with "
                 "num_iterations > 1, or steps_per_generation > gradient_accumulation_steps."
             ) from error
+        if self.controller is not None:
+            if training:
+                self.controller.step()  # a rollout begins: the one before is over
+            drive = self.controller.stiffen(self.objective, drive)
         weight = output.get("importance_sampling_ratio")
-        self._geometry_summed = isinstance(drive, Drives)
-        drives = [_weighted(g, weight) for g in (drive if isinstance(drive, Drives) else [drive])]
-        total = distributed.total(Batch(batch.policy, None, mask))
+        self._geometry_summed = isinstance(drive, TermDrives)
+        drives = [_weighted(g, weight) for g in (drive if isinstance(drive, TermDrives) else [drive])]
+        counts = distributed.counts(Batch(batch.policy, None, mask))
         extras = {f"geometry_drive_{k}": g for k, g in enumerate(drives)}
-        extras |= {f"geometry_{name}": count for name, count in zip(_TOTALS, total.astuple(), strict=True)}
+        extras |= {f"geometry_{name}": count for name, count in zip(_COUNTS, counts.astuple(), strict=True)}
         if self._geometry_record:
             extras |= {"geometry_reward": reward, "geometry_group": group}
         return extras
@@ -194,10 +202,12 @@ class GRPOGeometry(_Continued):
         training = self.model.training  # type: ignore[attr-defined]
         # The rollout is used up in steps_per_generation micro-batches, of which one optimiser step takes a share.
         share = self.current_gradient_accumulation_steps / self.args.steps_per_generation if training else 1.0  # type: ignore[attr-defined]
-        total = Total(*(inputs[f"geometry_{name}"] * share for name in _TOTALS))
+        counts = Counts(*(inputs[f"geometry_{name}"] * share for name in _COUNTS))
         drives = [inputs[f"geometry_drive_{k}"] for k in range(len(self.objective.terms))]
-        drive = Drives(drives) if self._geometry_summed else drives[0]
-        outcome = self.objective(batch, drive, total)
+        drive = TermDrives(drives) if self._geometry_summed else drives[0]
+        outcome = self.objective(batch, drive, counts)
+        if self.controller is not None and training:
+            self.controller.observe(outcome)
         _log(self, outcome)
         if self._geometry_record:
             _record(self, batch, inputs)
@@ -211,6 +221,7 @@ class DPOGeometry(_Continued):
     Args:
         objective: of pairs, or of single responses with labels; its reference is TRL's reference model (or its
             precomputed log-probabilities, of which only the sums over responses exist and are spread over the tokens).
+        controller: sets the stiffness from one optimiser step to the next; a new one for every run.
 
     All other arguments are TRL's. `loss_type`, `beta` and the other parameters of TRL's own loss have no influence on
     the gradient, only on TRL's metrics (`rewards/…` are β Δ), and are warned about. The mean is over all pairs of an
@@ -219,24 +230,26 @@ class DPOGeometry(_Continued):
 
     objective: BaseObjective
 
-    def __init__(self, *args: Any, objective: BaseObjective, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, objective: BaseObjective, controller: Controller | None = None, **kwargs: Any
+    ) -> None:
         arguments.check_objective(objective, paired=True)
         super().__init__(*args, **kwargs)
-        self.objective = objective
-        self._geometry_total: Total | None = None
+        self.objective, self.controller = objective, controller
+        self._geometry_counts: Counts | None = None
         self._geometry_completion_mask: Tensor | None = None
         arguments.check_dpo(self.args)  # type: ignore[attr-defined]
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
         samples = super().get_batch_samples(*args, **kwargs)  # type: ignore[misc]
-        if isinstance(self.objective, Controlled):
-            self.objective.controller.advance()  # without rollouts, an optimiser step is what a controller counts
+        if self.controller is not None:
+            self.controller.step()  # without rollouts, an optimiser step is what a controller counts
         device = self.accelerator.device  # type: ignore[attr-defined]
         masks = [_pair_masks(batch["completion_mask"][:, 1:].to(device)) for batch in samples[0]]
-        parts = [PreferenceBatch(x.float(), y.float(), None, None, x, y).total() for x, y in masks]
+        parts = [PreferenceBatch(x.float(), y.float(), None, None, x, y).counts() for x, y in masks]
         if parts:
             counts = torch.stack([torch.stack(part.astuple()) for part in parts]).sum(0)
-            self._geometry_total = Total(*self.accelerator.reduce(counts, "sum").unbind())  # type: ignore[attr-defined]
+            self._geometry_counts = Counts(*self.accelerator.reduce(counts, "sum").unbind())  # type: ignore[attr-defined]
         return samples
 
     def _truncate_inputs(self, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -264,7 +277,13 @@ class DPOGeometry(_Continued):
             with torch.no_grad():
                 reference = _token_log_probs(seen[policy + 1], mask).chunk(2)
         batch = PreferenceBatch(chosen, rejected, reference[0], reference[1], masks[0], masks[1])
-        outcome = self.objective(batch, total=self._geometry_total if self.model.training else None)  # type: ignore[attr-defined]
+        training = self.model.training  # type: ignore[attr-defined]
+        drive = self.objective.drive(batch)
+        if self.controller is not None:
+            drive = self.controller.stiffen(self.objective, drive)
+        outcome = self.objective(batch, drive, self._geometry_counts if training else None)
+        if self.controller is not None and training:
+            self.controller.observe(outcome)
         _log(self, outcome)
         loss = outcome.loss
         if self.model.training:  # type: ignore[attr-defined]
@@ -372,8 +391,8 @@ def _kept_gradient(theirs: Tensor) -> Tensor | float:
 def _log(trainer: Any, outcome: Outcome) -> None:
     """Our metrics beside the host's, under `geom/`: one transfer, and over processes the mean (or the extreme)."""
     values = {name: value for name, value in metrics(outcome).items() if name != "loss"}
-    if isinstance(trainer.objective, Controlled):
-        values |= {f"controller/{name}": value for name, value in trainer.objective.controller.readings().items()}
+    if trainer.controller is not None:
+        values |= {f"controller/{name}": value for name, value in trainer.controller.readings().items()}
     stacked = torch.stack([value.to(outcome.loss) for value in values.values()])
     table = trainer.accelerator.gather(stacked[None]).T.tolist()
     mode = "train" if trainer.model.training else "eval"
@@ -386,7 +405,7 @@ def _log(trainer: Any, outcome: Outcome) -> None:
 
 
 def _record(trainer: Any, batch: Batch, inputs: dict[str, Any]) -> None:
-    from geomalign.audit import record
+    from geomalign.audit.dump import record
 
     if not trainer.model.training:
         return
@@ -399,11 +418,3 @@ def _record(trainer: Any, batch: Batch, inputs: dict[str, Any]) -> None:
     rollout = trainer._step // (trainer.args.steps_per_generation * trainer.num_iterations)
     step, rank = trainer.state.global_step, trainer.accelerator.process_index
     record(trainer._geometry_record, rows, rollout=rollout, step=step, rank=rank)
-
-
-def _at_rest(objective: BaseObjective) -> BaseObjective:
-    """The objective at the stiffness of now: an evaluation ends no rollout of a controller."""
-    if not isinstance(objective, Controlled):
-        return objective
-    mu = float(objective.controller.stiffness)
-    return Controlled(objective.of, Annealed(LinearSchedule(mu, mu), rollouts=1))

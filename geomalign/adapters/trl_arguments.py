@@ -62,15 +62,13 @@ def check_objective(objective: BaseObjective, *, paired: bool) -> None:
         raise ValueError(
             f"objective={objective!r} is not an objective. Pass ga.recipes.get('opo', alpha=0.4) or an ga.Objective(…)."
         )
-    if not paired and any(term.unit.paired for _, term in objective.terms):
+    if not paired and objective.paired:
         raise ValueError("this objective compares pairs, but GRPO samples single responses: use GeometryDPOTrainer.")
 
 
 def check_grpo(objective: BaseObjective, args: Any, advantage: str) -> None:
     """Refuse or warn at construction about arguments of TRL that would do something else than they say."""
-    terms = [term for _, term in objective.terms]
-    by_tokens = all(term.unit.per_token for term in terms)
-    referenced = any(term.anchor == "reference" for term in terms)
+    by_tokens, referenced = objective.per_token, objective.needs_reference
     if referenced and args.beta == 0:
         raise ValueError(
             "a term of the objective is measured from the reference policy, which TRL scores only if beta is not zero: "
@@ -102,7 +100,7 @@ def check_grpo(objective: BaseObjective, args: Any, advantage: str) -> None:
             )
     _warn_superseded(args, _SUPERSEDED_GRPO + (_SUPERSEDED_REWARDS if advantage == "objective" else ()))
     at_anchor = args.num_iterations == 1 and args.gradient_accumulation_steps % args.steps_per_generation == 0
-    if at_anchor and any(term.anchor == "anchor" for term in terms):
+    if at_anchor and objective.needs_old:
         warnings.warn(
             "geometry inactive: with num_iterations=1 and steps_per_generation <= gradient_accumulation_steps every "
             "update is made where the policy equals the rollout policy, so each objective has the gradient "

@@ -42,7 +42,6 @@ from geomalign.adapters import hosted
 from geomalign.batch import Batch
 from geomalign.objective import BaseObjective, UnboundedLossWarning
 from geomalign.sampling import Advantage, Escort, GroupAdvantage, SamplingGeometry
-from geomalign.trust_region import Controlled
 
 __all__ = ["GeometryAlgoConfig", "GeometryLossConfig", "check", "estimator", "policy_loss", "register"]  # noqa: F822
 
@@ -52,19 +51,15 @@ _GEOMETRIES: dict[str, type[SamplingGeometry]] = {g.__name__: g for g in (Advant
 
 def why_not(objective: BaseObjective) -> str | None:
     """Why verl cannot compute an objective, or None if it can."""
-    if isinstance(objective, Controlled):
-        return "its controller would have to see in the driver what the workers compute; choose mu, or a trust region"
-    terms = [term for _, term in objective.terms]
-    if any(term.unit.paired for term in terms):
+    if objective.paired:
         return "it compares pairs, and verl's rollouts are single responses"
-    if any(term.anchor == "reference" for term in terms):
+    if objective.needs_reference:
         return (
             "a term measures from the reference policy, whose log-probabilities verl does not pass to a policy loss. "
             "Leave the term out (beta: 0) and let verl add it: actor.use_kl_loss: true, kl_loss_coef: BETA, "
             "kl_loss_type: low_var_kl (k3)"
         )
-    driven = hosted.driven_terms(objective)
-    if len({(term.sampling, term.unit.per_token) for term in driven}) > 1:
+    if len({(term.sampling, term.unit.per_token) for term in objective.driven_terms}) > 1:
         return "its terms have different drives or units, and verl passes one drive"
     return None
 

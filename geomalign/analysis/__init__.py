@@ -4,7 +4,8 @@ dynamics.
 Everything is computed in closed form or by enumeration; nothing is sampled.
 """
 
-from geomalign.analysis.coordinates import (
+from geomalign.analysis.decoupling import Decoupling, cross_derivative, decoupling
+from geomalign.analysis.derivatives import (
     Coordinates,
     Derivatives,
     Softmax,
@@ -13,7 +14,6 @@ from geomalign.analysis.coordinates import (
     in_logits,
     saturation,
 )
-from geomalign.analysis.decoupling import Decoupling, cross_derivative, decoupling
 from geomalign.analysis.descent import Contraction, contraction, descend, positivity
 from geomalign.analysis.dynamics import Flow, Portrait, gradient_flow, mirror_descent, portrait
 from geomalign.analysis.finite import Tree

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from geomalign import numerics
+from geomalign._util import numerics
 from geomalign.divergences import Divergence
 from geomalign.optimization import OptimizationGeometry
 

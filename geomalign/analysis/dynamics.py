@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from geomalign.analysis.finite import Tree
-from geomalign.divergences import Divergence
-from geomalign.equilibrium import target_policy
+from geomalign.divergences import Divergence, target_policy
 from geomalign.objective import BaseObjective
 
 

@@ -109,9 +109,9 @@ class Tree:
                 outcome = term(batch)
             else:
                 batch, weight = self.batch(logits, anchor), prior
-                label = term.sampling.range.low == term.sampling.range.high
+                label = term.sampling.drive_range.low == term.sampling.drive_range.high
                 outcome = term(batch, drive=None if label else self.advantage(anchor) if drive is None else drive)
-            value = term.optimization.energy(outcome.u, outcome.drive) + term.constant(term.optimization, outcome.drive)
+            value = term.optimization.energy(outcome.u, outcome.drive) + term.offset(term.optimization, outcome.drive)
             share = (weight * len(weight)).reshape(-1, *[1] * (value.ndim - 1))
             total = total + coefficient * (share * outcome.weights * torch.where(outcome.support, value, 0)).sum()
         return total

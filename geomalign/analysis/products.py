@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from geomalign.batch import Batch, PreferenceBatch
-from geomalign.objective import BaseObjective, Outcome
+from geomalign.objective import BaseObjective, Outcome, TermOutcome
 
 BatchOf = Callable[[Tensor], "Batch | PreferenceBatch"]
 
@@ -43,9 +43,9 @@ def _push_and_pull(output: Tensor, theta: Tensor, vector: Tensor, weight: Tensor
     return product
 
 
-def _terms(outcome: Outcome, objective: BaseObjective) -> list[tuple[float, Outcome]]:
+def _terms(outcome: Outcome, objective: BaseObjective) -> list[tuple[float, TermOutcome]]:
     coefficients = [c for c, _ in objective.terms]
-    return list(zip(coefficients, outcome.terms or (outcome,), strict=True))
+    return list(zip(coefficients, outcome.terms, strict=True))
 
 
 def gauss_newton(

@@ -183,7 +183,7 @@ def train(
 
     [dim]geomalign train --objective dpo --data pairs.jsonl --model path/to/model[/]
     """
-    from geomalign import training
+    from geomalign import recipes, training
 
     if preset and config is not None:
         raise ValueError("--preset and --config were both given; choose one of them.")
@@ -202,9 +202,7 @@ def train(
         kept = chosen.options if objective in (None, chosen.objective) else {}
         changes["options"] = {**kept, **hyper}
     try:
-        built = training.objective(
-            str(changes.get("objective", chosen.objective)), **changes.get("options", chosen.options)
-        )
+        built = recipes.get(str(changes.get("objective", chosen.objective)), **changes.get("options", chosen.options))
     except ValueError as error:
         flags = [flag for parameter in context.command.params for flag in parameter.opts]
         near = [
@@ -214,7 +212,7 @@ def train(
         ]
         hint = f"Did you mean {', '.join(near)}? " if near else ""
         raise ValueError(f"{error}\n({hint}Options of the command itself: geomalign train --help)") from error
-    paired = any(term.unit.paired for _, term in built.terms)
+    paired = built.paired
     offline = changes.get("mode", chosen.mode) == "offline" or (changes.get("mode", chosen.mode) == "auto" and paired)
     if data is not None:
         if not offline:
@@ -280,7 +278,7 @@ def _shared(
 
 def _report(out: Path, summary: dict[str, Any]) -> None:
     """Write the report and print the final numbers."""
-    from geomalign.training import report
+    from geomalign import report
 
     for warning in summary.get("warnings") or []:
         console.print(f"[yellow]warning[/] {escape(str(warning))}", highlight=False, soft_wrap=True)
@@ -316,10 +314,10 @@ def show_(
 
     [dim]geomalign show grpo --beta 0.04 --plot grpo.png[/]
     """
-    from geomalign import training
+    from geomalign import recipes
 
     hyper = options.hyperparameters(context.args)
-    objective = training.objective(name, **hyper)
+    objective = recipes.get(name, **hyper)
     console.print(show.description(name, objective, hyper))
     console.print("\n[bold]formula[/]")
     console.print(objective.latex(), soft_wrap=True, highlight=False, markup=False)
@@ -343,8 +341,8 @@ def identify(
     plot: Annotated[Path | None, typer.Option("--plot", help="Draw it to this file.")] = None,
 ) -> None:
     """Read the geometry off a loss: chart, potential, curvature, equilibrium, saturation, coupling."""
-    from geomalign.identify import identify as read
-    from geomalign.training.config import imported
+    from geomalign._util.importing import imported
+    from geomalign.analysis.identification import identify as read
 
     if ":" not in name:
         raise ValueError(f"{name!r} names no function; write module:function, such as my_losses:clipped.")
@@ -367,7 +365,7 @@ def audit(
     plot: Annotated[Path | None, typer.Option("--plot", help="Draw the figures to this file.")] = None,
 ) -> None:
     """Audit a run from its dump: what its updates could do, how geometries would have acted, a suggested stiffness."""
-    from geomalign.audit import audit as read
+    from geomalign.audit.diagnosis import audit as read
 
     weighed = (word.partition("=") for word in reward or [])
     found = read(*files, radius=radius, rewards={name: float(w or 1.0) for name, _, w in weighed} or None)
@@ -385,8 +383,8 @@ def parity(
     against: Annotated[str, typer.Option("--against", help="The recipe that it is meant to be.")],
 ) -> None:
     """Compare a loss of your own with a recipe, value and gradient, on ragged batches. Other options are its."""
-    from geomalign.parity.user import compare_loss
-    from geomalign.training.config import imported
+    from geomalign._util.importing import imported
+    from geomalign.laws.conformance import compare_loss
 
     if ":" not in name:
         raise ValueError(f"{name!r} names no function; write module:function, such as my_losses:clipped.")
@@ -399,7 +397,7 @@ def parity(
 @app.command()
 def plugins() -> None:
     """List recipes and geometries that other installed packages offer, and why one could not be loaded."""
-    from geomalign import plugins as installed
+    from geomalign.recipes import plugins as installed
 
     console.print(installed.report(), highlight=False, soft_wrap=True, markup=False)
 
@@ -415,7 +413,7 @@ def export(
 
     [dim]geomalign export verl opo --alpha 0.4 --mu 1.0[/]
     """
-    from geomalign.export import configuration
+    from geomalign.adapters.export import configuration
 
     text = configuration(host, name, **options.hyperparameters(context.args))
     if out is None:

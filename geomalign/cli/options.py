@@ -2,32 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from geomalign.training.config import KINDS, Choice
-
-
-def literal(text: str) -> Any:
-    """The number, truth value, list or text that a word stands for.
-
-    >>> [literal(word) for word in ("3", "2e-4", "true", "none", "[1, 2]", "log")]
-    [3, 0.0002, True, None, [1, 2], 'log']
-    """
-    words = {"true": True, "false": False, "none": None, "null": None}
-    if text.lower() in words:
-        return words[text.lower()]
-    with contextlib.suppress(ValueError):
-        return int(text)
-    with contextlib.suppress(ValueError):
-        return float(text)
-    if text.startswith(("[", "{", '"')):
-        with contextlib.suppress(ValueError):
-            return json.loads(text)
-    return text
+from geomalign._util.words import literal, named
+from geomalign.tasks.config import KINDS
+from geomalign.training.config.settings import Choice
 
 
 def hyperparameters(words: Sequence[str]) -> dict[str, Any]:
@@ -73,34 +53,18 @@ def settings(words: Iterable[str]) -> dict[str, Any]:
 
 
 def choice(text: str) -> Choice:
-    """One objective of a comparison: its name, then its hyper-parameters, and `label=` for how the report calls it.
+    """One objective of a comparison: its name, then its hyper-parameters, `label=` for how the report calls it, and
+    `control=` for what sets its stiffness.
 
     >>> choice("opo mu=10 alpha=0.4 label=soft")
-    Choice(name='opo', options={'mu': 10, 'alpha': 0.4}, label='soft', tuning='')
+    Choice(name='opo', options={'mu': 10, 'alpha': 0.4}, label='soft', tuning='', control='')
 
     Raises:
         ValueError: no name, or a word without "=".
     """
-    name, given = _named(text, "--objective", "a recipe's name, such as opo", "opo mu=10 label=soft")
-    label = given.pop("label", "")
-    return Choice(name, {key: literal(value) for key, value in given.items()}, label)
-
-
-def _named(text: str, flag: str, wanted: str, example: str) -> tuple[str, dict[str, str]]:
-    """A name and the `key=value` words behind it."""
-    try:
-        words = shlex.split(text)
-    except ValueError as error:
-        raise ValueError(f"{flag} {text!r}: {error}; quotes come in pairs.") from None
-    if not words:
-        raise ValueError(f"{flag} is empty; write {wanted}.")
-    options = {}
-    for word in words[1:]:
-        key, given, value = word.partition("=")
-        if not given:
-            raise ValueError(f'{flag} {text!r}: {word!r} is not key=value, as in "{example}".')
-        options[key.replace("-", "_")] = value
-    return words[0], options
+    name, given = named(text, where="--objective", example="opo mu=10 label=soft")
+    label, control = str(given.pop("label", "")), str(given.pop("control", ""))
+    return Choice(name, given, label, control=control)
 
 
 def task(text: str, before: str) -> dict[str, Any]:
@@ -115,8 +79,7 @@ def task(text: str, before: str) -> dict[str, Any]:
     Raises:
         ValueError: no name, or a word without "=".
     """
-    name, given = _named(text, "--task", "a task's name, such as chain", "data.jsonl verifier=exact")
-    chosen = {key: literal(value) for key, value in given.items()}
+    name, chosen = named(text, where="--task", example="data.jsonl verifier=exact")
     found: dict[str, Any] = {"task.name": name}
     if chosen or name != before:
         found["task.options"] = chosen

@@ -14,7 +14,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from geomalign.objective import BaseObjective, Objective
 
-SLOTS = ("unit", "chart", "sampling", "optimization", "measure", "anchor", "constant")
+SLOTS = ("unit", "chart", "sampling", "optimization", "measure", "anchor", "offset")
 STEP = 1.1  # factor by which a hyper-parameter is changed to see which slots it moves
 
 
@@ -115,7 +115,7 @@ def description(name: str, objective: BaseObjective, hyper: Mapping[str, Any]) -
 
 
 _LOCALITY = {
-    "KNOWN": "known before the forward pass",
+    "ROLLOUT": "known before the forward pass",
     "TOKEN": "needs that token's log-probability",
     "SEQUENCE": "needs the whole response",
     "GROUP": "needs the responses that it is compared with",
@@ -176,7 +176,7 @@ def _geometry(term: Objective) -> Iterator[tuple[str, str]]:
     """Curvature and equilibrium, measured at drives of −1 and 1, or at the one drive that the sampling gives."""
     import torch
 
-    pulls, geometry = term.sampling.range, term.optimization
+    pulls, geometry = term.sampling.drive_range, term.optimization
     drives = torch.tensor([pulls.low] if pulls.low == pulls.high else [-1.0, 1.0], dtype=torch.float64)
     u = torch.linspace(-0.5, 0.5, 101, dtype=torch.float64)
     values = torch.stack([geometry.curvature(u, g.expand_as(u)) for g in drives])
@@ -187,4 +187,4 @@ def _geometry(term: Objective) -> Iterator[tuple[str, str]]:
         yield "curvature", f"φ''(0) = {float(values[-1][50]):.4g}; {low:.4g} to {high:.4g} for |u| ≤ 1/2"
     rest = geometry.equilibrium(drives)
     yield "equilibrium", ", ".join(f"u* = {float(r):.4g} at g = {float(g):.4g}" for g, r in zip(drives, rest))
-    yield "balances", f"drives from {geometry.drives.low:g} to {geometry.drives.high:g}"
+    yield "balances", f"drives from {geometry.conjugate_domain.low:g} to {geometry.conjugate_domain.high:g}"

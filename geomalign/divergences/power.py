@@ -9,9 +9,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from geomalign import numerics
-from geomalign.divergences.divergence import Divergence
-from geomalign.numerics import Interval
+from geomalign._util import numerics
+from geomalign._util.types import Interval
+from geomalign.divergences.base import Divergence
+
+__all__ = [
+    "CressieRead",
+    "ItakuraSaito",
+    "KullbackLeibler",
+    "NeymanChiSquare",
+    "PearsonChiSquare",
+    "PowerDivergence",
+    "Renyi",
+    "ReverseKullbackLeibler",
+    "SquaredHellinger",
+    "power_divergence",
+]
 
 
 class PowerDivergence(Divergence):
@@ -242,12 +255,6 @@ class Renyi:
         log_ratio = torch.where(possible, log_p, 0.0) - torch.where(possible, log_q, 0.0)
         exponent = torch.where(possible, log_p + (self.order - 1.0) * log_ratio, -math.inf)
         return torch.logsumexp(exponent, dim) / (self.order - 1.0)
-
-    def from_power(self, value: Tensor) -> Tensor:
-        """R_α from D_α = ``CressieRead(order)``; the value itself at order 1."""
-        if self.order == 1.0:
-            return value
-        return torch.log1p(self.order * (self.order - 1.0) * value) / (self.order - 1.0)
 
     def latex(self) -> str:
         return rf"\frac{{1}}{{\alpha-1}} \log E_q[t^\alpha],\ \alpha = {self.order:g}"

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from geomalign import numerics
-from geomalign.divergences.divergence import Divergence
-from geomalign.numerics import Interval
+from geomalign._util import numerics
+from geomalign._util.types import Interval
+from geomalign.divergences.base import Divergence
+
+__all__ = ["TotalVariation"]
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from geomalign._util.types import Locality
 from geomalign.batch import Batch, PreferenceBatch
 from geomalign.laws.checking import check, equal, holds, law
 from geomalign.laws.samples import sample_batch, sample_pairs
-from geomalign.locality import Locality
-from geomalign.objective import BaseObjective, PairLaw
+from geomalign.objective import BaseObjective, PairGradient
 
 
 def check_objective(objective: BaseObjective) -> None:
@@ -22,7 +22,7 @@ def check_objective(objective: BaseObjective) -> None:
 
 
 def _sample(objective: BaseObjective, **options: Any) -> Batch | PreferenceBatch:
-    paired = any(term.unit.paired for _, term in objective.terms)
+    paired = objective.paired
     return sample_pairs(**options) if paired else sample_batch(**options)
 
 
@@ -37,8 +37,8 @@ def _gradients(objective: BaseObjective, batch: Batch | PreferenceBatch) -> list
 
 
 def _laws(objective: BaseObjective, batch: Batch | PreferenceBatch) -> list[Tensor]:
-    found = objective.law(batch)
-    return list(found) if isinstance(found, PairLaw) else [found]
+    found = objective.gradient(batch)
+    return list(found) if isinstance(found, PairGradient) else [found]
 
 
 @law("objective")
@@ -51,21 +51,21 @@ def the_law_is_the_gradient(objective: BaseObjective) -> None:
 
 @law("objective")
 def parts_add_up_to_the_whole(objective: BaseObjective) -> None:
-    """Losses and laws of micro-batches, given the rollout's drive and total, add up to those of the whole.
+    """Losses and laws of micro-batches, given the rollout's drive and counts, add up to those of the whole.
 
     Not of an objective whose locality is the batch: there a part is another problem.
     """
     if objective.locality is Locality.BATCH:
         return
     batch = _sample(objective)
-    drive, total = objective.drive(batch), batch.total()
+    drive, counts = objective.drive(batch), batch.counts()
     splits = [torch.tensor([2]), torch.tensor([5, 0, 1]), torch.arange(6, batch.size), torch.tensor([3, 4])]
-    loss = sum(objective(batch[i], drive=drive[i], total=total).loss for i in splits)
+    loss = sum(objective(batch[i], drive=drive[i], counts=counts).loss for i in splits)
     equal(torch.as_tensor(loss), objective(batch).loss, "the losses of micro-batches do not add up to the whole")
     whole = _laws(objective, batch)
     for i in splits:
-        part = objective.law(batch[i], drive=drive[i], total=total)
-        for mine, all_rows in zip(part if isinstance(part, PairLaw) else [part], whole, strict=True):
+        part = objective.gradient(batch[i], drive=drive[i], counts=counts)
+        for mine, all_rows in zip(part if isinstance(part, PairGradient) else [part], whole, strict=True):
             equal(mine, all_rows[i], "the law of a micro-batch is not that of the whole", atol=1e-12)
 
 
@@ -73,7 +73,7 @@ def parts_add_up_to_the_whole(objective: BaseObjective) -> None:
 def masked_tokens_are_absent(objective: BaseObjective) -> None:
     """NaN at masked tokens changes neither the loss nor any gradient, and gets a gradient of exactly zero."""
     batch = _sample(objective)
-    masks = {"policy": "mask", "anchor": "mask", "reference": "mask", "behavior": "mask"} | {
+    masks = {"policy": "mask", "old": "mask", "reference": "mask", "behavior": "mask"} | {
         name: f"{name.removeprefix('reference_')}_mask"
         for name in ("chosen", "rejected", "reference_chosen", "reference_rejected")
     }
@@ -100,8 +100,10 @@ def rows_without_tokens_are_absent(objective: BaseObjective) -> None:
     drive = objective.drive(batch)
     rest = objective(batch[kept], drive=drive[kept]).loss
     equal(objective(batch, drive=drive).loss, rest, "a row without tokens changes the loss")
-    found = objective.law(batch[kept], drive=drive[kept])
-    for mine, all_rows in zip(found if isinstance(found, PairLaw) else [found], _laws(objective, batch), strict=True):
+    found = objective.gradient(batch[kept], drive=drive[kept])
+    for mine, all_rows in zip(
+        found if isinstance(found, PairGradient) else [found], _laws(objective, batch), strict=True
+    ):
         equal(mine, all_rows[kept], "a row without tokens changes the law of another", atol=1e-12)
 
 
@@ -146,8 +148,8 @@ def the_locality_is_the_truth(objective: BaseObjective) -> None:
     def law_after(change: Callable[[Tensor], None]) -> Tensor:
         x = getattr(batch, name).detach().clone()
         change(x)
-        found = objective.law(dataclasses.replace(batch, **{name: x}), drive=drive)
-        return (found[0] if isinstance(found, PairLaw) else found)[0, 0]
+        found = objective.gradient(dataclasses.replace(batch, **{name: x}), drive=drive)
+        return (found[0] if isinstance(found, PairGradient) else found)[0, 0]
 
     def own(x: Tensor) -> None:
         x[0, 0] -= 0.05
@@ -160,7 +162,7 @@ def the_locality_is_the_truth(objective: BaseObjective) -> None:
 
     here = law_after(lambda x: None)
     if objective.locality < Locality.TOKEN:
-        equal(law_after(own), here, "the law needs its own log-probability: its locality is not KNOWN")
+        equal(law_after(own), here, "the law needs its own log-probability: its locality is not ROLLOUT")
     if objective.locality < Locality.SEQUENCE:
         equal(law_after(row), here, "the law needs the rest of its row: its locality is not TOKEN")
     if objective.locality < Locality.BATCH:

@@ -21,7 +21,7 @@ def _coordinates(geometry: OptimizationGeometry) -> Tensor:
 
 def _admissible(geometry: OptimizationGeometry) -> Tensor:
     """Drives inside the conjugate's domain, and its finite ends."""
-    low, high = geometry.drives.low, geometry.drives.high
+    low, high = geometry.conjugate_domain.low, geometry.conjugate_domain.high
     drives = _DRIVES
     if math.isfinite(low) and math.isfinite(high):
         return torch.linspace(low, high, 9, dtype=torch.float64)

@@ -47,7 +47,7 @@ def events_are_counted_as_they_are_supported(unit: Unit) -> None:
     """`events(total)` counts the true entries of `support`, and the rows that hold one."""
     batch = sample_pairs() if unit.paired else sample_batch()
     support = unit.support(batch.rows.support)
-    events, rows = unit.events(batch.total())
+    events, rows = unit.events(batch.counts())
     equal(events.double(), support.sum().double(), f"{unit!r}: events(total) does not count the support")
     holding = support.any(-1).sum() if support.ndim == 2 else support.sum()
     equal(rows.double(), holding.double(), f"{unit!r}: events(total) does not count the rows of the support")

@@ -8,9 +8,11 @@ import math
 import torch
 from torch import Tensor
 
-from geomalign import numerics
-from geomalign.numerics import Interval
-from geomalign.optimization.geometry import BregmanGeometry, OptimizationGeometry, positive, within
+from geomalign._util import numerics
+from geomalign._util.types import Interval
+from geomalign.optimization.base import BregmanGeometry, OptimizationGeometry, positive, within
+
+__all__ = ["LogRatioModulated", "Clip", "AdvantageScaled", "ImportanceWeighted", "SigmoidClip"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Clip(OptimizationGeometry):
 
 
 @dataclasses.dataclass(frozen=True)
-class Proportional(OptimizationGeometry):
+class AdvantageScaled(OptimizationGeometry):
     """φ(u, g) = |g|·φ_of(u), pulled by g: the resistance grows with the drive, so the drive's size moves no
     equilibrium, only its sign does.
 
@@ -95,7 +97,7 @@ class Proportional(OptimizationGeometry):
     def __post_init__(self) -> None:
         if not isinstance(self.of, BregmanGeometry):
             raise ValueError(
-                f"Proportional(of={self.of!r}): expected a BregmanGeometry instance such as ChiSquare(5.0)."
+                f"AdvantageScaled(of={self.of!r}): expected a BregmanGeometry instance such as ChiSquare(5.0)."
             )
 
     def energy(self, u: Tensor, drive: Tensor) -> Tensor:
@@ -118,8 +120,8 @@ class Proportional(OptimizationGeometry):
         return self.of.domain
 
     @property
-    def drives(self) -> Interval:
-        signs = self.of.drives
+    def conjugate_domain(self) -> Interval:
+        signs = self.of.conjugate_domain
         return Interval(-math.inf if signs.low <= -1 else 0.0, math.inf if signs.high >= 1 else 0.0)
 
     def latex(self, u: str, drive: str) -> str:
@@ -127,7 +129,7 @@ class Proportional(OptimizationGeometry):
 
 
 @dataclasses.dataclass(frozen=True)
-class SoftGate(OptimizationGeometry):
+class SigmoidClip(OptimizationGeometry):
     """φ(u, g) = g·u − g·(4/τ)σ(τu) with τ by the sign of g: the drive fades as a sigmoid's slope where a clip would cut
     it.
 
@@ -177,7 +179,7 @@ class SoftGate(OptimizationGeometry):
 
 
 @dataclasses.dataclass(frozen=True)
-class Blend(OptimizationGeometry):
+class LogRatioModulated(OptimizationGeometry):
     """φ(u) = (1−s)·softplus(−βu) + s·e^{−βu} with s = σ(βu/τ): logistic on the wrong side of the margin, exponential on
     the right one.
 
@@ -218,13 +220,13 @@ class Blend(OptimizationGeometry):
         return torch.func.grad(lambda at: self.force(at, torch.zeros_like(at)).sum())(u)
 
     def conjugate(self, drive: Tensor) -> Tensor:
-        return within(self.drives, drive, torch.zeros_like(drive))
+        return within(self.conjugate_domain, drive, torch.zeros_like(drive))
 
     def equilibrium(self, drive: Tensor) -> Tensor:
         return torch.full_like(drive, math.inf)
 
     @property
-    def drives(self) -> Interval:
+    def conjugate_domain(self) -> Interval:
         return Interval(0.0, 0.0)
 
     def latex(self, u: str, drive: str) -> str:
@@ -233,7 +235,7 @@ class Blend(OptimizationGeometry):
 
 
 @dataclasses.dataclass(frozen=True)
-class Reweighted(OptimizationGeometry):
+class ImportanceWeighted(OptimizationGeometry):
     """energy = w·φ_of(u) whose weight w is the drive and moves with u: ∂energy/∂u = w(φ_of + φ_of').
 
     An importance-weighted estimate of E_π[φ_of(Δ)] from samples of another policy. The weight w = π/π_old depends on
@@ -242,27 +244,29 @@ class Reweighted(OptimizationGeometry):
 
     Args:
         of: the geometry whose value is averaged.
-        through: whether the gradient passes through the weight. Without, ∂energy/∂u = w·φ_of'.
+        differentiate_weight: whether the gradient passes through the weight. Without, ∂energy/∂u = w·φ_of'.
 
     Source: DeepSeek-V3.2 (arXiv 2512.02556), "unbiased KL estimate".
     """
 
     of: BregmanGeometry
-    through: bool = True
+    differentiate_weight: bool = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.of, BregmanGeometry):
-            raise ValueError(f"Reweighted(of={self.of!r}): expected a BregmanGeometry instance such as ReverseKL().")
+            raise ValueError(
+                f"ImportanceWeighted(of={self.of!r}): expected a BregmanGeometry instance such as ReverseKL()."
+            )
 
     def energy(self, u: Tensor, drive: Tensor) -> Tensor:
         value = self.of.value(u)
-        return drive * (value + self.through * value.detach() * (u - u.detach()))
+        return drive * (value + self.differentiate_weight * value.detach() * (u - u.detach()))
 
     def force(self, u: Tensor, drive: Tensor) -> Tensor:
-        return drive * (self.of.mirror(u) + self.through * self.of.value(u))
+        return drive * (self.of.mirror(u) + self.differentiate_weight * self.of.value(u))
 
     def curvature(self, u: Tensor, drive: Tensor | None = None) -> Tensor:
-        return (self.of.curvature(u) + self.through * self.of.mirror(u)) * (0 if drive is None else drive)
+        return (self.of.curvature(u) + self.differentiate_weight * self.of.mirror(u)) * (0 if drive is None else drive)
 
     def conjugate(self, drive: Tensor) -> Tensor:
         return drive * self.of.conjugate(torch.zeros_like(drive))
@@ -275,7 +279,7 @@ class Reweighted(OptimizationGeometry):
         return self.of.domain
 
     @property
-    def drives(self) -> Interval:
+    def conjugate_domain(self) -> Interval:
         return Interval(0.0, math.inf)
 
     def latex(self, u: str, drive: str) -> str:

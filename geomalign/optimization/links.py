@@ -8,9 +8,11 @@ import math
 import torch
 from torch import Tensor
 
-from geomalign import numerics
-from geomalign.numerics import Interval
-from geomalign.optimization.geometry import BregmanGeometry, factor_latex, positive, within
+from geomalign._util import numerics
+from geomalign._util.types import Interval
+from geomalign.optimization.base import BregmanGeometry, factor_latex, positive, within
+
+__all__ = ["Indicator", "NegativeEntropy", "Hinge", "Logistic", "SquaredHinge"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,13 +56,13 @@ class Logistic(BregmanGeometry):
 
     def conjugate(self, drive: Tensor) -> Tensor:
         p = (drive / self.beta).clamp(0, 1)
-        return within(self.drives, drive, torch.xlogy(p, p) + torch.special.xlog1py(1 - p, -p))
+        return within(self.conjugate_domain, drive, torch.xlogy(p, p) + torch.special.xlog1py(1 - p, -p))
 
     def equilibrium(self, drive: Tensor) -> Tensor:
         return torch.logit(drive / self.beta) / self.beta
 
     @property
-    def drives(self) -> Interval:
+    def conjugate_domain(self) -> Interval:
         return Interval(0.0, self.beta)
 
     def latex(self, u: str, drive: str) -> str:
@@ -103,13 +105,13 @@ class Hinge(BregmanGeometry):
         return torch.where(x > 1, self.beta - drive, torch.where(x < 1, -drive, 0))
 
     def conjugate(self, drive: Tensor) -> Tensor:
-        return within(self.drives, drive, drive / self.beta - 1)
+        return within(self.conjugate_domain, drive, drive / self.beta - 1)
 
     def equilibrium(self, drive: Tensor) -> Tensor:
         return torch.full_like(drive, 1 / self.beta)
 
     @property
-    def drives(self) -> Interval:
+    def conjugate_domain(self) -> Interval:
         return Interval(0.0, self.beta)
 
     def latex(self, u: str, drive: str) -> str:
@@ -150,13 +152,13 @@ class SquaredHinge(BregmanGeometry):
         return 2 * self.beta - drive - 2 * self.beta * torch.relu(1 - self.beta * u)
 
     def conjugate(self, drive: Tensor) -> Tensor:
-        return within(self.drives, drive, (drive / (2 * self.beta)) ** 2 - 1)
+        return within(self.conjugate_domain, drive, (drive / (2 * self.beta)) ** 2 - 1)
 
     def equilibrium(self, drive: Tensor) -> Tensor:
         return drive / (2 * self.beta**2)
 
     @property
-    def drives(self) -> Interval:
+    def conjugate_domain(self) -> Interval:
         return Interval(-math.inf, 2 * self.beta)
 
     def latex(self, u: str, drive: str) -> str:
@@ -164,7 +166,7 @@ class SquaredHinge(BregmanGeometry):
 
 
 @dataclasses.dataclass(frozen=True)
-class Entropy(BregmanGeometry):
+class NegativeEntropy(BregmanGeometry):
     """φ(u) = u log u + (1−u) log(1−u), u in [0, 1]: the negative entropy of a preference probability.
 
     u* = σ(g), φ*(g) = softplus(g); the completed energy is KL(u ‖ σ(g)), the reverse Bernoulli KL of EXO. It is the
@@ -204,7 +206,7 @@ class Entropy(BregmanGeometry):
 
 
 @dataclasses.dataclass(frozen=True)
-class Box(BregmanGeometry):
+class Indicator(BregmanGeometry):
     """φ(u) = 0 on [low, high], infinite outside: nothing resists inside a coordinate that cannot leave the box.
 
     For the charts and units that are bounded (`Sigmoid`, `Preference`, a log-probability), where it makes the conjugate
@@ -223,7 +225,8 @@ class Box(BregmanGeometry):
     def __post_init__(self) -> None:
         if not self.low < self.high or (math.isinf(self.low) and math.isinf(self.high)):
             raise ValueError(
-                f"Box(low={self.low!r}, high={self.high!r}): an interval, low < high; for the whole line use Flat()."
+                f"Indicator(low={self.low!r}, high={self.high!r}): an interval, low < high; for the whole line "
+                "use Flat()."
             )
 
     def value(self, u: Tensor) -> Tensor:
@@ -248,7 +251,7 @@ class Box(BregmanGeometry):
         return Interval(self.low, self.high)
 
     @property
-    def drives(self) -> Interval:
+    def conjugate_domain(self) -> Interval:
         return Interval(0.0 if math.isinf(self.low) else -math.inf, 0.0 if math.isinf(self.high) else math.inf)
 
     def latex(self, u: str, drive: str) -> str:

@@ -4,15 +4,88 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from abc import abstractmethod
 
 import torch
 from torch import Tensor
 
-from geomalign import numerics
-from geomalign.divergences import CressieRead, Divergence
-from geomalign.numerics import Interval
-from geomalign.optimization.geometry import BregmanGeometry, factor_latex, positive, within
+from geomalign._util import numerics
+from geomalign._util.types import Interval
+from geomalign.optimization.base import BregmanGeometry, factor_latex, positive, within
+
+__all__ = ["ChiSquare", "Flat", "KL", "Linear", "ReverseKL"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Flat(BregmanGeometry):
+    """φ(u) = 0: nothing resists. REINFORCE. Any non-zero drive pushes for ever: φ*(0) = 0, inf elsewhere."""
+
+    constant_force = True
+
+    def value(self, u: Tensor) -> Tensor:
+        return torch.zeros_like(u)
+
+    def mirror(self, u: Tensor, drive: Tensor | None = None) -> Tensor:
+        return torch.zeros_like(u)
+
+    def curvature(self, u: Tensor, drive: Tensor | None = None) -> Tensor:
+        return torch.zeros_like(u)
+
+    def energy(self, u: Tensor, drive: Tensor) -> Tensor:
+        return -drive * u
+
+    def conjugate(self, drive: Tensor) -> Tensor:
+        return within(self.conjugate_domain, drive, torch.zeros_like(drive))
+
+    def equilibrium(self, drive: Tensor) -> Tensor:
+        return torch.where(drive == 0, torch.zeros_like(drive), torch.sign(drive) * math.inf)
+
+    @property
+    def conjugate_domain(self) -> Interval:
+        return Interval(0.0, 0.0)
+
+    def latex(self, u: str, drive: str) -> str:
+        return "0"
+
+
+@dataclasses.dataclass(frozen=True)
+class Linear(BregmanGeometry):
+    """φ(u) = slope·u: a constant push back, the "k1" KL penalty. Its value estimates a divergence; its force knows
+    nothing
+    of u.
+
+    φ*(g) = 0 at g = slope, inf elsewhere.
+
+    Args:
+        slope: positive.
+    """
+
+    slope: float = 1.0
+    constant_force = True
+
+    def __post_init__(self) -> None:
+        positive(self, "slope")
+
+    def value(self, u: Tensor) -> Tensor:
+        return self.slope * u
+
+    def mirror(self, u: Tensor, drive: Tensor | None = None) -> Tensor:
+        return torch.full_like(u, self.slope)
+
+    def curvature(self, u: Tensor, drive: Tensor | None = None) -> Tensor:
+        return torch.zeros_like(u)
+
+    def conjugate(self, drive: Tensor) -> Tensor:
+        return within(self.conjugate_domain, drive, torch.zeros_like(drive))
+
+    def equilibrium(self, drive: Tensor) -> Tensor:
+        return torch.where(drive == self.slope, torch.zeros_like(drive), torch.sign(drive - self.slope) * math.inf)
+
+    @property
+    def conjugate_domain(self) -> Interval:
+        return Interval(self.slope, self.slope)
+
+    def latex(self, u: str, drive: str) -> str:
+        return u if self.slope == 1 else rf"{self.slope:g}\,{u}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,120 +207,16 @@ class ReverseKL(BregmanGeometry):
         return torch.where(-u <= numerics.limit(u.dtype), self.beta * numerics.exp_slope(-u), 0)
 
     def conjugate(self, drive: Tensor) -> Tensor:
-        return within(self.drives, drive, self.beta * numerics.log1p_remainder((-drive / self.beta).clamp(min=-1)))
+        return within(
+            self.conjugate_domain, drive, self.beta * numerics.log1p_remainder((-drive / self.beta).clamp(min=-1))
+        )
 
     def equilibrium(self, drive: Tensor) -> Tensor:
         return -torch.log1p((-drive / self.beta).clamp(min=-1))
 
     @property
-    def drives(self) -> Interval:
+    def conjugate_domain(self) -> Interval:
         return Interval(-math.inf, self.beta)
 
     def latex(self, u: str, drive: str) -> str:
         return rf"{factor_latex(self.beta)}\left(e^{{-{u}}}+{u}-1\right)"
-
-
-class DivergenceGeometry(BregmanGeometry):
-    """φ(u) = strength · ψ(1 + u): in the ratio chart an f-divergence from the anchor, with all of the divergence's
-    theory.
-
-    ψ is used from the rounding error of 1 + u up to t = e^{L/2}, L = `numerics.limit(dtype)` nats, and goes on as its
-    tangent line beyond, so that gradients stay finite and point back into the domain.
-    """
-
-    @property
-    @abstractmethod
-    def divergence(self) -> Divergence:
-        """The divergence whose generator is ψ."""
-
-    @property
-    @abstractmethod
-    def strength(self) -> float:
-        """What ψ is multiplied by."""
-
-    def _inside(self, u: Tensor) -> Tensor:
-        return u.clamp(min=math.exp(-_floor(u.dtype)) - 1, max=math.exp(numerics.limit(u.dtype) / 2) - 1)
-
-    def value(self, u: Tensor) -> Tensor:
-        x = self._inside(u)
-        log_ratio = torch.log1p(x)
-        return self.strength * (self.divergence.penalty(log_ratio) + self.divergence.coordinate(log_ratio) * (u - x))
-
-    def mirror(self, u: Tensor, drive: Tensor | None = None) -> Tensor:
-        return self.strength * self.divergence.coordinate(torch.log1p(self._inside(u)))
-
-    def curvature(self, u: Tensor, drive: Tensor | None = None) -> Tensor:
-        x = self._inside(u)
-        return torch.where(x == u, self.strength * self.divergence.curvature(1 + x), 0)
-
-    def conjugate(self, drive: Tensor) -> Tensor:
-        return self.strength * self.divergence.conjugate(drive / self.strength) - drive
-
-    def equilibrium(self, drive: Tensor) -> Tensor:
-        return self.divergence.inverse_mirror(drive / self.strength) - 1
-
-    @property
-    def domain(self) -> Interval:
-        return Interval(-1.0, math.inf)
-
-    @property
-    def drives(self) -> Interval:
-        slopes = self.divergence.mirror_range
-        return Interval(-math.inf, self.strength * slopes.high)
-
-    def latex(self, u: str, drive: str) -> str:
-        return rf"{self.strength:g}\,\psi_{{\mathrm{{{type(self.divergence).__name__}}}}}\left(1+{u}\right)"
-
-
-@dataclasses.dataclass(frozen=True)
-class FDivergence(DivergenceGeometry):
-    """φ(u) = μψ(1 + u) for any `Divergence`: the f-divergence penalty read in the ratio.
-
-    Args:
-        of: the divergence with generator ψ, such as JensenShannon().
-        mu: strength, positive.
-    """
-
-    of: Divergence
-    mu: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.of, Divergence):
-            raise ValueError(f"FDivergence(of={self.of!r}): expected a Divergence instance such as JensenShannon().")
-        positive(self, "mu")
-
-    @property
-    def divergence(self) -> Divergence:
-        return self.of
-
-    @property
-    def strength(self) -> float:
-        return self.mu
-
-
-@dataclasses.dataclass(frozen=True)
-class AlphaDivergence(DivergenceGeometry):
-    """φ(u) = μ (t^a − at + a − 1)/(a(a−1)), t = 1 + u, a = order: Amari's α, the Cressie–Read family.
-
-    Order 2 is Pearson's χ² on t ≥ 0, orders 1 and 0 (as limits) the two KLs, 1/2 Hellinger, −1 Neyman's χ².
-
-    Args:
-        order: the exponent a, any finite number.
-        mu: strength, positive; the curvature at the anchor.
-    """
-
-    order: float
-    mu: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not math.isfinite(self.order):
-            raise ValueError(f"AlphaDivergence(order={self.order!r}): an exponent is a finite number.")
-        positive(self, "mu")
-
-    @property
-    def divergence(self) -> Divergence:
-        return CressieRead(self.order)
-
-    @property
-    def strength(self) -> float:
-        return self.mu

@@ -60,7 +60,7 @@ def _reach(term: Objective, drives: torch.Tensor) -> float:
 
 def _field_row(row: np.ndarray, coefficient: float, term: Objective, reach: float | None) -> None:
     paired = term.unit.paired
-    geometry, pulls = term.optimization, term.sampling.range
+    geometry, pulls = term.optimization, term.sampling.drive_range
     fixed = pulls.low if pulls.low == pulls.high else None
     drives = torch.tensor([-1.0, -0.5, 0.0, 0.5, 1.0] if fixed is None else [fixed], dtype=torch.float64)
     reach = _reach(term, drives) if reach is None else reach

@@ -11,7 +11,7 @@ import torch
 from geomalign.plotting.style import MUTED, PALETTE, canvas, diverging, label_right, save
 
 if TYPE_CHECKING:
-    from geomalign.identify import Identification
+    from geomalign.analysis.identification import Identification
 
 
 def identification(report: Identification, path: str | Path, *, reach: float | None = None, title: str = "") -> Path:

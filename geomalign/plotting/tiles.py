@@ -14,7 +14,7 @@ from geomalign.plotting.style import INK, MUTED, canvas, save
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from geomalign.recipes.table import Tile
+    from geomalign.recipes.catalogue import Tile
 
 _EVENTS = {"token": "#cfe3f1", "response": "#cdebdf", "pair": "#f7dcc9"}
 
@@ -27,8 +27,8 @@ def periodic_table(path: str | Path) -> Path:
     Args:
         path: of the figure; its suffix is the format.
     """
-    from geomalign.recipes.table import PULLS, RESISTS
-    from geomalign.recipes.table import periodic_table as cells_of
+    from geomalign.recipes.catalogue import PULLS, RESISTS
+    from geomalign.recipes.catalogue import periodic_table as cells_of
 
     cells = cells_of()
     # Three lines of tiles at most, so that no cell is much taller than the others.

@@ -7,29 +7,12 @@ from geomalign.divergences import SkewJensenShannon
 from geomalign.measure import PooledMean
 from geomalign.objective import Objective
 from geomalign.optimization import FDivergence
-from geomalign.recipes.reference import published
 from geomalign.sampling import Label
 from geomalign.unit import Token
 
 __all__ = ["generalized_jsd"]
 
 
-@published(
-    title="On-Policy Distillation of Language Models: Learning from Self-Generated Mistakes",
-    authors="Agarwal, Rishabh and others",
-    year=2023,
-    arxiv="2306.13649",
-    equation="1",
-    loss="β KL(T‖M) + (1−β) KL(S‖M), M = βT + (1−β)S, at every step over the vocabulary",
-    conventions=(
-        "here the unbiased estimate from tokens that the teacher sampled, ψ(S/T) a token",
-        "β is the teacher's share of the mixture",
-    ),
-    departures={
-        "TRL 1.16": "over the vocabulary; β = 0 and 1 are KL(T‖S) and KL(S‖T), not the limits 0 of the formula",
-        "Liger 0.8": "as TRL",
-    },
-)
 def generalized_jsd(beta: float = 0.5) -> Objective:
     """E_{y_t ~ T}[ψ_β(S/T)] = β KL(T‖M) + (1−β) KL(S‖M): the generalised Jensen–Shannon divergence from a teacher T.
 

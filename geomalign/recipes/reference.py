@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import TypeVar
 
-from geomalign.objective import BaseObjective
-
-__all__ = ["HOMONYMS", "REFERENCES", "Reference", "published"]
-
-Recipe = TypeVar("Recipe", bound=Callable[..., BaseObjective])
+__all__ = ["HOMONYMS", "Reference"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +48,8 @@ class Reference:
     def bibtex(self) -> str:
         """The BibTeX entry.
 
-        >>> print(REFERENCES["dpo"].bibtex().splitlines()[0])
+        >>> from geomalign.recipes import PUBLICATIONS
+        >>> print(PUBLICATIONS["dpo"].bibtex().splitlines()[0])
         @misc{rafailov2023direct,
         """
         fields = {"title": f"{{{self.title}}}", "author": self.authors, "year": str(self.year)}
@@ -64,37 +59,6 @@ class Reference:
             fields |= {"eprint": self.arxiv, "archivePrefix": "arXiv"}
         body = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items())
         return f"@misc{{{self.key},\n{body}\n}}"
-
-
-REFERENCES: dict[str, Reference] = {}
-"""The publications, by the name of the recipe."""
-
-
-def published(
-    *,
-    title: str,
-    authors: str,
-    year: int,
-    arxiv: str | None,
-    equation: str,
-    loss: str,
-    conventions: tuple[str, ...] = (),
-    departures: Mapping[str, str] | None = None,
-    venue: str = "",
-) -> Callable[[Recipe], Recipe]:
-    """Put the publication of a recipe into `REFERENCES`; the recipe itself is returned as it is.
-
-    Args: those of `Reference`, with `departures` as a mapping.
-    """
-    reference = Reference(
-        title, authors, year, arxiv, equation, loss, conventions, tuple((departures or {}).items()), venue
-    )
-
-    def register(recipe: Recipe) -> Recipe:
-        REFERENCES[recipe.__name__] = reference
-        return recipe
-
-    return register
 
 
 HOMONYMS: tuple[tuple[str, str, str], ...] = (
@@ -172,7 +136,7 @@ HOMONYMS: tuple[tuple[str, str, str], ...] = (
     (
         "KL (k3) penalty",
         "as a value an estimate of KL(π‖π_ref) under samples of π",
-        "as a loss, by its gradient, KL(π_ref‖π): see the table of leashes",
+        "as a loss, by its gradient, KL(π_ref‖π): see the table of KL penalties",
     ),
 )
 """Names that mean two things: the name, what it means here, what else it means."""

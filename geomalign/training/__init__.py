@@ -8,22 +8,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from geomalign.tasks.config import TaskConfig as TaskConfig
 from geomalign.training.config import PRESETS as PRESETS
-from geomalign.training.config import Choice as Choice
-from geomalign.training.config import CompareConfig as CompareConfig
-from geomalign.training.config import ModelConfig as ModelConfig
-from geomalign.training.config import OfflineConfig as OfflineConfig
-from geomalign.training.config import RLConfig as RLConfig
-from geomalign.training.config import TaskConfig as TaskConfig
-from geomalign.training.config import TrainConfig as TrainConfig
-from geomalign.training.config import WarmStartConfig as WarmStartConfig
 from geomalign.training.config import from_dict as from_dict
 from geomalign.training.config import load_config as load_config
-from geomalign.training.config import objective as objective
 from geomalign.training.config import override as override
 from geomalign.training.config import preset as preset
 from geomalign.training.config import to_dict as to_dict
 from geomalign.training.config import train_preset as train_preset
+from geomalign.training.config.settings import Choice as Choice
+from geomalign.training.config.settings import CompareConfig as CompareConfig
+from geomalign.training.config.settings import ModelConfig as ModelConfig
+from geomalign.training.config.settings import OfflineConfig as OfflineConfig
+from geomalign.training.config.settings import RLConfig as RLConfig
+from geomalign.training.config.settings import TrainConfig as TrainConfig
+from geomalign.training.config.settings import WarmStartConfig as WarmStartConfig
 from geomalign.training.events import Event as Event
 from geomalign.training.events import Interrupted as Interrupted
 from geomalign.training.events import Progress as Progress

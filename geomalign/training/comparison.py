@@ -20,7 +20,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from geomalign.training.config import CompareConfig, TrainConfig, from_dict, to_dict
+from geomalign.training.config import from_dict, to_dict
+from geomalign.training.config.settings import CompareConfig, TrainConfig
 from geomalign.training.events import Event, Failed, Interrupted, Progress, silent
 
 WARM_START = "warm start"
@@ -51,10 +52,11 @@ def compare(
         Failed: the base could not be made.
         Interrupted: after Ctrl-C or SIGTERM, when every worker has saved.
     """
+    from geomalign import recipes
+    from geomalign.control import controller_of
+    from geomalign.tasks import build
     from geomalign.training import checkpoint
-    from geomalign.training.config import objective
-    from geomalign.training.model import Placement
-    from geomalign.training.tasks import build
+    from geomalign.training.policy import Placement
     from geomalign.training.trainer import claim, release, tables
     from geomalign.training.warmstart import base_name
 
@@ -65,7 +67,9 @@ def compare(
         )
     directory = Path(directory)
     for choice in config.objectives:
-        objective(choice.name, **choice.options)
+        recipes.get(choice.name, **choice.options)
+        if choice.control:
+            controller_of(choice.control)
     build(config.run.task)
     Placement(config.run.device)
     claim(directory, to_dict(config), resume, free=("workers",), tables=tables(config.run))

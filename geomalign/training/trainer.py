@@ -11,18 +11,20 @@ from typing import Any
 
 import torch
 
-from geomalign import distributed
+from geomalign import distributed, recipes
+from geomalign.control import Controller, controller_of
 from geomalign.objective import BaseObjective
+from geomalign.tasks import build as build_task
+from geomalign.tasks.preferences import preferences
+from geomalign.tasks.rows import fingerprint
 from geomalign.training import checkpoint
-from geomalign.training.config import TrainConfig, objective, to_dict
+from geomalign.training.config import to_dict
+from geomalign.training.config.settings import TrainConfig
 from geomalign.training.events import Event, Progress, silent
-from geomalign.training.model import Placement
-from geomalign.training.offline import learn_from_pairs
-from geomalign.training.reinforcement import learn_from_rewards
-from geomalign.training.session import Session
-from geomalign.training.tasks import build as build_task
-from geomalign.training.tasks.preferences import preferences
-from geomalign.training.tasks.rows import fingerprint
+from geomalign.training.from_pairs import learn_from_pairs
+from geomalign.training.from_rewards import learn_from_rewards
+from geomalign.training.policy import Placement
+from geomalign.training.run import Session
 from geomalign.training.warmstart import warm_start
 
 
@@ -59,18 +61,29 @@ def train(
         RankLost: another process of the run has ended.
     """
     torch.set_num_threads(config.threads)
-    chosen = objective(config.objective, **config.options)
+    chosen = recipes.get(config.objective, **config.options)
+    controller = controller_of(config.control) if config.control else None
     offline = _offline(config, chosen)
     Placement(config.device)
     with distributed.joined(config.device) as device:
         return _train(
-            config, chosen, offline, Path(directory), device, resume, progress, base, name or run_name(config)
+            config,
+            chosen,
+            controller,
+            offline,
+            Path(directory),
+            device,
+            resume,
+            progress,
+            base,
+            name or run_name(config),
         )
 
 
 def _train(
     config: TrainConfig,
     chosen: BaseObjective,
+    controller: Controller | None,
     offline: bool,
     directory: Path,
     device: str,
@@ -103,7 +116,7 @@ def _train(
     try:
         if base is None:
             base = distributed.on_first(lambda: warm_start(config, directory, progress))
-        session = Session(config, chosen, directory, base, name, progress, offline)
+        session = Session(config, chosen, directory, base, name, progress, offline, controller)
         if offline:
             learn_from_pairs(session)
         else:
@@ -120,7 +133,7 @@ def run_name(config: TrainConfig) -> str:
 
 
 def _offline(config: TrainConfig, chosen: BaseObjective) -> bool:
-    paired = any(term.unit.paired for _, term in chosen.terms)
+    paired = chosen.paired
     if paired and config.mode == "rl":
         raise ValueError(
             f"{config.objective} compares pairs of responses, so it trains offline; mode is 'rl'. Leave it at 'auto'."

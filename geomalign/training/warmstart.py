@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import random
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,15 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geomalign import distributed
+from geomalign.tasks import Task, draw, evaluation_set
+from geomalign.tasks import build as build_task
 from geomalign.training import checkpoint
-from geomalign.training.config import TrainConfig, digest, from_dict, to_dict
+from geomalign.training.config import digest, from_dict, to_dict
+from geomalign.training.config.settings import TrainConfig
+from geomalign.training.evaluation import evaluate
 from geomalign.training.events import Event, Progress, silent
-from geomalign.training.interrupt import Stop
-from geomalign.training.model import Placement, Policy, build, load, replace_directory, write
-from geomalign.training.rollout import solved
-from geomalign.training.tasks import Task, draw, evaluation_set
-from geomalign.training.tasks import build as build_task
+from geomalign.training.policy import Placement, Policy, build, load, replace_directory, write
+from geomalign.training.runtime import Stop
 
 NAME = "warm start"
 
@@ -73,26 +72,6 @@ def warm_start(config: TrainConfig, directory: Path, progress: Progress = silent
     replace_directory(partial, target)
     progress(Event("done", NAME, total, total, evaluation))
     return target
-
-
-def evaluate(config: TrainConfig, policy: Policy, task: Task, prompts: int, together: bool = False) -> dict[str, float]:
-    """Greedy accuracy on every tier, and its means over those trained on, those only taught, and those never seen.
-
-    Args:
-        together: whether all ranks take part, each with its share of the prompts.
-    """
-    sets = {tier: evaluation_set(task, tier, prompts) for tier in config.task.eval_tiers}
-    mine = distributed.share(prompts) if together else slice(None)
-    right = torch.tensor([solved(policy, task, sets[tier][mine], config.rl.reward_timeout) for tier in sets])
-    if together:
-        right = distributed.summed(right)
-    scores = {tier: count / len(sets[tier]) for tier, count in zip(sets, right.tolist())}
-    out = {f"accuracy/{tier}": value for tier, value in scores.items()}
-    for name, kind in (("accuracy_in", "in"), ("accuracy_out", "harder"), ("accuracy_unseen", "unseen")):
-        values = [scores[tier] for tier, what in config.kinds().items() if what == kind]
-        if values:
-            out[name] = sum(values) / len(values)
-    return out
 
 
 def _train(config: TrainConfig, policy: Policy, task: Task, directory: Path, progress: Progress) -> float:
@@ -202,9 +181,3 @@ def pack(lengths: Sequence[int], width: int) -> list[list[int]]:
         rows[row].append(index)
         room[row] -= lengths[index]
     return rows
-
-
-def forget(directory: Path, config: TrainConfig) -> None:
-    """Remove the base of a configuration, finished or not."""
-    for name in (base_name(config), f".{base_name(config)}.partial"):
-        shutil.rmtree(directory / name, ignore_errors=True)

@@ -9,10 +9,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from geomalign._util.types import Locality
 from geomalign.batch import Batch
-from geomalign.locality import Locality
-from geomalign.unit.protocol import PairUnit, ResponseUnit
+from geomalign.unit.base import PairUnit, ResponseUnit
 from geomalign.unit.response import Sequence
+
+__all__ = ["Chosen", "Pair", "Preference", "Rejected", "QuantilePair", "QuantileMargin"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +138,7 @@ class Preference(PairUnit):
 
 
 @dataclasses.dataclass(frozen=True)
-class SortedPair(PairUnit):
+class QuantilePair(PairUnit):
     """Chosen against rejected responses of equal rank in the batch, u = sort(chart(Δ_chosen)) −
     sort(chart(Δ_rejected)): optimal transport in one dimension.
 
@@ -182,7 +184,7 @@ class SortedPair(PairUnit):
 
 
 @dataclasses.dataclass(frozen=True)
-class TransportedPair(PairUnit):
+class QuantileMargin(PairUnit):
     """The policy's margin against the reference's margin of equal rank: u_i = m_i − m^ref_(rank of m_i), m = log π(y⁺)
     − log π(y⁻).
 

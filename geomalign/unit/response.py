@@ -8,9 +8,11 @@ import math
 import torch
 from torch import Tensor
 
-from geomalign.batch import Batch, Total
-from geomalign.locality import Locality
-from geomalign.unit.protocol import ResponseUnit, latex_ratio
+from geomalign._util.types import Locality
+from geomalign.batch import Batch, Counts
+from geomalign.unit.base import ResponseUnit, latex_ratio
+
+__all__ = ["ClampedTokens", "MeanSequence", "Shifted", "Sequence", "BroadcastSequence", "Token"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +35,8 @@ class Token(ResponseUnit):
     def support(self, mask: Tensor) -> Tensor:
         return mask
 
-    def events(self, total: Total) -> tuple[Tensor, Tensor]:
-        return total.tokens, total.sequences
+    def events(self, counts: Counts) -> tuple[Tensor, Tensor]:
+        return counts.tokens, counts.sequences
 
     def latex(self, anchor: str | None) -> str:
         return latex_ratio(r"y_{i,t}\mid y_{i,<t}", anchor)
@@ -57,8 +59,8 @@ class Sequence(ResponseUnit):
     def support(self, mask: Tensor) -> Tensor:
         return mask.any(-1)
 
-    def events(self, total: Total) -> tuple[Tensor, Tensor]:
-        return total.sequences, total.sequences
+    def events(self, counts: Counts) -> tuple[Tensor, Tensor]:
+        return counts.sequences, counts.sequences
 
     def latex(self, anchor: str | None) -> str:
         return latex_ratio("y_i", anchor)
@@ -85,15 +87,15 @@ class MeanSequence(ResponseUnit):
     def support(self, mask: Tensor) -> Tensor:
         return mask.any(-1)
 
-    def events(self, total: Total) -> tuple[Tensor, Tensor]:
-        return total.sequences, total.sequences
+    def events(self, counts: Counts) -> tuple[Tensor, Tensor]:
+        return counts.sequences, counts.sequences
 
     def latex(self, anchor: str | None) -> str:
         return r"\frac{1}{|y_i|}" + latex_ratio("y_i", anchor)
 
 
 @dataclasses.dataclass(frozen=True)
-class Clamped(ResponseUnit):
+class ClampedTokens(ResponseUnit):
     """A response whose tokens' log-ratios are clamped before they are gathered: Δ_i = of(clamp(Δ_it, low, high)).
 
     A clamped token keeps its part in the coordinate and has no gradient (GMPO).
@@ -116,7 +118,7 @@ class Clamped(ResponseUnit):
         low, high = -math.inf if self.low is None else self.low, math.inf if self.high is None else self.high
         if not low <= 0 <= high:
             raise ValueError(
-                f"Clamped(low={self.low!r}, high={self.high!r}): bounds of Δ on both sides of zero, such as ±0.4."
+                f"ClampedTokens(low={self.low!r}, high={self.high!r}): bounds of Δ on both sides of zero, such as ±0.4."
             )
 
     @property
@@ -137,8 +139,8 @@ class Clamped(ResponseUnit):
     def support(self, mask: Tensor) -> Tensor:
         return self.of.support(mask)
 
-    def events(self, total: Total) -> tuple[Tensor, Tensor]:
-        return self.of.events(total)
+    def events(self, counts: Counts) -> tuple[Tensor, Tensor]:
+        return self.of.events(counts)
 
     def latex(self, anchor: str | None) -> str:
         low = r"-\infty" if self.low is None else f"{self.low:g}"
@@ -147,7 +149,7 @@ class Clamped(ResponseUnit):
 
 
 @dataclasses.dataclass(frozen=True)
-class Shared(ResponseUnit):
+class BroadcastSequence(ResponseUnit):
     """Every token is an event that carries the coordinate of its whole response: Δ_it = Δ_i.
 
     With a measure over tokens a response then counts by its length, which a plain mean over responses does not
@@ -174,15 +176,15 @@ class Shared(ResponseUnit):
     def support(self, mask: Tensor) -> Tensor:
         return mask
 
-    def events(self, total: Total) -> tuple[Tensor, Tensor]:
-        return total.tokens, total.sequences
+    def events(self, counts: Counts) -> tuple[Tensor, Tensor]:
+        return counts.tokens, counts.sequences
 
     def latex(self, anchor: str | None) -> str:
         return self.of.latex(anchor)
 
 
 @dataclasses.dataclass(frozen=True)
-class Offset(ResponseUnit):
+class Shifted(ResponseUnit):
     """A response measured from a fixed level: u = chart(Δ) − origin, with the chart's coordinate moved as a whole.
 
     Args:
@@ -195,7 +197,7 @@ class Offset(ResponseUnit):
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.origin):
-            raise ValueError(f"Offset(origin={self.origin!r}): a level is a finite number.")
+            raise ValueError(f"Shifted(origin={self.origin!r}): a level is a finite number.")
 
     @property
     def needs_tokens(self) -> bool:  # type: ignore[override]
@@ -217,8 +219,8 @@ class Offset(ResponseUnit):
     def shift(self, rows: Batch) -> Tensor | float:
         return self.origin
 
-    def events(self, total: Total) -> tuple[Tensor, Tensor]:
-        return self.of.events(total)
+    def events(self, counts: Counts) -> tuple[Tensor, Tensor]:
+        return self.of.events(counts)
 
     def latex(self, anchor: str | None) -> str:
         return self.of.latex(anchor)

@@ -83,7 +83,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, name: str, **contents: Any) -> Non
 def test_an_objective_in_one_line() -> None:
     assert hosted.objective_of("opo alpha=0.5 mu=2 normalize=sum") == ga.recipes.opo(alpha=0.5, mu=2, normalize="sum")
     assert hosted.objective_of("ppo") is hosted.objective_of("ppo")
-    with pytest.raises(ValueError, match="'alpha' in 'opo alpha' is not name=value"):
+    with pytest.raises(ValueError, match="'alpha' is not key=value"):
         hosted.objective_of("opo alpha")
     with pytest.raises(ValueError, match="there is no recipe 'oppo'"):
         hosted.objective_of("oppo")
@@ -96,7 +96,7 @@ def test_weights_of_a_reduction_are_its_gradient() -> None:
 
 
 def test_each_term_gets_the_drive_of_its_unit(rows: Rows) -> None:
-    """A sum of a token term, a response term and a leash, in one call."""
+    """A sum of a token term, a response term and a KL penalty, in one call."""
     objective = ga.recipes.grpo(beta=0.1) + ga.recipes.opo(mu=3.0)
     batch = ga.Batch(rows.policy, rows.old, rows.mask, reference=rows.reference)
     outcome = hosted.evaluate(objective, batch, rows.advantages)
@@ -142,9 +142,6 @@ def test_pairs_are_refused(rows: Rows) -> None:
         hosted.evaluate(ga.recipes.dpo(), ga.Batch(rows.policy, rows.old), rows.advantages)
 
 
-def test_a_controller_has_no_hold_on_a_hosts_drive(rows: Rows) -> None:
-    with pytest.raises(ValueError, match="through the drive"):
-        hosted.evaluate(ga.recipes.opo_held(), ga.Batch(rows.policy, rows.old), rows.advantages)
 
 
 # ------------------------------------------------------------------------------------------------------ prime-rl
@@ -433,7 +430,7 @@ def test_nemo_rl_tokens_and_policies_that_are_missing(monkeypatch: pytest.Monkey
 @pytest.fixture
 def openrlhf(monkeypatch: pytest.MonkeyPatch) -> Any:
     pytest.importorskip("openrlhf", reason="needs OpenRLHF: bash tests/parity/environments.sh openrlhf")
-    from geomalign.parity.peers.openrlhf import _module
+    from tests.parity.peers.openrlhf import _module
 
     return _module("loss")
 

@@ -141,7 +141,7 @@ class TupleOutput(tuple[Any, ...]):
 def test_what_is_counted_is_what_is_divided_by(name: str, count: int) -> None:
     loss = ObjectiveLoss(ga.recipes.get(name))
     rows = [
-        {"prompt_ids": [1, 2], "response_ids": ids, "anchor": [-1.0] * len(ids), "drive": 1.0}
+        {"prompt_ids": [1, 2], "response_ids": ids, "old": [-1.0] * len(ids), "drive": 1.0}
         for ids in ([3, 4, 5], [6], [7, 8])
     ]
     labels = loss.collate(rows)["labels"]
@@ -152,7 +152,7 @@ def test_what_is_counted_is_what_is_divided_by(name: str, count: int) -> None:
 
 def test_half_precision_logits_are_scored_in_float32() -> None:
     loss = ObjectiveLoss(ga.recipes.opo())
-    rows = [{"prompt_ids": [1], "response_ids": [2, 3], "anchor": [-1.0, -2.0], "drive": 1.0}]
+    rows = [{"prompt_ids": [1], "response_ids": [2, 3], "old": [-1.0, -2.0], "drive": 1.0}]
     batch = loss.collate(rows)
     logits = torch.randn(1, 3, 16, dtype=torch.bfloat16)
     value = loss({"logits": logits}, batch["labels"])
@@ -166,4 +166,4 @@ def test_what_cannot_work_is_refused() -> None:
     with pytest.raises(ValueError, match=r"no prompt_ids, response_ids, only x.*remove_unused_columns=False"):
         ObjectiveLoss(ga.recipes.opo()).collate([{"x": 1}])
     with pytest.raises(ValueError, match="a response of 2 tokens has 3 log-probabilities"):
-        ObjectiveLoss(ga.recipes.opo()).collate([{"prompt_ids": [1], "response_ids": [2, 3], "anchor": [-1.0] * 3}])
+        ObjectiveLoss(ga.recipes.opo()).collate([{"prompt_ids": [1], "response_ids": [2, 3], "old": [-1.0] * 3}])

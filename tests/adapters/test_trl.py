@@ -35,7 +35,7 @@ NESTED = {"loss_type": "grpo", "use_bias_correction_kl": False}
 
 
 def matrix(accumulation: int, beta: float, iterations: int) -> dict[str, Any]:
-    """GRPO at one corner of: gradient accumulation × a leash to the reference × updates a rollout."""
+    """GRPO at one corner of: gradient accumulation × a KL penalty to the reference × updates a rollout."""
     args = {"gradient_accumulation_steps": accumulation, "beta": beta, "num_iterations": iterations}
     return {"objective": ("grpo", ADVANTAGE | {"beta": beta}), "args": NESTED | args}
 
@@ -93,7 +93,7 @@ GRPO: dict[str, dict[str, Any]] = CORNERS | {
         "args": NESTED | ENGINE | {"vllm_importance_sampling_mode": "token_truncate"},
         "engine": True,
     },
-    "engine, sequence_mask, leashed": {
+    "engine, sequence_mask, penalised": {
         "objective": ("grpo", ADVANTAGE | {"beta": 0.04}),
         "args": NESTED | ENGINE | {"vllm_importance_sampling_mode": "sequence_mask", "beta": 0.04},
         "engine": True,
@@ -163,7 +163,7 @@ DPO: dict[str, dict[str, Any]] = {
 }
 
 
-SPLIT = [*CORNERS, "dapo", "gspo", "two rewards", "engine, sequence_mask, leashed"]
+SPLIT = [*CORNERS, "dapo", "gspo", "two rewards", "engine, sequence_mask, penalised"]
 
 
 @functools.cache
@@ -442,7 +442,7 @@ def test_the_example_of_the_documentation_trains(tmp_path: Path, monkeypatch: py
 
 def test_rollouts_are_recorded_for_the_audit(tmp_path: Path) -> None:
     """Six updates of three rollouts: half of them at the anchor, as `num_iterations=2` makes it."""
-    from geomalign.audit import audit
+    from geomalign.audit.diagnosis import audit
 
     args = NESTED | {"num_iterations": 2, "max_steps": 6}
     folder = str(tmp_path / "rollouts")
@@ -460,7 +460,7 @@ def test_rollouts_are_recorded_for_the_audit(tmp_path: Path) -> None:
 def test_completions_of_trl_are_read_by_the_audit(tmp_path: Path) -> None:
     """`log_completions=True` under the adapter, as TRL writes it: two rollouts, each in the tables of its two steps."""
     pytest.importorskip("pyarrow")
-    from geomalign.audit import audit
+    from geomalign.audit.diagnosis import audit
 
     args = NESTED | {"num_iterations": 2, "max_steps": 4, "log_completions": True, "output_dir": str(tmp_path)}
     case = {"objective": ("grpo", ADVANTAGE), "args": args, "rewards": 2}
@@ -485,6 +485,6 @@ def test_engine_weights_multiply_the_drive() -> None:
     batch = ga.Batch(policy, policy + 0.4 * torch.randn(2, 3))
     loss = ga.recipes.ppo()
     weighted = loss(batch, drive=_weighted(drive, tokens)).loss
-    ratio = torch.exp(batch.policy - batch.anchor)
+    ratio = torch.exp(batch.policy - batch.old)
     surrogate = -torch.min(ratio * drive[:, None], ratio.clamp(0.8, 1.2) * drive[:, None])
     torch.testing.assert_close(weighted, (tokens * surrogate).mean())

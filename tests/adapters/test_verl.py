@@ -125,7 +125,7 @@ def test_a_recipe_is_the_same_function_as_outside_verl() -> None:
     objective = ga.recipes.opo(alpha=0.3, mu=7.0)
     loss, gradient, _ = evaluate(config, inputs)
     torch.testing.assert_close(loss, float(objective(batch, drive=drive).loss), rtol=1e-7, atol=1e-12)
-    torch.testing.assert_close(gradient, objective.law(batch, drive=drive), rtol=1e-7, atol=1e-12)
+    torch.testing.assert_close(gradient, objective.gradient(batch, drive=drive), rtol=1e-7, atol=1e-12)
 
 
 @pytest.mark.parametrize("recipe", ["grpo", "gspo"])
@@ -194,7 +194,7 @@ def test_a_prompt_with_one_response_has_no_advantage() -> None:
     assert ours[0].abs().max() == 0 and theirs[0].abs().max() > 0
 
 
-def test_verls_worker_calls_the_loss_and_adds_its_own_leash() -> None:
+def test_verls_worker_calls_the_loss_and_adds_its_own_kl_penalty() -> None:
     """`ppo_loss`, what verl's engine calls: unpadded log-probabilities, global counts in the data, the k3 term added by
     verl.
     """
@@ -235,16 +235,16 @@ def test_verls_worker_calls_the_loss_and_adds_its_own_leash() -> None:
         return float(loss), torch.autograd.grad(loss, policy)[0], found
 
     assert prompts.sum() == 24
-    leash = {"use_kl_loss": True, "kl_loss_coef": 0.1, "kl_loss_type": "low_var_kl"}
-    ours = run(actor("geomalign/grpo", {}, **leash))
-    theirs = run(actor("vanilla", None, **leash, **NO_DUAL))
+    kl_penalty = {"use_kl_loss": True, "kl_loss_coef": 0.1, "kl_loss_type": "low_var_kl"}
+    ours = run(actor("geomalign/grpo", {}, **kl_penalty))
+    theirs = run(actor("vanilla", None, **kl_penalty, **NO_DUAL))
     assert_same(ours, theirs)
     assert {"actor/ppo_kl", "actor/pg_clipfrac", "kl_loss", "geom/ess"} <= set(ours[2])
     for name in ("actor/ppo_kl", "actor/pg_clipfrac"):
         assert math.isclose(ours[2][name].aggregate(), theirs[2][name].aggregate(), rel_tol=1e-5, abs_tol=1e-6)
 
 
-def test_a_leash_to_the_reference_is_refused_with_the_remedy() -> None:
+def test_a_kl_penalty_to_the_reference_is_refused_with_the_remedy() -> None:
     with pytest.raises(ValueError, match="use_kl_loss: true"):
         evaluate(actor("geomalign/grpo", {"beta": 0.04}), data())
 
@@ -304,7 +304,7 @@ def test_rollouts_of_verl_are_read_by_the_audit(tmp_path: Path) -> None:
     """
     import verl
 
-    from geomalign.audit import audit
+    from geomalign.audit.diagnosis import audit
 
     source = Path(next(iter(verl.__path__)), "trainer", "ppo", "ray_trainer.py").read_text(encoding="utf-8")
     name = "_write_generations"

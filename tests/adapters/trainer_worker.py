@@ -53,8 +53,8 @@ def rows(paired: bool, count: int) -> list[dict[str, Any]]:
             # One of the two as a sum, as precomputed reference scores usually are.
             result.append(row | {"reference_chosen": scores[0], "reference_rejected": sum(scores[1])})
         else:
-            row = {"prompt_ids": prompt, "response_ids": first, "anchor": log_probs(reference, prompt, first)}
-            result.append(row | {"reference": row["anchor"], "drive": float(k % 3) - 1.0})
+            row = {"prompt_ids": prompt, "response_ids": first, "old": log_probs(reference, prompt, first)}
+            result.append(row | {"reference": row["old"], "drive": float(k % 3) - 1.0})
     return result
 
 

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 import geomalign as ga
-from geomalign.parity import Verdict, compare, compare_loss, minimal
-from geomalign.parity.batches import FAMILIES, GROUP_FAMILIES, PAIR_FAMILIES, pairs, rollouts
-from geomalign.parity.case import Case, driven, loss_of, run
-from geomalign.parity.peers import Peer
+from geomalign.laws import comparison as compare
+from geomalign.laws.batches import FAMILIES, GROUP_FAMILIES, PAIR_FAMILIES, pairs, rollouts
+from geomalign.laws.comparison import Verdict, minimal
+from geomalign.laws.conformance import compare_loss, driven, loss_of
+from tests.parity.case import Case, run
+from tests.parity.peers import Peer
 
 
 def clipped(logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor, epsilon: float = 0.2) -> Tensor:
@@ -22,8 +24,8 @@ def clipped(logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor, 
 
 
 def quadratic(batch: ga.Batch) -> Tensor:
-    assert batch.anchor is not None
-    return torch.where(batch.support, (batch.policy - batch.anchor) ** 2, 0).sum()
+    assert batch.old is not None
+    return torch.where(batch.support, (batch.policy - batch.old) ** 2, 0).sum()
 
 
 CHANGES = {
@@ -64,15 +66,15 @@ def test_the_minimal_case_is_one_token_where_one_token_is_to_blame() -> None:
     """A loss that is wrong for ratios above two and advantages below zero alone."""
 
     def wrong(batch: Any) -> Tensor:
-        ratio = torch.exp(batch.policy - batch.anchor)
+        ratio = torch.exp(batch.policy - batch.old)
         bad = batch.support & (ratio > 2) & (batch.advantage[:, None] < 0)
         return loss_of(ga.recipes.bnpo())(batch) + torch.where(bad, ratio, 0).sum()
 
     ours = loss_of(ga.recipes.bnpo())
     batch = driven(ga.recipes.bnpo(), rollouts(0, spread=1.5))
     small = minimal(lambda b: not compare(ours, wrong, b).equal, batch)
-    assert isinstance(small, ga.Batch) and small.size == 1 and small.advantage is not None and small.anchor is not None
-    assert small.advantage.item() < 0 and (torch.exp(small.policy - small.anchor) > 2).any()
+    assert isinstance(small, ga.Batch) and small.size == 1 and small.advantage is not None and small.old is not None
+    assert small.advantage.item() < 0 and (torch.exp(small.policy - small.old) > 2).any()
     assert small.group is None and small.reference is None
     assert not compare(ours, wrong, small).equal
 
@@ -92,8 +94,8 @@ def test_the_batches_are_what_they_are_said_to_be() -> None:
     (empty,) = FAMILIES["empty"](torch.float64)
     assert (empty.support.sum(-1) == 0).sum() == 1
     (far,) = FAMILIES["far"](torch.float32)
-    assert far.policy.dtype == torch.float32 and far.anchor is not None
-    assert (far.policy - far.anchor).abs().max() == 25
+    assert far.policy.dtype == torch.float32 and far.old is not None
+    assert (far.policy - far.old).abs().max() == 25
     (alone,) = GROUP_FAMILIES["alone"](torch.float64)
     assert (torch.bincount(alone.group) == 1).sum() == 1  # type: ignore[arg-type]
     (lost,) = PAIR_FAMILIES["empty"](torch.float64)

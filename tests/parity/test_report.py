@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 import geomalign as ga
-from geomalign.parity import report
-from geomalign.parity.case import Case
-from geomalign.parity.cases import CASES, NO_PEER
-from geomalign.parity.peers import PEERS
+from tests.parity import report
+from tests.parity.case import Case
+from tests.parity.cases import CASES, NO_PEER
+from tests.parity.peers import PEERS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -78,7 +78,7 @@ def test_a_fresh_run_finds_what_is_committed(name: str, tmp_path: Path) -> None:
         pytest.skip(f"the environment is not built: bash tests/parity/environments.sh {name}")
     peer = name.split("-")[0]
     out = tmp_path / "records.json"
-    command = [str(python), "-W", "ignore", "-m", "geomalign.parity", "run", peer, "--verdicts-only", "--out", str(out)]
+    command = [str(python), "-W", "ignore", "-m", "tests.parity", "run", peer, "--verdicts-only", "--out", str(out)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr[-4000:]

@@ -16,7 +16,7 @@ from geomalign.laws import sample_batch, sample_pairs
 
 _SAMPLE = sample_batch(rows=16, tokens=7, seed=11)
 # Log-probabilities are negative: the sampled anchor and reference need not be.
-BATCH = dataclasses.replace(_SAMPLE, anchor=-_SAMPLE.anchor.abs() - 1e-3, reference=-_SAMPLE.reference.abs() - 1e-3)
+BATCH = dataclasses.replace(_SAMPLE, old=-_SAMPLE.old.abs() - 1e-3, reference=-_SAMPLE.reference.abs() - 1e-3)
 PAIRS = sample_pairs(pairs=9, tokens=6, seed=12)
 # The pairs of which neither response is empty: there a mean over responses is half the mean over pairs of sums.
 _KEPT = PAIRS[(PAIRS.chosen_mask.any(-1) & PAIRS.rejected_mask.any(-1)).nonzero().flatten()]
@@ -48,7 +48,7 @@ def log_probs(i: int, name: str = "policy", b: ga.Batch = BATCH) -> Tensor:
     return torch.stack([getattr(b, name)[i, t] for t in tokens(i, b)])
 
 
-def delta(i: int, against: str = "anchor", b: ga.Batch = BATCH) -> Tensor:
+def delta(i: int, against: str = "old", b: ga.Batch = BATCH) -> Tensor:
     return log_probs(i, "policy", b) - log_probs(i, against, b)
 
 
@@ -124,8 +124,8 @@ def agree(objective: ga.BaseObjective, literal: Callable[[], Tensor], batch: ga.
     loss, expected = objective(batch).loss, literal()
     torch.testing.assert_close(loss, expected, rtol=1e-10, atol=1e-12)
     ours, theirs = (torch.autograd.grad(x, leaves, allow_unused=True, materialize_grads=True) for x in (loss, expected))
-    law = objective.law(batch)
-    laws = law if isinstance(law, ga.PairLaw) else (law,)
+    law = objective.gradient(batch)
+    laws = law if isinstance(law, ga.PairGradient) else (law,)
     assert any(g.abs().max() > 1e-4 for g in theirs), "the literal formula has no gradient here: nothing is compared"
     for mine, gradient, closed in zip(ours, theirs, laws, strict=True):
         torch.testing.assert_close(mine, gradient, rtol=1e-10, atol=1e-13)

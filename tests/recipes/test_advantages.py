@@ -28,7 +28,7 @@ def test_reinforce_plus_plus(beta: float, baseline: str) -> None:
     centred = advantages()
     raw = {}
     for i in rows():
-        k1 = log_probs(i, "anchor") - log_probs(i, "reference")
+        k1 = log_probs(i, "old") - log_probs(i, "reference")
         r = centred[i] if baseline == "group" else BATCH.reward[i]
         raw[i] = torch.stack([r - beta * k1[t:].sum() for t in range(len(k1))])
     pool = torch.cat(list(raw.values()))
@@ -66,7 +66,7 @@ def test_the_optimal_baseline_minimises_the_variance_when_squared_scores_grow_wi
     """E[|y|(r − b)²] is least at b = E[|y| r]/E[|y|]."""
     length, reward = torch.tensor([1.0, 5.0, 20.0, 3.0]), torch.tensor([1.0, 0.0, 0.3, 2.0])
     batch = ga.Batch(torch.zeros(4, 20), None, torch.arange(20) < length[:, None], reward=reward)
-    b = reward - ga.LengthBaseline().drive(batch)
+    b = reward - ga.LengthWeightedBaseline().drive(batch)
     moments = [(length * (reward - x) ** 2).mean() for x in (b[0] - 0.01, b[0], b[0] + 0.01)]
     assert moments[1] < moments[0] and moments[1] < moments[2]
 
@@ -189,4 +189,4 @@ def test_verl_counts_rewards_where_gpg_counts_groups() -> None:
     batch = ga.Batch(
         torch.zeros(4, 1), None, reward=torch.tensor([1.0, 1.0, 1.0, 0.0]), group=torch.tensor([0, 0, 1, 1])
     )
-    torch.testing.assert_close(ga.ActiveScale().drive(batch), 2.0 * ga.GroupAdvantage().drive(batch))
+    torch.testing.assert_close(ga.SignalScale().drive(batch), 2.0 * ga.GroupAdvantage().drive(batch))

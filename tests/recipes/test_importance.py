@@ -20,7 +20,7 @@ def test_cispo(low: float | None, high: float | None) -> None:
 
 def test_cispo_without_bounds_has_the_gradient_of_the_importance_weighted_surrogate() -> None:
     unbounded, surrogate = ga.recipes.cispo(high=None), ga.recipes.dapo(epsilon=1e6, epsilon_high=1e6)
-    torch.testing.assert_close(unbounded.law(BATCH), surrogate.law(BATCH))
+    torch.testing.assert_close(unbounded.gradient(BATCH), surrogate.gradient(BATCH))
 
 
 @pytest.mark.parametrize("threshold", [0.02, 0.05, 0.2])
@@ -30,7 +30,7 @@ def test_dppo_tv(threshold: float) -> None:
     def literal() -> torch.Tensor:
         values = {}
         for i in rows():
-            pi, old = log_probs(i).exp(), log_probs(i, "anchor").exp()
+            pi, old = log_probs(i).exp(), log_probs(i, "old").exp()
             outside = (pi - old > threshold) if a[i] > 0 else (pi - old < -threshold)
             weight = torch.where(outside, 0.0, (pi / old).clamp(max=20.0)).detach()
             values[i] = -weight * a[i] * log_probs(i)
@@ -46,7 +46,7 @@ def test_dppo_kl(threshold: float) -> None:
     def literal() -> torch.Tensor:
         values = {}
         for i in rows():
-            p, q = log_probs(i).exp(), log_probs(i, "anchor").exp()
+            p, q = log_probs(i).exp(), log_probs(i, "old").exp()
             kl = q * torch.log(q / p) + (1 - q) * torch.log((1 - q) / (1 - p))
             outside = (kl > threshold) & ((p > q) if a[i] > 0 else (p < q))
             weight = torch.where(outside, 0.0, p / q).detach()
@@ -58,7 +58,7 @@ def test_dppo_kl(threshold: float) -> None:
 
 def test_dppo_masks_something_and_not_everything() -> None:
     for divergence, threshold in (("tv", 0.05), ("kl", 0.01)):
-        law = ga.recipes.dppo(divergence, threshold).law(BATCH)
+        law = ga.recipes.dppo(divergence, threshold).gradient(BATCH)
         stopped = (law == 0)[BATCH.mask & (ga.GroupAdvantage().drive(BATCH) != 0)[:, None]]
         assert stopped.any() and not stopped.all()
 
@@ -93,4 +93,4 @@ def test_vespo(positive: tuple[float, float], negative: tuple[float, float]) -> 
 def test_vespo_weighs_by_one_on_policy() -> None:
     on_policy = ga.Batch(BATCH.policy, BATCH.policy.detach(), BATCH.mask, reward=BATCH.reward, group=BATCH.group)
     reinforce = ga.recipes.cispo(high=None)
-    torch.testing.assert_close(ga.recipes.vespo().law(on_policy), reinforce.law(on_policy))
+    torch.testing.assert_close(ga.recipes.vespo().gradient(on_policy), reinforce.gradient(on_policy))

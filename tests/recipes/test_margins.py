@@ -111,7 +111,7 @@ def test_f_dpo(divergence: str) -> None:
 
 def test_f_dpo_takes_any_divergence_and_names_those_it_knows() -> None:
     both = ga.KullbackLeibler() + ga.PearsonChiSquare()
-    torch.testing.assert_close(ga.recipes.f_dpo(0.1, both).law(PAIRS), ga.recipes.chi_po(0.1).law(PAIRS))
+    torch.testing.assert_close(ga.recipes.f_dpo(0.1, both).gradient(PAIRS), ga.recipes.chi_po(0.1).gradient(PAIRS))
     with pytest.raises(ValueError, match="forward_kl"):
         ga.recipes.f_dpo(divergence="renyi")
 
@@ -153,7 +153,7 @@ def test_a_pair_that_lacks_a_response_has_no_rank(name: str) -> None:
     objective = ga.recipes.get(name)
     for seed in range(8):
         batch = ga.laws.sample_pairs(7, seed=seed)
-        whole = batch.total().pairs.item()
+        whole = batch.counts().pairs.item()
         kept = objective(batch[:whole]).loss
         for order in (torch.arange(7), torch.arange(7).flip(0), torch.randperm(7)):
             torch.testing.assert_close(objective(batch[order]).loss, kept)
@@ -184,10 +184,10 @@ def test_discopop_pushes_the_wrong_way_near_zero() -> None:
     """At τ = 0.05 a local minimum at βu = −0.119 and a local maximum at 0.072; at τ = 0.2 it falls everywhere."""
     x = torch.linspace(-1, 2, 30001)
     still = torch.zeros_like(x)
-    force = ga.Blend(1.0, 0.05).force(x, still)
+    force = ga.LogRatioModulated(1.0, 0.05).force(x, still)
     turns = x[1:][(force[1:] > 0) != (force[:-1] > 0)]
     torch.testing.assert_close(turns, torch.tensor([-0.1186, 0.0721]), atol=2e-4, rtol=0)
-    assert (ga.Blend(1.0, 0.2).force(x, still) < 0).all()
+    assert (ga.LogRatioModulated(1.0, 0.2).force(x, still) < 0).all()
 
 
 GPO: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {

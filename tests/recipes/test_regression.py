@@ -24,11 +24,11 @@ def test_dro() -> None:
 
 def test_dro_is_mirror_descent_towards_the_reference() -> None:
     """τ times OPO's log form with stiffness τ: the square completed."""
-    batch = dataclasses.replace(BATCH, anchor=BATCH.reference)
+    batch = dataclasses.replace(BATCH, old=BATCH.reference)
     plain = ga.Objective(
         unit=ga.Sequence(), chart=ga.LogRatio(), sampling=ga.Advantage(), optimization=ga.ChiSquare(0.7)
     )
-    torch.testing.assert_close(ga.recipes.dro(0.7).law(batch), 0.7 * plain.law(batch))
+    torch.testing.assert_close(ga.recipes.dro(0.7).gradient(batch), 0.7 * plain.gradient(batch))
 
 
 def test_a2po_given_the_optimal_value() -> None:

@@ -109,7 +109,7 @@ def test_kto(desirable: float, undesirable: float, z: float) -> None:
 
 
 def test_kto_of_pairs_without_a_reference_point_is_half_of_apo_zero() -> None:
-    for mine, theirs in zip(ga.recipes.kto(0.2).law(WHOLE), ga.recipes.apo_zero(0.2).law(WHOLE), strict=True):
+    for mine, theirs in zip(ga.recipes.kto(0.2).gradient(WHOLE), ga.recipes.apo_zero(0.2).gradient(WHOLE), strict=True):
         torch.testing.assert_close(2 * mine, theirs)
 
 

@@ -15,33 +15,33 @@ STRAIGHT = ga.StraightThrough(ga.ReverseKL(), ga.ChiSquare())
 @pytest.mark.parametrize(
     "wrong",
     [
-        lambda: ga.Clamped(low=0.1),
+        lambda: ga.ClampedTokens(low=0.1),
         lambda: ga.Chosen(of=ga.Token()),
-        lambda: ga.Chosen(of=ga.Shared()),
+        lambda: ga.Chosen(of=ga.BroadcastSequence()),
         lambda: ga.Preference(beta=0.0),
         lambda: ga.Sigmoid(scale=-1.0),
-        lambda: ga.Box(1.0, 0.0),
-        lambda: ga.Box(-math.inf, math.inf),
+        lambda: ga.Indicator(1.0, 0.0),
+        lambda: ga.Indicator(-math.inf, math.inf),
         lambda: ga.SquaredHinge(0.0),
         lambda: ga.Linear(-1.0),
-        lambda: ga.Proportional(ga.Clip()),  # type: ignore[arg-type]
-        lambda: ga.SoftGate(0.0),
-        lambda: ga.Blend(tau=0.0),
+        lambda: ga.AdvantageScaled(ga.Clip()),  # type: ignore[arg-type]
+        lambda: ga.SigmoidClip(0.0),
+        lambda: ga.LogRatioModulated(tau=0.0),
         lambda: ga.StraightThrough(ga.Clip(), ga.ChiSquare()),  # type: ignore[arg-type]
-        lambda: ga.Reweighted(ga.Clip()),  # type: ignore[arg-type]
-        lambda: ga.Asymmetric(GROUP, positive=-1.0),
+        lambda: ga.ImportanceWeighted(ga.Clip()),  # type: ignore[arg-type]
+        lambda: ga.SignWeighted(GROUP, positive=-1.0),
         lambda: ga.Whitened(ddof=2),
         lambda: ga.PassAtK(0),
-        lambda: ga.BestMargin("batch"),
-        lambda: ga.Boltzmann(temperature=0.0),
-        lambda: ga.Excited(1.5),
-        lambda: ga.SoftBaseline(0.0),
+        lambda: ga.MaxAtK("batch"),
+        lambda: ga.ExponentiatedAdvantage(temperature=0.0),
+        lambda: ga.ExponentialAdvantage(1.5),
+        lambda: ga.LogMeanExpBaseline(0.0),
         lambda: ga.TaperedImportance(positive=(1.0, 0.5)),
         lambda: ga.GammaImportance(positive=(1.0, 0.0)),
         lambda: ga.DivergenceMask(divergence="js"),
         lambda: ga.DivergenceMask(low=0.0),
-        lambda: ga.LeashedReward(GROUP, ga.Linear(), beta=0.0),
-        lambda: ga.LeashedReward(GROUP, ga.Linear(), unit="batch"),
+        lambda: ga.KLReward(GROUP, ga.Linear(), beta=0.0),
+        lambda: ga.KLReward(GROUP, ga.Linear(), unit="batch"),
         lambda: ga.SkewJensenShannon(1.0),
     ],
 )
@@ -79,8 +79,8 @@ def test_a_shared_response_counts_by_its_length() -> None:
     policy = torch.zeros(2, 3, requires_grad=True)
     batch = ga.Batch(policy, policy.detach(), mask, advantage=torch.tensor([1.0, 1.0]))
     slots = {"chart": ga.Ratio(), "sampling": ga.Advantage(), "optimization": ga.Flat(), "measure": ga.FixedBudget(1)}
-    shared = ga.Objective(unit=ga.Shared(), **slots).law(batch)  # type: ignore[arg-type]
-    plain = ga.Objective(unit=ga.MeanSequence(), **slots).law(batch)  # type: ignore[arg-type]
+    shared = ga.Objective(unit=ga.BroadcastSequence(), **slots).gradient(batch)  # type: ignore[arg-type]
+    plain = ga.Objective(unit=ga.MeanSequence(), **slots).gradient(batch)  # type: ignore[arg-type]
     torch.testing.assert_close(shared, plain * mask.sum(-1, keepdim=True))
 
 
@@ -89,16 +89,16 @@ def test_importance_against_the_rollout_policy_where_the_objective_has_no_anchor
     batch = laws.sample_batch()
     weighed = ga.ClippedImportance(ga.Advantage(), high=1.1)
     laws_of = [
-        ga.Objective(unit=ga.Token(), chart=ga.LogRatio(), sampling=weighed, optimization=ga.Flat(), anchor=anchor).law(
-            batch
-        )
-        for anchor in ("anchor", None)
+        ga.Objective(
+            unit=ga.Token(), chart=ga.LogRatio(), sampling=weighed, optimization=ga.Flat(), anchor=anchor
+        ).gradient(batch)
+        for anchor in ("old", None)
     ]
     torch.testing.assert_close(*laws_of)
 
 
 def test_proportional_follows_the_size_of_the_drive_and_not_its_equilibrium() -> None:
-    geometry = ga.Proportional(ga.ChiSquare(5.0))
+    geometry = ga.AdvantageScaled(ga.ChiSquare(5.0))
     u, drive = torch.tensor([0.1]), torch.tensor([2.0])
     torch.testing.assert_close(geometry.curvature(u, 2 * drive), 2 * geometry.curvature(u, drive))
     torch.testing.assert_close(geometry.equilibrium(2 * drive), geometry.equilibrium(drive))

@@ -19,7 +19,10 @@ import geomalign as ga
 from geomalign import distributed
 from geomalign.laws import sample_batch, sample_pairs
 
-pytestmark = [pytest.mark.float32, pytest.mark.filterwarnings("ignore::geomalign.objective.UnboundedLossWarning")]
+pytestmark = [
+    pytest.mark.float32,
+    pytest.mark.filterwarnings("ignore::geomalign.objective.outcome.UnboundedLossWarning"),
+]
 TOLERANCE = 1e-6
 SIZE = 24
 # How many rows each micro-batch holds, or each process: one, some, none, all.
@@ -32,7 +35,7 @@ WHOLE = {"aot", "aot_unpaired"}
 def batch_of(name: str) -> ga.Batch | ga.PreferenceBatch:
     """Ragged rows in float32, of groups that every split cuts through; binary rewards where the recipe needs them."""
     objective = ga.recipes.get(name)
-    if any(term.unit.paired for _, term in objective.terms):
+    if objective.paired:
         return sample_pairs(SIZE, 6, seed=3, dtype=torch.float32)
     batch = sample_batch(SIZE, 6, seed=3, dtype=torch.float32)
     return dataclasses.replace(batch, reward=(batch.reward > 0).float()) if name == "pass_at_k" else batch
@@ -43,12 +46,12 @@ def leaves(batch: ga.Batch | ga.PreferenceBatch) -> list[str]:
 
 
 def evaluate(
-    objective: ga.BaseObjective, batch: Any, rows: slice, drive: Any, total: ga.Total
+    objective: ga.BaseObjective, batch: Any, rows: slice, drive: Any, counts: ga.Counts
 ) -> tuple[Tensor, list[Tensor]]:
     """Loss and gradients of some rows, as of the part of a batch that was never put together."""
     part = batch[rows]
     part = dataclasses.replace(part, **{x: getattr(part, x).detach().clone().requires_grad_() for x in leaves(part)})
-    loss = objective(part, drive=drive[rows], total=total).loss
+    loss = objective(part, drive=drive[rows], counts=counts).loss
     inputs = [getattr(part, name) for name in leaves(part)]
     return loss.detach(), list(torch.autograd.grad(loss, inputs, allow_unused=True, materialize_grads=True))
 
@@ -62,20 +65,22 @@ class Whole:
 
     def __init__(self, name: str) -> None:
         self.name, self.objective, self.batch = name, ga.recipes.get(name), batch_of(name)
-        self.drive, self.total = self.objective.drive(self.batch), self.batch.total()
+        self.drive, self.counts = self.objective.drive(self.batch), self.batch.counts()
         self.loss, self.gradients = self.part(slice(None))
         outcome = self.objective(self.batch, drive=self.drive)
         self.scale, self.scales = 0.0, [0.0] * len(self.gradients)
-        for (c, term), seen in zip(self.objective.terms, outcome.terms or (outcome,), strict=True):
-            constant = term.constant(term.optimization, seen.drive)
-            sizes = (seen.potential.abs() + (seen.drive * seen.u).abs() + constant.abs()).detach()
+        for (c, term), seen in zip(self.objective.terms, outcome.terms, strict=True):
+            offset = term.offset(term.optimization, seen.drive)
+            sizes = (seen.potential.abs() + (seen.drive * seen.u).abs() + offset.abs()).detach()
             self.scale += abs(c) * float((seen.weights * sizes).sum())
-            law = term.law(self.batch, drive=torch.where(seen.support, seen.drive, 0) if term.unit.paired else None)
-            laws = law if isinstance(law, ga.PairLaw) else (law,)
+            law = term.gradient(
+                self.batch, drive=torch.where(seen.support, seen.drive, 0) if term.unit.paired else None
+            )
+            laws = law if isinstance(law, ga.PairGradient) else (law,)
             self.scales = [s + abs(c) * float(x.abs().max()) for s, x in zip(self.scales, laws, strict=True)]
 
     def part(self, rows: slice) -> tuple[Tensor, list[Tensor]]:
-        return evaluate(self.objective, self.batch, rows, self.drive, self.total)
+        return evaluate(self.objective, self.batch, rows, self.drive, self.counts)
 
     def is_sum_of(self, parts: list[tuple[Tensor, list[Tensor]]]) -> None:
         loss = sum(loss for loss, _ in parts)
@@ -108,8 +113,8 @@ def work(rank: int, sizes: list[int], folder: str) -> None:
         if name not in WHOLE:
             objective = ga.recipes.get(name)
             mine = batch_of(name)[sections(sizes)[rank]]
-            drive, total = distributed.drive(objective, mine), distributed.total(mine)
-            results[name] = evaluate(objective, mine, slice(None), drive, total)
+            drive, counts = distributed.drive(objective, mine), distributed.counts(mine)
+            results[name] = evaluate(objective, mine, slice(None), drive, counts)
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
     torch.save(results, f"{folder}/{rank}.pt")

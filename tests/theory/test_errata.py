@@ -144,7 +144,7 @@ def test_one_gradient_step_per_anchor_never_sees_the_geometry(chart, advantage, 
     """
     batch = rows(log_prob.requires_grad_(), log_prob.detach(), reward=advantage)
     laws = [
-        ga.Objective(unit=ga.Sequence(), chart=chart, sampling=ga.GroupAdvantage(), optimization=optimization).law(
+        ga.Objective(unit=ga.Sequence(), chart=chart, sampling=ga.GroupAdvantage(), optimization=optimization).gradient(
             batch
         )
         for optimization in (ga.Flat(), ga.ChiSquare(0.01), ga.ChiSquare(100.0), ga.KL(5.0), ga.ReverseKL(0.3))
@@ -686,7 +686,7 @@ def test_no_drive_of_the_three_papers_sees_the_absolute_reward(alpha):
     for reward in (poor, good):
         batch = rows(torch.zeros(6), torch.zeros(6), reward=reward)
         centred = rows(torch.zeros(6), torch.zeros(6), advantage=reward - reward.mean())
-        drives.append(torch.stack([ga.Excited(alpha).drive(batch), ga.Escort(alpha).drive(centred)]))
+        drives.append(torch.stack([ga.ExponentialAdvantage(alpha).drive(batch), ga.Escort(alpha).drive(centred)]))
     torch.testing.assert_close(drives[0], drives[1], rtol=0, atol=1e-15)
     both = rows(torch.zeros(12), torch.zeros(12), reward=torch.cat([poor, good]), group=torch.arange(12) // 6)
     across = ga.GroupAdvantage("batch").drive(both)
@@ -712,7 +712,7 @@ def test_w_gopo_is_gopo_times_two_over_mu():
         torch.testing.assert_close(w_gopo, 2 / mu * gopo)
         batch = rows(rho.log(), torch.zeros(3), reward=reward)
         recipes = ga.recipes.w_gopo(alpha=0.0, mu=mu, scale=1e6), ga.recipes.gopo(mu=mu)
-        ours, theirs = (recipe.law(batch)[:, 0] for recipe in recipes)
+        ours, theirs = (recipe.gradient(batch)[:, 0] for recipe in recipes)
         torch.testing.assert_close(ours, w_gopo * rho)
         torch.testing.assert_close(ours, 2 / mu * theirs)
 
@@ -734,7 +734,7 @@ def test_w_gopos_escort_weight_reverses_the_order_of_bad_responses():
         assert (escort(a, alpha).diff() > 0).all()
     assert (escort(a, threshold + 1e-2).diff() < 0).any()
     reward = torch.tensor([1.0] * 8 + [-1.0, -12.0])  # the published pipeline, c = 1
-    drive = ga.Excited(1.0).drive(rows(torch.zeros(10), torch.zeros(10), reward=reward))
+    drive = ga.ExponentialAdvantage(1.0).drive(rows(torch.zeros(10), torch.zeros(10), reward=reward))
     assert drive[9] > drive[8]
     target = bounded(drive / 0.64)
     assert float(target[8]) == -1 and float(target[9]) > -1
@@ -847,4 +847,4 @@ def test_completing_the_square(problem, mu):
     target = bounded((problem.drive - problem.drive.mean()) / mu)
     regression = mu / 2 * (log_ratio.expm1() - target).square().mean()
     batch = rows(log_ratio.detach(), torch.zeros_like(problem.drive), reward=problem.drive)
-    torch.testing.assert_close(ga.recipes.gopo(mu=mu).law(batch)[:, 0], slope(regression, log_ratio))
+    torch.testing.assert_close(ga.recipes.gopo(mu=mu).gradient(batch)[:, 0], slope(regression, log_ratio))

@@ -32,7 +32,7 @@ DIVERGENCES = [
 
 def inside(geometry: ga.BregmanGeometry, fraction: torch.Tensor) -> torch.Tensor:
     """A drive that the geometry can balance: fractions of (0, 1) mapped well into `drives`."""
-    low, high = max(geometry.drives.low, -2.0), min(geometry.drives.high, 2.0)
+    low, high = max(geometry.conjugate_domain.low, -2.0), min(geometry.conjugate_domain.high, 2.0)
     return low + (0.02 + 0.96 * fraction) * (high - low)
 
 
@@ -106,10 +106,10 @@ def test_the_gap_is_the_bregman_divergence_of_policy_from_target(geometry, u, ta
 def test_a_plain_function_has_its_equilibrium_where_its_slope_is_the_drive(drive):
     """φ = log cosh, which overflows to NaN far out: u* = artanh g all the same, and the gap there is zero.
 
-    Source: geomalign (`Generator`); inverse of the mirror
+    Source: geomalign (`ConvexPotential`); inverse of the mirror
     Notebook: 07 §1
     """
-    geometry = ga.Generator(lambda u: torch.log(torch.cosh(u)))
+    geometry = ga.ConvexPotential(lambda u: torch.log(torch.cosh(u)))
     torch.testing.assert_close(geometry.equilibrium(drive), torch.atanh(drive), rtol=1e-9, atol=1e-12)
     gap = geometry.gap(torch.atanh(drive), drive)
     torch.testing.assert_close(gap, torch.zeros_like(drive), rtol=0, atol=1e-12)

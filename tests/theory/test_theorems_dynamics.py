@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import geomalign as ga
-from geomalign.equilibrium import target_policy
+from geomalign.divergences import target_policy
 
 
 @given(problem=problems(), mu=st.sampled_from([0.5, 1.0, 3.0]), rate=numbers(0.05, 1.95), steps=st.integers(1, 6))
@@ -146,7 +146,7 @@ def test_the_gradient_law_is_force_times_slope(log_ratio, reward):
     drive = objective.drive(batch)
     expected = (0.7 * log_ratio.expm1() - drive) * log_ratio.exp() / 4
     torch.testing.assert_close(gradient, expected)
-    torch.testing.assert_close(objective.law(batch)[:, 0], expected)
+    torch.testing.assert_close(objective.gradient(batch)[:, 0], expected)
 
 
 SMOOTH = {
@@ -169,15 +169,15 @@ SMOOTH |= {
         | {slot: part}
     )
     for slot, parts in {
-        "unit": (ga.Token(), ga.Shared(), ga.Offset(ga.Sequence(), 0.1)),
+        "unit": (ga.Token(), ga.BroadcastSequence(), ga.Shifted(ga.Sequence(), 0.1)),
         "chart": (ga.Power(0.5), ga.Power(2.0), ga.Dual(ga.KullbackLeibler() + ga.PearsonChiSquare())),
         "optimization": (
             ga.ReverseKL(0.3),
             ga.AlphaDivergence(1.5, 0.3),
             ga.FDivergence(ga.JensenShannon(), 0.3),
             ga.Logistic(0.5),
-            ga.Proportional(ga.ChiSquare(5.0)),
-            ga.SoftGate(1.0, 1.05),
+            ga.AdvantageScaled(ga.ChiSquare(5.0)),
+            ga.SigmoidClip(1.0, 1.05),
             ga.ChiSquare(0.5) + ga.KL(0.2),
             2.0 * ga.Logistic(0.5),
         ),

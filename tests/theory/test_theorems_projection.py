@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import geomalign as ga
-from geomalign.equilibrium import free_energy, target_policy
+from geomalign.divergences import free_energy, target_policy
 
 STIFFNESS = st.sampled_from([0.3, 1.0, 4.0])
 EXACT = {"rtol": 1e-9, "atol": 1e-10}

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from geomalign.training.config import ModelConfig, OfflineConfig, RLConfig, TaskConfig, TrainConfig, WarmStartConfig
-from geomalign.training.model import Placement, Policy, build, load
-from geomalign.training.tasks import Chain
+from geomalign.tasks import Chain
+from geomalign.tasks.config import TaskConfig
+from geomalign.training.config.settings import ModelConfig, OfflineConfig, RLConfig, TrainConfig, WarmStartConfig
+from geomalign.training.policy import Placement, Policy, build, load
 from geomalign.training.warmstart import warm_start
 
 TINY = TrainConfig(
@@ -49,7 +50,7 @@ def other_policy(tmp_path: Path) -> Policy:
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from geomalign.training.model import character_tokenizer
+    from geomalign.training.policy import character_tokenizer
 
     tokenizer = character_tokenizer(Chain().alphabet)
     torch.manual_seed(1)

@@ -135,8 +135,8 @@ def test_the_gpu_preset_is_a_decoder_of_a_hundred_million_parameters_on_harder_t
     """Counted on the meta device; and every response fits both the sampler and the positions."""
     import torch
 
-    from geomalign.training.model import Placement, build
-    from geomalign.training.tasks import Chain
+    from geomalign.tasks import Chain
+    from geomalign.training.policy import Placement, build
 
     large, default = preset("gpu"), preset("default")
     with torch.device("meta"):

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 import geomalign as ga
+from geomalign import recipes
 from geomalign.training.checkpoint import read_metrics
-from geomalign.training.config import TrainConfig, objective
+from geomalign.training.config.settings import TrainConfig
 from geomalign.training.events import Event
 from geomalign.training.trainer import train
 
@@ -51,7 +52,7 @@ def test_a_controlled_run_resumes_to_the_same_bits(tiny: TrainConfig, base: Path
 
 def test_a_shared_controller_is_refused() -> None:
     with pytest.raises(ValueError, match="one run"):
-        objective(f"{__name__}:SHARED")
-    assert isinstance(objective("opo_held"), ga.Controlled)
-    assert objective("opo_held").controller is not objective("opo_held").controller  # type: ignore[attr-defined]
+        recipes.get(f"{__name__}:SHARED")
+    assert isinstance(recipes.get("opo_held"), ga.Controlled)
+    assert recipes.get("opo_held").controller is not recipes.get("opo_held").controller  # type: ignore[attr-defined]
     assert torch.equal(SHARED.controller.stiffness, torch.ones(()))

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 import torch
 
+from geomalign.tasks import Dataset, Problem, build, draw, evaluation_set, held_out
+from geomalign.tasks.config import TaskConfig
+from geomalign.tasks.rows import column, read
 from geomalign.training.checkpoint import read_metrics
-from geomalign.training.config import TaskConfig, TrainConfig, WarmStartConfig, override
-from geomalign.training.model import Policy, load
-from geomalign.training.tasks import Dataset, Problem, build, draw, evaluation_set, held_out
-from geomalign.training.tasks.rows import column, read
+from geomalign.training.config import override
+from geomalign.training.config.settings import TrainConfig, WarmStartConfig
+from geomalign.training.policy import Policy, load
 from geomalign.training.trainer import train
 
 Table = Callable[[str, list[dict[str, Any]]], str]
@@ -353,7 +355,7 @@ def test_resuming_on_a_table_changes_nothing(tiny: TrainConfig, table: Table, tm
 
 
 def _cpu() -> Any:
-    from geomalign.training.model import Placement
+    from geomalign.training.policy import Placement
 
     return Placement()
 
@@ -373,7 +375,7 @@ def test_a_verifier_that_raises_masks_its_samples_and_the_run_goes_on(
 
 
 def test_a_table_is_a_task() -> None:
-    from geomalign.training.tasks import Task
-    from geomalign.training.tasks.verifiers import Exact
+    from geomalign.tasks import Task
+    from geomalign.tasks.verifiers.base import Exact
 
     assert isinstance(Dataset({1: (Problem("a", "b", 1),)}, {}, Exact()), Task)

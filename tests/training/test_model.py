@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from geomalign.training.model import Placement, Policy, build, character_tokenizer, load, save
-from geomalign.training.tasks import Chain
+from geomalign.tasks import Chain
+from geomalign.training.policy import Placement, Policy, build, character_tokenizer, load, save
 
 pytestmark = pytest.mark.float32
 
@@ -51,7 +51,7 @@ def test_logits_of_the_last_positions_ignore_padding_on_the_left(policy: Policy,
 
 
 def test_building_leaves_the_global_random_state_alone(policy: Policy) -> None:
-    from geomalign.training.config import ModelConfig
+    from geomalign.training.config.settings import ModelConfig
 
     torch.manual_seed(3)
     expected = torch.rand(3)

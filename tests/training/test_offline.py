@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from geomalign import recipes
+from geomalign.tasks import Problem, held_out
 from geomalign.training.checkpoint import read_metrics
-from geomalign.training.config import TrainConfig, objective, override
+from geomalign.training.config import override
+from geomalign.training.config.settings import TrainConfig
 from geomalign.training.events import Event, silent
-from geomalign.training.offline import sample_pairs
-from geomalign.training.session import Session
-from geomalign.training.tasks import Problem, held_out
+from geomalign.training.from_pairs import sample_pairs
+from geomalign.training.run import Session
 from geomalign.training.trainer import train
 
 pytestmark = pytest.mark.float32
@@ -24,7 +26,7 @@ def offline(tiny: TrainConfig) -> TrainConfig:
 
 def session(config: TrainConfig, base: Path, directory: Path) -> Session:
     directory.mkdir(parents=True, exist_ok=True)
-    return Session(config, objective(config.objective), directory, base, "run", silent, offline=True)
+    return Session(config, recipes.get(config.objective), directory, base, "run", silent, offline=True)
 
 
 def test_pairs_are_better_and_worse_responses_to_one_prompt(offline: TrainConfig, base: Path, tmp_path: Path) -> None:

@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 import torch
 
+from geomalign.tasks import Preferences, build, held_out
+from geomalign.tasks.config import TaskConfig
+from geomalign.tasks.preferences import preferences
 from geomalign.training.checkpoint import read_metrics
-from geomalign.training.config import TaskConfig, TrainConfig, WarmStartConfig, override
-from geomalign.training.model import Placement, Policy, load
-from geomalign.training.rollout import log_probs
-from geomalign.training.tables import tokenised
-from geomalign.training.tasks import Preferences, build, held_out
-from geomalign.training.tasks.preferences import preferences
+from geomalign.training.config import override
+from geomalign.training.config.settings import TrainConfig, WarmStartConfig
+from geomalign.training.generation import log_probs
+from geomalign.training.pair_tokens import tokenised
+from geomalign.training.policy import Placement, Policy, load
 from geomalign.training.trainer import train
 
 pytestmark = pytest.mark.float32

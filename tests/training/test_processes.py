@@ -15,8 +15,9 @@ import pytest
 import torch
 
 from geomalign.training.checkpoint import read_json, read_metrics
-from geomalign.training.config import TrainConfig, override, to_dict
-from geomalign.training.model import Placement, Policy, character_tokenizer, load, write
+from geomalign.training.config import override, to_dict
+from geomalign.training.config.settings import TrainConfig
+from geomalign.training.policy import Placement, Policy, character_tokenizer, load, write
 from geomalign.training.trainer import train
 
 pytestmark = [pytest.mark.float32, pytest.mark.slow]
@@ -25,7 +26,7 @@ HELPERS = """
 import math, os, signal
 import geomalign as ga
 from geomalign import distributed
-from geomalign.training.tasks import Problem
+from geomalign.tasks import Problem
 
 class Letters:
     '''Begin the response with the prompt's first letter. Prompts that begin with a, b or c cannot be verified.'''

@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
-from geomalign.training.model import Placement, Policy
-from geomalign.training.rollout import accuracy, log_probs, sample
-from geomalign.training.tasks import Chain, evaluation_set
+from geomalign.tasks import Chain, evaluation_set
+from geomalign.training.evaluation import solved
+from geomalign.training.generation import log_probs, sample
+from geomalign.training.policy import Placement, Policy
 
 pytestmark = pytest.mark.float32
 PROMPTS = ["3+8-4+7;", "1+2;", "9-9-9;"]
@@ -127,15 +128,14 @@ def test_accuracy_counts_what_the_verifier_rewards(policy: Policy, monkeypatch: 
     a time.
     """
     problems = evaluation_set(Chain(), 1, 30)
-    whole = accuracy(policy, Chain(), problems, rows=7)
-    single = sum(accuracy(policy, Chain(), [problem]) for problem in problems) / 30
-    assert whole == pytest.approx(single)
+    whole = solved(policy, Chain(), problems, rows=7)
+    assert whole == sum(solved(policy, Chain(), [problem]) for problem in problems)
 
     class Generous(Chain):
         def reward(self, problem: object, response: str, ended: bool) -> float:
             return math.nan if response == "" else 1.0
 
-    assert accuracy(policy, Generous(), problems) > 0.9
+    assert solved(policy, Generous(), problems) > 0.9 * len(problems)
 
 
 def test_bfloat16_autocast_gives_float32_log_probabilities(policy: Policy) -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from geomalign.training.tasks import Problem, sandbox
-from geomalign.training.tasks.programs import UnitTests, code_in
-from geomalign.training.tasks.sandbox import Limits, Ran
+from geomalign.tasks import Problem
+from geomalign.tasks.verifiers import sandbox
+from geomalign.tasks.verifiers.programs import UnitTests, code_in
+from geomalign.tasks.verifiers.sandbox import Limits, Ran
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="limits of processes are Unix's")
 
@@ -114,8 +115,8 @@ def test_it_has_neither_the_environment_nor_the_directory_nor_the_packages(monke
 
 def test_an_alarm_of_the_trainer_leaves_no_process_behind() -> None:
     """The reward's own time limit comes as an exception; the program is killed, its sample masked."""
-    from geomalign.training.tasks import score
-    from geomalign.training.tasks.dataset import Dataset
+    from geomalign.tasks import score
+    from geomalign.tasks.table import Dataset
 
     problem = Problem("p", "", 1, (), {"tests": ["pass"]})
     task = Dataset({1: (problem,)}, {}, UnitTests(seconds=30))

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from geomalign.training.config import TaskConfig
-from geomalign.training.tasks import Chain, Problem, build, draw, evaluation_set, held_out, score
+from geomalign.tasks import Chain, Problem, build, draw, evaluation_set, held_out, score
+from geomalign.tasks.config import TaskConfig
 
 
 def test_the_example_of_the_documentation() -> None:
@@ -98,7 +98,7 @@ def test_options_and_refusals() -> None:
 def test_a_task_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("my_tasks_a.py").write_text(
-        "from geomalign.training.tasks import Problem\n"
+        "from geomalign.tasks import Problem\n"
         "class Echo:\n"
         "    alphabet = 'ab'\n"
         "    def problem(self, tier, rng): return Problem('a' * tier, 'a' * tier, tier)\n"

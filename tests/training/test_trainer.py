@@ -16,13 +16,14 @@ import torch
 import geomalign as ga
 from geomalign.training import trainer
 from geomalign.training.checkpoint import read_json, read_metrics
-from geomalign.training.config import TrainConfig, override, to_dict
+from geomalign.training.config import override, to_dict
+from geomalign.training.config.settings import TrainConfig
 from geomalign.training.events import Event, Interrupted
-from geomalign.training.model import Placement, Policy, load
-from geomalign.training.reinforcement import batch_of
-from geomalign.training.rollout import log_probs, sample
+from geomalign.training.from_rewards import batch_of
+from geomalign.training.generation import log_probs, sample
+from geomalign.training.policy import Placement, Policy, load
+from geomalign.training.step import update
 from geomalign.training.trainer import train
-from geomalign.training.update import update
 
 pytestmark = pytest.mark.float32
 OBJECTIVES = ["opo", "grpo", "gspo", "dapo", "dr_grpo", "reinforce", "gopo"]
@@ -70,7 +71,7 @@ def test_micro_batches_add_up_to_the_gradient_of_the_whole(name: str, policy: Po
         def losses() -> Any:
             for rows in parts:
                 micro = replace(batch[rows], policy=log_probs(policy, rollout[rows]))
-                yield objective(micro, drive=drive[rows], total=batch.total()).loss
+                yield objective(micro, drive=drive[rows], counts=batch.counts()).loss
 
         done = update(losses(), optimizer, policy.parameters, clip_norm=0)
         after = torch.cat([parameter.detach().flatten() for parameter in policy.parameters])
@@ -306,8 +307,8 @@ def test_a_directory_belongs_to_one_run(tiny: TrainConfig, finished: Path, base:
     assert not (tmp_path / "new").exists()
 
 
-def test_a_leash_to_the_reference_needs_no_setting(tiny: TrainConfig, base: Path, tmp_path: Path) -> None:
-    """A strong leash keeps the policy near the base, which therefore is the reference."""
+def test_a_kl_penalty_to_the_reference_needs_no_setting(tiny: TrainConfig, base: Path, tmp_path: Path) -> None:
+    """A strong KL penalty keeps the policy near the base, which therefore is the reference."""
     start = load(base, Placement())
     rollout = sample(start, ["0+1;", "1-1;"], samples=64, max_new_tokens=10, generator=torch.Generator().manual_seed(0))
     far = {}
@@ -344,7 +345,7 @@ def test_bfloat16_runs(tiny: TrainConfig, base: Path, tmp_path: Path) -> None:
 
 LETTERS = """
 import math, random
-from geomalign.training.tasks import Problem
+from geomalign.tasks import Problem
 class Letters:
     '''Begin the response with an a: learnt from nothing in a few dozen rollouts.'''
     alphabet = "abcdef;"
@@ -407,6 +408,6 @@ def test_a_masked_sample_is_in_no_group(policy: Policy) -> None:
         objective = ga.recipes.get(name)
         drive = objective.drive(batch)
         torch.testing.assert_close(drive[[0, 2, 3]], objective.drive(smaller))
-        law = objective.law(batch)
+        law = objective.gradient(batch)
         assert isinstance(law, torch.Tensor) and not law[1].any() and law[0].any()
         torch.testing.assert_close(objective(batch).loss, objective(smaller).loss)

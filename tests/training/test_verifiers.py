@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from geomalign.training.tasks import Problem, score
-from geomalign.training.tasks.dataset import Dataset
-from geomalign.training.tasks.instructions import CHECKS, Instructions
-from geomalign.training.tasks.verifiers import Exact, MultipleChoice, verifier
+from geomalign.tasks import Problem, score
+from geomalign.tasks.table import Dataset
+from geomalign.tasks.verifiers import Exact, MultipleChoice, verifier
+from geomalign.tasks.verifiers.instructions import CHECKS, Instructions
 
 
 def problem(answer: str = "", **row: Any) -> Problem:
@@ -219,7 +219,7 @@ def test_several_instructions_and_loose_reading() -> None:
 def test_verifiers_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("my_verifiers.py").write_text(
-        "from geomalign.training.tasks import Verifier\n"
+        "from geomalign.tasks import Verifier\n"
         "def short(response, problem, most=3): return len(response) <= most\n"
         "def broken(response, problem): raise KeyError('x')\n"
         "class Strict(Verifier):\n"

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from geomalign.training.config import TrainConfig, from_dict, to_dict
+from geomalign.tasks import Chain, draw
+from geomalign.training.config import from_dict, to_dict
+from geomalign.training.config.settings import TrainConfig
 from geomalign.training.events import Event, Interrupted
-from geomalign.training.model import Placement, Policy, load
-from geomalign.training.tasks import Chain, draw
+from geomalign.training.policy import Placement, Policy, load
 from geomalign.training.warmstart import base_name, imitation_loss, pack, warm_start
 
 pytestmark = pytest.mark.float32

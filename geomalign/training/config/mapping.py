@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from geomalign._util.check import check
 from geomalign.training.config.presets import preset
-from geomalign.training.config.settings import Choice, CompareConfig, check
+from geomalign.training.config.settings import Choice, CompareConfig
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from geomalign.training.config.settings import (
-    CompareConfig,
-    ModelConfig,
-    RLConfig,
-    TaskConfig,
-    TrainConfig,
-    WarmStartConfig,
-)
+from geomalign.tasks.config import TaskConfig
+from geomalign.training.config.settings import CompareConfig, ModelConfig, RLConfig, TrainConfig, WarmStartConfig
 
 PRESETS = ("ci", "default", "gpu")
 

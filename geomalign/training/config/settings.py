@@ -7,63 +7,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-#: What may stand before the colon of a task's name; anything else there is a module.
-KINDS = ("reasoning_gym", "dataset", "preferences")
-
-
-def check(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
-
-
-def _settle(config: Any, **values: Any) -> None:
-    """Give a frozen configuration the values that were left to it."""
-    for name, value in values.items():
-        object.__setattr__(config, name, value)
-
-
-@dataclass(frozen=True)
-class TaskConfig:
-    """Which task, which tiers are trained and which are only evaluated.
-
-    Args:
-        name: `"chain"`; `"reasoning_gym:NAME"`; a file, or `"dataset:NAME"`; `"preferences:NAME"`; or
-            `"my_module:MyTask"` for a task of one's own (see `geomalign.training.tasks.build`).
-        options: keyword arguments of the task.
-        train_tiers: tiers the reinforcement learning samples from, with equal probability; empty: 3 for chains, else 1.
-        eval_tiers: tiers evaluated greedily; those not trained on are out of distribution; empty: 3, 4 and 6 for
-            chains, else those trained on.
-        eval_prompts: prompts a tier at the last evaluation. >= 1.
-        eval_interim_prompts: prompts a tier at the earlier ones: the first of the same prompts. >= 1.
-    """
-
-    name: str = "chain"
-    options: dict[str, Any] = field(default_factory=dict)
-    train_tiers: tuple[int, ...] = ()
-    eval_tiers: tuple[int, ...] = ()
-    eval_prompts: int = 512
-    eval_interim_prompts: int = 128
-
-    def __post_init__(self) -> None:
-        if not self.train_tiers:
-            _settle(self, train_tiers=(3,) if self._tiered else (1,))
-        if not self.eval_tiers:
-            _settle(self, eval_tiers=(3, 4, 6) if self._tiered else self.train_tiers)
-        check(
-            set(self.train_tiers) <= set(self.eval_tiers),
-            f"task.train_tiers {list(self.train_tiers)} must be among task.eval_tiers "
-            f"{list(self.eval_tiers)}: accuracy in distribution is measured on the trained tiers.",
-        )
-        check(
-            self.eval_prompts >= 1 and self.eval_interim_prompts >= 1,
-            "task.eval_prompts and task.eval_interim_prompts must be >= 1.",
-        )
-
-    @property
-    def _tiered(self) -> bool:
-        """Whether the tiers that are not given are those of the chains, as for chains and tasks of one's own."""
-        kind, colon, _ = self.name.partition(":")
-        return self.name == "chain" or (bool(colon) and kind not in KINDS)
+from geomalign._util.check import check, settle
+from geomalign.tasks.config import TaskConfig
 
 
 @dataclass(frozen=True)
@@ -261,6 +206,8 @@ class TrainConfig:
         options: hyper-parameters of the recipe, such as `{"alpha": 0.4, "mu": 10.0}`.
         rate: step size of AdamW, constant. > 0, finite.
         seed: of prompts, sampling and minibatches (not of the base, which has `warm_start.seed`).
+        control: what sets the stiffness from rollout to rollout, as `geomalign.control.controller_of` reads it, such as
+            `"kl=0.02"`; empty for none.
         mode: `"rl"`, `"offline"`, or `"auto"`: offline when the objective's unit is a pair.
         device: a torch device.
         dtype: `"float32"`, or `"bfloat16"`: autocast of the forward pass; weights, log-probabilities and loss stay
@@ -274,6 +221,7 @@ class TrainConfig:
     rate: float = 5e-5
     seed: int = 0
     mode: str = "auto"
+    control: str = ""
     device: str = "cpu"
     dtype: str = "float32"
     gradient_checkpointing: bool = False
@@ -296,7 +244,7 @@ class TrainConfig:
             tiered = self.task._tiered
             tiers = (1, 2, 3, 4, 5) if tiered else self.task.train_tiers
             weights = (3.0, 3.0, 2.0, 1.0, 1.0) if tiered else (1.0,) * len(tiers)
-            _settle(self, warm_start=dataclasses.replace(self.warm_start, tiers=tiers, weights=weights))
+            settle(self, warm_start=dataclasses.replace(self.warm_start, tiers=tiers, weights=weights))
 
     def kinds(self) -> dict[int, str]:
         """What the run knows of every evaluated tier: `"in"`, trained on; `"harder"`, only in the warm start;
@@ -320,6 +268,7 @@ class Choice:
         name: as `TrainConfig.objective`.
         options: as `TrainConfig.options`.
         label: how the comparison calls it; the name when empty. Needed to compare one recipe with itself.
+        control: as `TrainConfig.control`.
         tuning: how the options were found; the report quotes it, for a comparison of objectives is one of tunings too.
     """
 
@@ -327,6 +276,7 @@ class Choice:
     options: dict[str, Any] = field(default_factory=dict)
     label: str = ""
     tuning: str = ""
+    control: str = ""
 
     @property
     def title(self) -> str:
@@ -353,7 +303,7 @@ class CompareConfig:
             "also one of the seeds reported (14 of its 21 runs were finished)",
         ),
         Choice("gspo", tuning="the published clip range; epsilon = 0.2 was tried on this task and not taken"),
-        Choice("grpo", tuning="the published clip range, without the leash to a reference; none searched here"),
+        Choice("grpo", tuning="the published clip range, without the KL penalty to a reference; none searched here"),
         Choice("dapo", tuning="the published clip range, without dynamic sampling; none searched here"),
     )
     rates: tuple[float, ...] = (5e-5, 2e-4)
@@ -383,7 +333,12 @@ class CompareConfig:
         """
         return {
             f"{choice.title}-r{rate:g}-s{seed}": dataclasses.replace(
-                self.run, objective=choice.name, options=dict(choice.options), rate=rate, seed=seed
+                self.run,
+                objective=choice.name,
+                options=dict(choice.options),
+                control=choice.control,
+                rate=rate,
+                seed=seed,
             )
             for seed in self.seeds
             for rate in self.rates

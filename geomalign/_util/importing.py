@@ -1,0 +1,43 @@
+"""What a text names in the user's own code."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+__all__ = ["imported", "told"]
+
+
+def told(error: Exception) -> str:
+    """An error of the user's code, with its place."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({place.filename}, line {place.lineno})"
+
+
+def imported(name: str) -> Any:
+    """What `"module:attribute"` names; modules of the working directory are found too.
+
+    Raises:
+        ValueError: there is no such module or attribute, or importing the module raised.
+    """
+    module, _, attribute = name.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"{name}: there is no module {error.name!r}, looked for from {here} and the installed packages."
+        ) from error
+    except Exception as error:  # whatever the module does when it is imported
+        raise ValueError(f"{name}: module {module!r} could not be imported: {told(error)}.") from error
+    for part in attribute.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            raise ValueError(f"{name}: module {module!r} has no {attribute!r}.") from None
+    return found

@@ -1,0 +1,221 @@
+"""Numerical primitives: exponentials that never overflow, accurate small-argument forms, segments, monotone roots.
+
+The lowest layer. The saturation law of the library lives here: beyond ``limit(dtype)`` nats an exponential is continued
+by its tangent line, so a log-ratio of +-1e4 keeps a finite value and a finite, non-zero slope.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Map = Callable[[Tensor], Tensor]
+
+_KEY = {torch.float64: torch.int64, torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float16: torch.int16}
+_SERIES_TERMS = 15
+_SERIES_RADIUS = 0.3
+
+
+def latex(x: float) -> str:
+    r"""A number as a formula prints it.
+
+    >>> latex(0.5), latex(1e-6), latex(2.5e7), latex(-math.inf)
+    ('0.5', '10^{-6}', '2.5\\cdot 10^{7}', '-\\infty')
+    """
+    if math.isinf(x):
+        return r"\infty" if x > 0 else r"-\infty"
+    digits, _, power = f"{x:g}".partition("e")
+    if not power:
+        return digits
+    size = f"10^{{{int(power)}}}"
+    return size if digits == "1" else rf"{digits}\cdot {size}"
+
+
+def limit(dtype: torch.dtype) -> float:
+    """Nats beyond which exponentials are continued linearly: 300 in float64, 10 in float16, 30 otherwise.
+
+    The square of the continued exponential at 1e4 nats is still finite (1e268 in float64, 1e34 in float32).
+    float16 holds exp only up to 11 nats and gets no such guarantee.
+    """
+    return {torch.float64: 300.0, torch.float16: 10.0}.get(dtype, 30.0)
+
+
+def exp(x: Tensor) -> Tensor:
+    """``exp(x)`` up to ``L = limit(x.dtype)``, beyond it the tangent ``e^L (1 + x - L)`` of slope ``e^L``."""
+    bound = limit(x.dtype)
+    e = torch.exp(x.clamp(max=bound))
+    return e + e * torch.relu(x - bound)
+
+
+def expm1(x: Tensor) -> Tensor:
+    """``exp(x) - 1`` without cancellation near 0, continued linearly as :func:`exp` is.
+
+    Its derivatives are those of ``exp(x)`` itself: torch's of ``expm1``, the result + 1, are 0 far below 0.
+    """
+    bound = limit(x.dtype)
+    x_c = x.clamp(max=bound)
+    e = torch.exp(x_c)
+    return torch.expm1(x_c.detach()) + (e - e.detach()) + e * torch.relu(x - bound)
+
+
+def exp_slope(x: Tensor) -> Tensor:
+    """The derivative of :func:`exp` and :func:`expm1`: ``exp(min(x, limit))``."""
+    return torch.exp(x.clamp(max=limit(x.dtype)))
+
+
+def box_cox(x: Tensor, power: float) -> Tensor:
+    """``(e^{power x} - 1)/power``, saturating; x itself at power 0. The Box-Cox transform of ``e^x``."""
+    return x if power == 0.0 else expm1(power * x) / power
+
+
+def power_remainder(x: Tensor, order: float) -> Tensor:
+    """``(e^{ax} - a e^x + a - 1)/(a(a-1))`` for small x by its series ``sum_k (1 + a + ... + a^{k-2}) x^k/k!``.
+
+    The closed form subtracts numbers of order 1 to get one of order x^2: float32 returns 0 at x = 1e-4. The series is
+    regular at a = 0 and a = 1, and exact to rounding for ``|x| max(1, |a|) <= 0.3``.
+    """
+    coefficients, total = [], 0.0
+    for k in range(2, _SERIES_TERMS + 1):
+        total = total * order + 1.0
+        coefficients.append(total / math.factorial(k))
+    out = torch.full_like(x, coefficients[-1])
+    for c in reversed(coefficients[:-1]):
+        out = out * x + c
+    return out * x * x
+
+
+def is_small(x: Tensor, order: float = 1.0) -> Tensor:
+    """Where :func:`power_remainder` of this order is accurate."""
+    return x.abs() * max(1.0, abs(order)) < _SERIES_RADIUS
+
+
+def expm1_remainder(x: Tensor) -> Tensor:
+    """``e^x - 1 - x >= 0``, saturating, accurate also where its two halves cancel: a series near 0."""
+    small = is_small(x)
+    return torch.where(small, power_remainder(torch.where(small, x, 0), 0.0), expm1(x) - x)
+
+
+def log1p_remainder(v: Tensor) -> Tensor:
+    """``(1 + v) log(1 + v) - v >= 0`` on ``v >= -1``, accurate also where its two halves cancel: a series near 0."""
+    x = torch.log1p(torch.where(v > -1, v, 0))
+    small = is_small(x) & (v > -1)
+    return torch.where(small, power_remainder(torch.where(small, x, 0), 1.0), torch.special.xlog1py(1 + v, v) - v)
+
+
+def _to_key(x: Tensor) -> Tensor:
+    """Floats to integers of the same order, so that halving an integer bracket halves the floats between its ends."""
+    bits = x.view(_KEY[x.dtype])
+    return torch.where(bits >= 0, bits, torch.iinfo(bits.dtype).min - bits)
+
+
+def _from_key(key: Tensor, dtype: torch.dtype) -> Tensor:
+    return torch.where(key >= 0, key, torch.iinfo(key.dtype).min - key).view(dtype)
+
+
+def solve_increasing(
+    function: Map,
+    target: Tensor,
+    low: Tensor | float = -math.inf,
+    high: Tensor | float = math.inf,
+    *,
+    derivative: Map | None = None,
+    start: Tensor | None = None,
+    iterations: int | None = None,
+) -> Tensor:
+    """The x in [low, high] where an increasing function reaches a target, elementwise and without gradient.
+
+    Without a derivative: bisection over the *representable numbers* of the bracket (its midpoint is the middle float,
+    so an infinite bracket costs as little as a finite one), exact to the last float. With one: two Newton steps from
+    the best point so far, each where it stays inside the bracket, then one bisection, and so on. The number of
+    evaluations is fixed on an accelerator, so that the host never waits; on a CPU it ends when nothing moves any more.
+
+    Args:
+        function: increasing, and of the shape of ``target``; may return +-inf, never NaN.
+        target: (...).
+        low, high: ends of the bracket, numbers or tensors broadcastable to ``target``; never evaluated.
+        derivative: of ``function``.
+        start: first point evaluated, where it lies inside the bracket.
+        iterations: largest number of evaluations; the width of the dtype in bits by default.
+
+    Returns:
+        (...), the evaluated point of least residual. A target outside the function's range gives a point next to that
+        end of the bracket.
+    """
+    evaluate = (lambda x: (function(x), None)) if derivative is None else (lambda x: (function(x), derivative(x)))
+    return solve_newton(evaluate, target, low, high, start=start, iterations=iterations)
+
+
+def solve_newton(
+    evaluate: Callable[[Tensor], tuple[Tensor, Tensor | None]],
+    target: Tensor,
+    low: Tensor | float = -math.inf,
+    high: Tensor | float = math.inf,
+    *,
+    start: Tensor | None = None,
+    iterations: int | None = None,
+) -> Tensor:
+    """:func:`solve_increasing` of a function that returns its value and its derivative (or None) together."""
+    with torch.no_grad():
+        target = target.detach()
+        dtype, eps = target.dtype, torch.finfo(target.dtype).eps
+        lo = _to_key(torch.as_tensor(low, dtype=dtype, device=target.device).expand_as(target).contiguous())
+        hi = _to_key(torch.as_tensor(high, dtype=dtype, device=target.device).expand_as(target).contiguous())
+        best = _from_key(_middle(lo, hi), dtype)
+        miss, guess = torch.full_like(target, math.inf), best if start is None else start.expand_as(target).contiguous()
+        settled = torch.zeros_like(target, dtype=torch.bool)
+        smooth, early = True, target.device.type == "cpu" and not torch.compiler.is_compiling()
+        for step in range(torch.finfo(dtype).bits if iterations is None else iterations):
+            key, newton = _middle(lo, hi), step == 0 or (smooth and step % 3 != 0)
+            if newton:
+                ahead = _to_key(guess)
+                key = torch.where((ahead > lo) & (ahead < hi) & torch.isfinite(guess), ahead, key)
+            x = _from_key(key, dtype)
+            value, slope = evaluate(x)
+            smooth, residual = slope is not None, value - target
+            lo, hi = torch.where(residual <= 0, key, lo), torch.where(residual >= 0, key, hi)
+            # A Newton step that is small and does not help is rounding.
+            if newton and step:
+                settled = settled | ((residual.abs() >= miss) & ((x - best).abs() <= math.sqrt(eps) * best.abs()))
+            better = residual.abs() <= miss
+            best, miss = torch.where(better, x, best), torch.where(better, residual.abs(), miss)
+            settled = settled | (miss == 0) | (_middle(lo, hi) == lo)
+            if slope is not None:
+                guess = torch.where(better, x - residual / slope, guess)
+                settled = settled | ((guess - best).abs() <= eps * best.abs())
+            if early and bool(settled.all()):
+                break
+        return torch.where(torch.isfinite(miss), best, _from_key(_middle(lo, hi), dtype))
+
+
+def _middle(lo: Tensor, hi: Tensor) -> Tensor:
+    return (lo & hi) + ((lo ^ hi) >> 1)
+
+
+class _Inverse(torch.autograd.Function):
+    """x(s) with f(x) = s, differentiated by the implicit-function rule dx/ds = 1/f'(x), to any order.
+
+    Where f jumps across s, x does not move with s: the derivative there is 0.
+    """
+
+    @staticmethod
+    def forward(ctx, s: Tensor, function: Map, derivative: Map, low: float, high: float) -> Tensor:  # type: ignore[no-untyped-def]
+        x = solve_increasing(function, s, low, high, derivative=derivative)
+        jump = (function(x) - s).abs() > math.sqrt(torch.finfo(s.dtype).eps) * (1.0 + s.abs())
+        ctx.save_for_backward(x, jump)
+        ctx.derivative = derivative
+        return x
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def]
+        x, jump = ctx.saved_tensors
+        return torch.where(jump, 0.0, grad / ctx.derivative(x)), None, None, None, None
+
+
+def invert_increasing(
+    function: Map, derivative: Map, s: Tensor, low: float = -math.inf, high: float = math.inf
+) -> Tensor:
+    """:func:`solve_increasing` that is differentiable in the target, once and twice."""
+    return _Inverse.apply(s, function, derivative, low, high)

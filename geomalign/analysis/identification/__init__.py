@@ -1,0 +1,150 @@
+"""The geometry of any loss, read off its values: chart, potential, drive, and where the two are not independent.
+
+For ℓ(Δ; A) = φ(u(Δ)) − g(A)·u(Δ) + const(A) the force F = ∂ℓ/∂Δ obeys ∂F/∂A = −g'(A)·u'(Δ): the mixed derivative is a
+product. Its Δ-factor is the slope of the chart, what is left of the force the mirror φ'(u)u'. Where the mixed
+derivative is no product, the potential knows the drive: the loss is coupled there. Nothing of this needs the loss's
+formula.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from geomalign._util.types import Interval, Locality
+from geomalign.analysis.identification.law import Law, Loss, arity
+from geomalign.analysis.identification.naming import report_of
+from geomalign.analysis.identification.reading import read_advantage, read_margin, read_pair
+from geomalign.analysis.identification.report import (
+    Coupling,
+    Identification,
+    Kink,
+    Moved,
+    Part,
+    Recognised,
+    Region,
+    TabulatedChart,
+)
+from geomalign.batch import Batch, PreferenceBatch
+from geomalign.objective import BaseObjective, Objective, TermDrives
+
+__all__ = [
+    "Coupling",
+    "Identification",
+    "Kink",
+    "Moved",
+    "Part",
+    "Recognised",
+    "Region",
+    "TabulatedChart",
+    "as_loss",
+    "identify",
+]
+
+
+_KINDS = ("advantage", "margin", "pair")
+
+
+_ADVANTAGES = (-2.0, -1.3, -1.0, -0.4, 0.0, 0.4, 1.0, 1.3, 2.0)
+
+
+def identify(
+    loss: Loss,
+    *,
+    kind: str | None = None,
+    advantages: Sequence[float] = _ADVANTAGES,
+    domain: tuple[float, float] = (-30.0, 30.0),
+    tolerance: float = 1e-8,
+) -> Identification:
+    """Read chart, potential, drive and coupling off a black-box loss.
+
+    ∂²ℓ/∂A∂Δ = −g'(A) u'(Δ) is integrated for the chart; φ'(u) = (∂ℓ/∂Δ)/u' + g. Derivatives in Δ are automatic, all
+    else is quadrature and differentiation of piecewise Legendre series on panels that resolve the force to rounding,
+    split at its kinks. g is A itself where the force is affine in A. What cannot be known: how samples were weighted
+    before (only g is seen), the unit (one event is seen), and a factor or a linear term shared between drive and
+    potential, which no loss determines.
+
+    Args:
+        loss: of float64 tensors `(n,)`, elementwise, or their sum or mean, differentiable in the first. For losses that
+            also need masks or lengths, wrap them.
+        kind: "advantage" for ℓ(log_ratio, advantage), "margin" for ℓ(margin), "pair" for ℓ(log_ratio_chosen,
+            log_ratio_rejected). None: "margin" for one required argument, "advantage" for two.
+        advantages: to probe, at least three, of both signs where the loss is used with both.
+        domain: log-ratios to resolve, containing 0. It shrinks to where the loss is finite.
+        tolerance: largest relative residual of a named match. Raised to 1e4 times the loss's own rounding error if that
+            is more.
+
+    Returns:
+        `Identification`.
+
+    Raises:
+        ValueError: the loss couples samples, is not finite at the anchor, or `kind` is unknown.
+
+    Source: the formula, Blondel, Martins & Niculae, JMLR 2020; inverting it is this library's.
+
+    >>> import torch, geomalign as ga
+    >>> report = ga.identify(lambda log_ratio, advantage: (log_ratio.exp() - 1) ** 2 - advantage * log_ratio.exp())
+    >>> report.recognised.chart, report.recognised.optimization, report.decoupled
+    (Ratio(), ChiSquare(mu=2.0), True)
+    """
+    if kind is None:
+        kind = "margin" if arity(loss) == 1 else "advantage"
+    if kind not in _KINDS:
+        raise ValueError(f"identify(kind={kind!r}): choose one of {', '.join(map(repr, _KINDS))}.")
+    if not domain[0] < 0 < domain[1]:
+        raise ValueError(f"identify(domain={domain!r}): an interval around 0, the anchor.")
+    law = Law(loss, 1 if kind == "margin" else 2)
+    reader = {"advantage": read_advantage, "margin": read_margin, "pair": read_pair}[kind]
+    probes = torch.tensor(sorted(advantages), dtype=torch.float64)
+    return report_of(law, reader(law, probes, Interval(*domain), tolerance))
+
+
+def as_loss(objective: BaseObjective, *, log_prob: float = 0.0) -> Loss:
+    """An objective as the loss of one event: ℓ(Δ, drive), or of a pair ℓ(Δ_chosen, Δ_rejected), by its published value
+    alone.
+
+    Every row is one token. The drive is passed in, so the sampling geometry (group baselines, escort weights) stays
+    outside; of a sum, a term whose sampling answers to one sign of the advantage alone gets that sign alone. A label
+    keeps its own strength, and a pair's reward margin is 1.
+
+    Args:
+        objective: any. Give `kind="pair"` to `identify` where its unit is a pair.
+        log_prob: log-probability of every event under all policies that log-ratios are measured from. It matters to
+            objectives without a reference that are not linear in log π: log-odds need one below zero.
+
+    Returns:
+        a function of two float64 tensors `(n,)` whose value is the mean over the n events, or, where ranks in the batch
+        couple events, each event's own.
+    """
+
+    def pairs(chosen: Tensor, rejected: Tensor) -> Tensor:
+        anchor = torch.full_like(chosen, log_prob)[:, None]
+        policy = chosen[:, None] + log_prob, rejected[:, None] + log_prob
+        outcome = objective(PreferenceBatch(*policy, anchor, anchor, margin=torch.ones_like(chosen)))
+        return outcome.loss / outcome.terms[0].weights.sum()
+
+    def one(chosen: Tensor, rejected: Tensor) -> Tensor:
+        return pairs(chosen[None], rejected[None])
+
+    def event(log_ratio: Tensor, drive: Tensor) -> Tensor:
+        anchor = torch.full_like(log_ratio, log_prob)[:, None]
+        batch = Batch(log_ratio[:, None] + log_prob, anchor, reference=anchor, behavior=anchor, advantage=drive)
+        pulls = drive if len(objective.terms) == 1 else TermDrives(_pull(o, batch, drive) for _, o in objective.terms)
+        outcome = objective(batch, drive=pulls)
+        return outcome.loss / outcome.terms[0].weights.sum()
+
+    if objective.paired:
+        return torch.func.vmap(one) if objective.locality is Locality.BATCH else pairs
+    return event
+
+
+def _pull(term: Objective, batch: Batch, drive: Tensor) -> Tensor:
+    """The drive where the term's sampling answers to its sign, its own constant where it answers to nothing."""
+    if term.sampling.drive_range.low == term.sampling.drive_range.high:
+        return term.drive(batch)
+    zero = drive.new_zeros(2, 1)
+    signs = drive.new_tensor([-1.0, 1.0])
+    felt = term.drive(Batch(zero, zero, reference=zero, behavior=zero, advantage=signs, reward=signs)) != 0
+    return torch.where(drive > 0, felt[1], felt[0]) * drive

@@ -1,0 +1,327 @@
+"""Controllers: they set the stiffness of a run, from a schedule or from what was measured, as torch's schedulers set a
+rate.
+
+An objective is pure; what remembers stands outside of it. A loop asks the controller for the drive and shows it what
+the updates saw:
+
+```python
+controller = ga.AdaptiveStiffness(target=0.02)
+for rollout in rollouts:
+    drive = controller.stiffen(objective, objective.drive(rollout))
+    for rows in minibatches:
+        outcome = objective(score(rows), drive[rows], counts)
+        controller.observe(outcome)
+        outcome.loss.backward()
+        ...
+    controller.step()
+```
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, overload
+
+import torch
+from torch import Tensor
+
+from geomalign import distributed
+from geomalign._util.words import literal
+from geomalign.divergences import Divergence, KullbackLeibler, PearsonChiSquare
+from geomalign.objective import BaseObjective, Objective, Outcome, TermDrives
+
+__all__ = ["AdaptiveStiffness", "Annealed", "Controller", "Geometric", "controller_of"]
+
+
+class Controller(ABC):
+    """Sets the stiffness μ of a run from what it sees; the only objects here that remember anything.
+
+    Equality and `repr` are those of the hyper-parameters, as for every other part; the memory is in `state_dict()`.
+    Give every run its own.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and repr(self) == repr(other)
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+    @property
+    @abstractmethod
+    def stiffness(self) -> Tensor:
+        """μ for the coming rollout, a positive 0-dim tensor."""
+
+    @abstractmethod
+    def observe(self, outcome: Outcome) -> None:
+        """Take note of one evaluation that a gradient is computed on. Those of micro-batches add up."""
+
+    @abstractmethod
+    def step(self) -> None:
+        """End a rollout. Without observations since the last call nothing changes.
+
+        Over several processes this is a collective call, made once by every process.
+        """
+
+    @abstractmethod
+    def readings(self) -> dict[str, Tensor]:
+        """What a log shows of the last rollout, 0-dim tensors; no communication."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a run needs to continue exactly, for a checkpoint."""
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a checkpoint."""
+
+    @overload
+    def stiffen(self, objective: BaseObjective, drive: Tensor) -> Tensor: ...
+    @overload
+    def stiffen(self, objective: BaseObjective, drive: TermDrives) -> TermDrives: ...
+    @overload
+    def stiffen(self, objective: BaseObjective, drive: Tensor | TermDrives) -> Tensor | TermDrives: ...
+    def stiffen(self, objective: BaseObjective, drive: Tensor | TermDrives) -> Tensor | TermDrives:
+        """The drive at which the objective acts as if its potential were μ times as stiff: φ(u) − (g/μ)·u.
+
+        That is 1/μ times μφ(u) − g·u, so the step size keeps its meaning. The potential counts from the anchor: where
+        φ'(u₀) ≠ 0 there (DPO's link), only the part of the drive in excess of it is divided,
+        g → φ'(u₀) + (g − φ'(u₀))/μ. For DPO's link μ is then a smoothing of the label, whose probability becomes
+        (1 + 1/μ)/2: the loss has a minimum for μ > 1 alone, so take `AdaptiveStiffness(…, low=1.0)`.
+
+        Args:
+            objective: that the drive is of.
+            drive: of `objective.drive(rollout)`.
+        """
+        mu = self.stiffness
+        terms = [term for _, term in objective.terms]
+        if isinstance(drive, TermDrives):
+            return TermDrives(_stiffened(g, mu.to(g), term) for g, term in zip(drive, terms, strict=True))
+        return _stiffened(drive, mu.to(drive), terms[0])
+
+
+class Annealed(Controller):
+    """μ from a schedule over a number of rollouts, constant after them.
+
+    Args:
+        schedule: a function of the progress, 0 at the first and 1 at the last rollout, to a positive μ, such as
+            `Geometric(1.0, 10.0)`.
+        rollouts: how many the schedule spans, at least 1.
+
+    Raises:
+        ValueError: there is no rollout, or μ is not positive at an end.
+
+    >>> float(Annealed(Geometric(1.0, 100.0), rollouts=3).stiffness)
+    1.0
+    """
+
+    def __init__(self, schedule: Callable[[float], float], rollouts: int):
+        if rollouts < 1 or not (schedule(0.0) > 0 and schedule(1.0) > 0):
+            raise ValueError(
+                f"Annealed({schedule!r}, {rollouts}): a schedule of positive stiffness over at least one rollout."
+            )
+        self.schedule, self.rollouts = schedule, rollouts
+        self._done, self._seen, self._used = 0, False, schedule(0.0)
+
+    def __repr__(self) -> str:
+        return f"Annealed({self.schedule!r}, {self.rollouts})"
+
+    @property
+    def stiffness(self) -> Tensor:
+        last = max(self.rollouts - 1, 1)
+        return torch.tensor(self.schedule(min(self._done / last, 1.0)), dtype=torch.float64)
+
+    def observe(self, outcome: Outcome) -> None:
+        self._seen = True
+
+    def step(self) -> None:
+        if self._seen:
+            self._used = float(self.stiffness)
+        self._done, self._seen = self._done + self._seen, False
+
+    def readings(self) -> dict[str, Tensor]:
+        """`stiffness`: the μ of the last rollout."""
+        return {"stiffness": torch.tensor(self._used, dtype=torch.float64)}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"done": self._done, "seen": self._seen, "used": self._used}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._done, self._seen, self._used = int(state["done"]), bool(state["seen"]), float(state["used"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Geometric:
+    """A schedule from start to stop in equal factors, start·(stop/start)^progress.
+
+    Args:
+        start: value at progress 0, positive.
+        stop: value at progress 1, positive.
+
+    Raises:
+        ValueError: an end is not positive.
+
+    >>> Geometric(1.0, 100.0)(0.5)
+    10.0
+    """
+
+    start: float
+    stop: float
+
+    def __post_init__(self) -> None:
+        if not (self.start > 0 and self.stop > 0):
+            raise ValueError(f"Geometric({self.start!r}, {self.stop!r}): both ends are positive.")
+
+    def __call__(self, progress: float) -> float:
+        return float(self.start * (self.stop / self.start) ** progress)
+
+
+class AdaptiveStiffness(Controller):
+    r"""Keeps a measured divergence at its target by ascent on the multiplier of the constraint.
+
+    log μ ← log μ + rate · clip(D̂/ε − 1, −1, 1)
+
+    D̂ is the mean of ψ(e^Δ) over all events that were observed in a rollout: of the policy in training against the
+    anchor, at the objective's unit, the first update (where it is 0) included. With one update per rollout there is
+    nothing to measure, and μ falls to its lower bound. Of pairs both responses count, as two samples of the anchor. The
+    clip makes one rollout change μ by at most a factor e^rate. Over several processes the sums of all of them are used.
+
+    Args:
+        target: ε of D̂, positive.
+        divergence: ψ.
+        rate: step of log μ per rollout, positive.
+        initial: μ to begin with.
+        low: lower bound of μ, positive.
+        high: upper bound of μ.
+
+    Raises:
+        ValueError: an argument out of its range, or an observed objective that measures from no policy.
+
+    Source: the penalty coefficient of PPO's adaptive KL, Schulman et al. 2017 (arXiv 1707.06347) §4, which changes μ
+    by factors of 2; here by dual ascent.
+
+    >>> controller = AdaptiveStiffness(target=0.02, initial=2.0)
+    >>> float(controller.stiffness)
+    2.0
+    """
+
+    def __init__(
+        self,
+        target: float,
+        divergence: Divergence = KullbackLeibler(),  # noqa: B008 (frozen)
+        *,
+        rate: float = 0.2,
+        initial: float = 1.0,
+        low: float = 1e-4,
+        high: float = 1e4,
+    ):
+        for name, value in (("target", target), ("rate", rate), ("low", low)):
+            if not value > 0:
+                raise ValueError(f"AdaptiveStiffness({name}={value!r}): a positive number.")
+        if not low <= initial <= high:
+            raise ValueError(f"AdaptiveStiffness(initial={initial!r}): between low={low:g} and high={high:g}.")
+        self.target, self.divergence, self.rate = target, divergence, rate
+        self.initial, self.low, self.high = initial, low, high
+        self._log_mu = torch.tensor(math.log(initial), dtype=torch.float64)
+        self._used = self._log_mu
+        self._sum = torch.zeros(2, dtype=torch.float64)
+        self._measured = torch.tensor(math.nan, dtype=torch.float64)
+
+    def __repr__(self) -> str:
+        given = f"{self.target!r}, {self.divergence!r}, rate={self.rate!r}, initial={self.initial!r}"
+        return f"AdaptiveStiffness({given}, low={self.low!r}, high={self.high!r})"
+
+    @property
+    def stiffness(self) -> Tensor:
+        return self._log_mu.exp()
+
+    def observe(self, outcome: Outcome) -> None:
+        term = outcome.terms[0]
+        if term.objective.anchor is None:
+            raise ValueError(
+                "AdaptiveStiffness measures how far the policy is from an anchor; this objective reads log π itself "
+                "(anchor=None), which is no distance."
+            )
+        with torch.no_grad():
+            support = torch.cat([term.support, term.support]) if term.objective.unit.paired else term.support
+            log_ratio = torch.where(support, term.log_ratio.detach(), 0)
+            value = torch.where(support, self.divergence.penalty(log_ratio), 0)
+            seen = torch.stack([value.double().sum(), support.sum().double()])
+            self._sum = self._sum.to(seen.device) + seen
+
+    def step(self) -> None:
+        total, count = distributed.summed(self._sum).unbind()
+        measured = total / count.clamp(min=1)
+        change = self.rate * (measured / self.target - 1.0).clamp(-1.0, 1.0)
+        log_mu = self._log_mu.to(change.device)
+        moved = (log_mu + change).clamp(math.log(self.low), math.log(self.high))
+        self._used, self._log_mu = log_mu, torch.where(count > 0, moved, log_mu)
+        self._measured = torch.where(count > 0, measured, self._measured.to(change.device))
+        self._sum = torch.zeros_like(self._sum)
+
+    def readings(self) -> dict[str, Tensor]:
+        """`divergence`: D̂ of the last rollout; `over_target`: D̂/target; `stiffness`: the μ that it was run with."""
+        return {
+            "divergence": self._measured,
+            "over_target": self._measured / self.target,
+            "stiffness": self._used.exp(),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        names = ("log_mu", "used", "sum", "measured")
+        return {name: getattr(self, f"_{name}").cpu() for name in names}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name in ("log_mu", "used", "sum", "measured"):
+            setattr(self, f"_{name}", state[name])
+
+
+_DIVERGENCES: dict[str, Divergence] = {"kl": KullbackLeibler(), "chi2": PearsonChiSquare()}
+
+
+def controller_of(description: str) -> Controller:
+    """The controller that a text describes, for the command line and configuration files.
+
+    Args:
+        description: `"kl=0.02"` or `"chi2=0.05"`, an `AdaptiveStiffness` of that target, with `rate`, `initial`, `low`
+            and `high` as further words; or `"anneal=1:10 rollouts=100"`, an `Annealed` of the geometric schedule from 1
+            to 10.
+
+    Raises:
+        ValueError: a word that is not key=value, an unknown key, or a value out of its range.
+
+    >>> controller_of("kl=0.02 initial=2")
+    AdaptiveStiffness(0.02, KullbackLeibler(), rate=0.2, initial=2, low=0.0001, high=10000.0)
+    >>> controller_of("anneal=1:10 rollouts=100")
+    Annealed(Geometric(1.0, 10.0), 100)
+    """
+    form = 'write "kl=0.02", "chi2=0.05 rate=0.1" or "anneal=1:10 rollouts=100"'
+    given: dict[str, Any] = {}
+    for word in description.split():
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise ValueError(f"control {description!r}: {word!r} is not key=value; {form}.")
+        given[key] = literal(value)
+    kinds = [key for key in ("kl", "chi2", "anneal") if key in given]
+    if len(kinds) != 1:
+        raise ValueError(f"control {description!r} names {len(kinds)} controllers; {form}.")
+    kind = kinds[0]
+    value = given.pop(kind)
+    try:
+        if kind == "anneal":
+            start, _, stop = str(value).partition(":")
+            return Annealed(Geometric(float(start), float(stop)), **given)
+        return AdaptiveStiffness(value, _DIVERGENCES[kind], **given)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"control {description!r}: {error}; {form}.") from error
+
+
+def _stiffened(drive: Tensor, mu: Tensor, term: Objective) -> Tensor:
+    """φ'(u₀) + (g − φ'(u₀))/μ, with u₀ the coordinate of an event whose policy is its anchor."""
+    if term.anchor is None:
+        return drive / mu
+    u = term.unit.combine(term.chart(drive.new_zeros(2 if term.unit.paired else 1)))
+    rest = term.optimization.mirror(u.expand(drive.shape), drive)
+    return rest + (drive - rest) / mu

@@ -1,0 +1,227 @@
+"""A loss of one's own against a recipe: `geomalign parity my_module:my_loss --against grpo`."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from geomalign import recipes
+from geomalign.batch import Batch, PreferenceBatch
+from geomalign.laws.batches import FAMILIES, PAIR_FAMILIES
+from geomalign.laws.comparison import AnyBatch, Comparison, Loss, Verdict, compare, minimal
+from geomalign.objective import BaseObjective, Objective, TermDrives
+from geomalign.optimization import ImportanceWeighted
+from geomalign.sampling import TruncatedImportance
+
+_ALIASES = {
+    "policy": ("policy", "log_probs", "logps", "per_token_logps", "log_prob"),
+    "old": ("old", "old_log_probs", "old_logps", "old_per_token_logps", "old_log_prob"),
+    "mask": ("mask", "response_mask", "completion_mask", "action_mask", "loss_mask"),
+    "advantage": ("advantage", "advantages"),
+    "reward": ("reward", "rewards"),
+    "reference": ("reference", "ref_log_probs", "ref_logps", "ref_per_token_logps", "ref_log_prob"),
+    "group": ("group", "index"),
+    "behavior": ("behavior", "rollout_log_probs", "sampling_logps"),
+    "chosen": ("chosen", "chosen_logps", "policy_chosen_logps"),
+    "rejected": ("rejected", "rejected_logps", "policy_rejected_logps"),
+    "reference_chosen": ("reference_chosen", "reference_chosen_logps", "ref_chosen_logps"),
+    "reference_rejected": ("reference_rejected", "reference_rejected_logps", "ref_rejected_logps"),
+    "chosen_mask": ("chosen_mask",),
+    "rejected_mask": ("rejected_mask",),
+}
+
+
+_FIELD = {alias: field for field, aliases in _ALIASES.items() for alias in aliases}
+
+
+class LossReport(dict[str, Comparison]):
+    """Family of batches -> comparison. Prints as text; `equal` says whether all agree.
+
+    Args:
+        against: the recipe as it was written.
+        example: where they part, the smallest batch on which they do.
+    """
+
+    def __init__(self, found: dict[str, Comparison], against: str, example: str):
+        super().__init__(found)
+        self.against = against
+        self.example = example
+
+    @property
+    def equal(self) -> bool:
+        return all(comparison.equal for comparison in self.values())
+
+    def __str__(self) -> str:
+        lines = [f"against {self.against}"]
+        for family, comparison in self.items():
+            lines += [f"{family}: {comparison}"]
+        if self.example:
+            lines += ["", "smallest batch on which they part:", self.example]
+        return "\n".join(lines)
+
+
+def adapt(function: Callable[..., Tensor]) -> Loss:
+    """A function of named tensors as a function of a batch.
+
+    Every parameter is given the batch's field of its name, or of one of the names that trainers use for it
+    (`old_log_probs`, `response_mask`, `advantages`, …); a function of one parameter called `batch` is given the batch,
+    with rewards and groups.
+
+    Raises:
+        ValueError: a parameter without default has a name that no field goes by; the message lists them all.
+    """
+    parameters = inspect.signature(function).parameters
+    if list(parameters) == ["batch"]:
+        return function
+    unknown = [
+        p.name
+        for p in parameters.values()
+        if p.name not in _FIELD and p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+    ]
+    if unknown:
+        known = "; ".join(" = ".join(aliases) for aliases in _ALIASES.values())
+        raise ValueError(
+            f"{getattr(function, '__name__', function)} has the parameters {', '.join(map(repr, unknown))}, which no "
+            f"field of a batch goes by. "
+            f"Fields and their other names: {known}. Or take one parameter called `batch`."
+        )
+    wanted = [p.name for p in parameters.values() if p.name in _FIELD]
+
+    def loss(batch: AnyBatch) -> Tensor:
+        given: dict[str, Any] = {name: getattr(batch, _FIELD[name], None) for name in wanted}
+        return function(**given)
+
+    return loss
+
+
+def compare_loss(
+    function: Callable[..., Tensor],
+    recipe: str,
+    *,
+    dtype: torch.dtype = torch.float64,
+    tolerance: float | None = None,
+    **settings: Any,
+) -> LossReport:
+    """Whether a loss of one's own is the objective it is meant to be: value and gradient on random ragged batches.
+
+    Args:
+        function: returns the scalar loss of named tensors, each `(row, token)` or `(row,)`: any of `policy`, `anchor`,
+            `mask`, `advantage`, `reward`, `reference`, `group`, or for pairs `chosen`, `rejected`, `reference_chosen`,
+            …, `chosen_mask`, …; the names that trainers use are understood (see `adapt`). `advantage` is what the
+            recipe's sampling geometry makes of the rewards.
+        recipe: name of the recipe to compare with.
+        dtype: of the tensors.
+        tolerance: relative; None: 1e-6 in float64, 3e-5 in float32.
+        settings: of the recipe.
+
+    Returns:
+        `LossReport`: one `Comparison` for ordinary batches and for each family of unusual ones.
+
+    >>> def mine(logps, old_logps, advantages, mask):
+    ...     ratio = (logps - old_logps).exp()
+    ...     each = -torch.minimum(ratio * advantages[:, None], ratio.clamp(0.8, 1.2) * advantages[:, None])
+    ...     return (each * mask).sum() / mask.sum()
+    >>> compare_loss(mine, "bnpo")["ragged"].verdict.value, compare_loss(mine, "grpo")["ragged"].verdict.value
+    ('equal', 'differs')
+    """
+    objective = recipes.get(recipe, **settings)
+    theirs = adapt(function)
+    given = "advantage" in _fields_of(function)
+    ours: Loss = loss_of(objective) if given else lambda batch: objective(batch).loss
+    paired = objective.paired or "chosen" in _fields_of(function)
+    families = PAIR_FAMILIES if paired else FAMILIES
+    limit = tolerance or {torch.float64: 1e-6, torch.float32: 3e-5}[dtype]
+    found: dict[str, Comparison] = {}
+    example = ""
+    for family, make in families.items():
+        batches: list[Batch | PreferenceBatch] = [driven(objective, b) if given else b for b in make(dtype)]
+        found[family] = compare(ours, theirs, batches, limit)
+        if not found[family].equal and found[family].verdict is not Verdict.REFUSED and not example:
+            example = _smallest(ours, theirs, batches, limit)
+    written_out = f"{recipe}({', '.join(f'{k}={v!r}' for k, v in settings.items())})"
+    return LossReport(found, written_out, example)
+
+
+def _fields_of(function: Callable[..., Tensor]) -> set[str]:
+    return {_FIELD[name] for name in inspect.signature(function).parameters if name in _FIELD}
+
+
+def _smallest(ours: Loss, theirs: Loss, batches: list[Batch | PreferenceBatch], tolerance: float) -> str:
+    def differ(batch: AnyBatch) -> bool:
+        found = compare(ours, theirs, batch, tolerance)
+        return not found.equal and found.verdict is not Verdict.REFUSED
+
+    for batch in batches:
+        if differ(batch):
+            small = minimal(differ, batch)
+            return f"{written(small)}\n{compare(ours, theirs, small, tolerance)}"
+    return ""
+
+
+def _sampled(objective: BaseObjective) -> list[Objective]:
+    """The terms that samples pull on: a label is fixed, and the drive of `ImportanceWeighted` is a weight."""
+    return [term for term in objective.driven_terms if not isinstance(term.optimization, ImportanceWeighted)]
+
+
+def driven(objective: BaseObjective, batch: AnyBatch) -> AnyBatch:
+    """The batch with the objective's own drive as its `advantage`, as a host that calls our sampling geometry would
+    pass it on.
+
+    Of terms with different drives (one for each sign of the advantage) it is the sum.
+    """
+    if isinstance(batch, PreferenceBatch):
+        return batch
+    if _corrected(objective):  # the host gives the advantage and the importance weight apart
+        samplings = [term.sampling for term in _sampled(objective)]
+        inner = [sampling.of for sampling in samplings if isinstance(sampling, TruncatedImportance)]
+        return dataclasses.replace(batch, advantage=inner[0].drive(batch))
+    drives = objective.drive(batch)
+    if isinstance(drives, TermDrives):
+        terms = _sampled(objective)
+        sampled = [g for g, (_, term) in zip(drives, objective.terms, strict=True) if term in terms]
+        if not sampled:
+            drives = torch.zeros(batch.size, dtype=batch.dtype)
+        else:
+            drives = sampled[0] if len({term.sampling for term in terms}) == 1 else torch.stack(sampled).sum(0)
+    return dataclasses.replace(batch, advantage=drives)
+
+
+def _one_drive(objective: BaseObjective) -> bool:
+    return len({term.sampling for term in objective.driven_terms}) <= 1
+
+
+def _corrected(objective: BaseObjective) -> bool:
+    return any(isinstance(term.sampling, TruncatedImportance) for term in _sampled(objective))
+
+
+def loss_of(objective: BaseObjective) -> Loss:
+    """The objective as a function of a batch that `driven` has prepared."""
+
+    def loss(batch: AnyBatch) -> Tensor:
+        if isinstance(batch, PreferenceBatch) or not _one_drive(objective) or _corrected(objective):
+            return objective(batch).loss
+        return objective(batch, drive=batch.advantage).loss
+
+    return loss
+
+
+def written(batch: AnyBatch) -> str:
+    """A batch as Python literals, one field a line, without what is None."""
+    lines = []
+    for field in dataclasses.fields(batch):
+        value = getattr(batch, field.name)
+        if isinstance(value, Tensor):
+            numbers = value.int().tolist() if value.dtype == torch.bool else _rounded(value.tolist())
+            lines.append(f"{field.name:20s} {numbers}")
+    return "\n".join(lines)
+
+
+def _rounded(numbers: Any) -> Any:
+    if isinstance(numbers, list):
+        return [_rounded(x) for x in numbers]
+    return float(f"{numbers:.4g}") if isinstance(numbers, float) else numbers

@@ -1,0 +1,219 @@
+"""What all objectives have in common, and their algebra: sums and multiples."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from geomalign._util import numerics
+from geomalign._util.types import Locality
+from geomalign.batch import Batch, Counts, PreferenceBatch
+from geomalign.objective.outcome import Outcome, PairGradient, TermDrives
+from geomalign.optimization import BregmanGeometry
+
+if TYPE_CHECKING:
+    from geomalign.objective.formula import Objective
+
+__all__ = ["BaseObjective", "WeightedSum"]
+
+
+class BaseObjective(ABC):
+    """What one objective and a sum of objectives have in common. Add them and multiply them by numbers.
+
+    An objective is a pure function of its batch: evaluating it any number of times changes nothing.
+
+    >>> import geomalign as ga
+    >>> penalised = ga.recipes.grpo() + 0.04 * ga.kl_penalty("k3")
+    >>> [coefficient for coefficient, term in penalised.terms]
+    [1.0, 0.04]
+    """
+
+    @property
+    @abstractmethod
+    def terms(self) -> tuple[tuple[float, Objective], ...]:
+        """The single-term objectives of the sum, each with its coefficient."""
+
+    @abstractmethod
+    def __call__(
+        self, batch: Batch | PreferenceBatch, drive: Tensor | TermDrives | None = None, counts: Counts | None = None
+    ) -> Outcome:
+        """Evaluate the loss.
+
+        Args:
+            batch: a `Batch`, or a `PreferenceBatch` where the unit is a pair.
+            drive: of `drive(whole_batch)`, the rows of this batch. None: computed from this batch, whose groups must
+                then be whole.
+            counts: of the whole batch (`whole_batch.counts()`), of which this batch is a part. None: this batch is the
+                whole.
+
+        Returns:
+            `Outcome`. With the same `counts`, the losses and gradients of parts add up to those of the whole.
+
+        Raises:
+            ValueError: the batch lacks what a slot needs, or the drive does not have the shape of the batch.
+            TypeError: an argument is of another type.
+        """
+
+    @abstractmethod
+    def drive(self, batch: Batch | PreferenceBatch) -> Tensor | TermDrives:
+        """The drive of every row or pair, computed once per rollout from whole groups, without gradient.
+
+        Returns:
+            `(row,)`, `(row, token)` or `(pair,)`; `TermDrives` for a sum.
+        """
+
+    @abstractmethod
+    def gradient(
+        self, batch: Batch | PreferenceBatch, drive: Tensor | TermDrives | None = None, counts: Counts | None = None
+    ) -> Tensor | PairGradient:
+        """∂loss/∂log π of every token in closed form, without autograd.
+
+        weight · (φ'(u) − g) · chart'(Δ) · unit', the chain rule through the slots. Arguments are those of the call.
+
+        Returns:
+            `(row, token)`, in the shape of the batch's `policy`; `PairGradient` for a `PreferenceBatch`.
+        """
+
+    @abstractmethod
+    def latex(self) -> str:
+        """The objective as the formula that a paper would print."""
+
+    @property
+    def locality(self) -> Locality:
+        """What must be known before the gradient at one token is."""
+        return max(term.own_locality for _, term in self.terms)
+
+    @property
+    def decoupled(self) -> bool:
+        """Whether every potential is a `BregmanGeometry`, a convex function of the coordinate alone.
+
+        None contains the drive then, so that sampling and optimization are orthogonal.
+        """
+        return all(isinstance(term.optimization, BregmanGeometry) for _, term in self.terms)
+
+    @property
+    def paired(self) -> bool:
+        """Whether any term compares pairs, so that the objective needs a `PreferenceBatch`."""
+        return any(term.unit.paired for _, term in self.terms)
+
+    @property
+    def driven_terms(self) -> tuple[Objective, ...]:
+        """The terms whose drive depends on the samples; a constant label is no such drive."""
+        return tuple(term for _, term in self.terms if term.sampling.driven)
+
+    @property
+    def driven(self) -> bool:
+        """Whether any term's drive depends on the samples."""
+        return bool(self.driven_terms)
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether any term measures from the reference policy."""
+        return any(term.anchor == "reference" for _, term in self.terms)
+
+    @property
+    def needs_old(self) -> bool:
+        """Whether any term measures from the old policy, which sampled the rollout."""
+        return any(term.anchor == "old" for _, term in self.terms)
+
+    @property
+    def per_token(self) -> bool:
+        """Whether the events of every term are tokens."""
+        return all(term.unit.per_token for _, term in self.terms)
+
+    def __add__(self, other: BaseObjective) -> WeightedSum:
+        if not isinstance(other, BaseObjective):
+            return NotImplemented
+        return WeightedSum(self.terms + other.terms)
+
+    def __radd__(self, other: int) -> BaseObjective:
+        return self if other == 0 else NotImplemented
+
+    def __mul__(self, factor: float) -> WeightedSum:
+        if not isinstance(factor, (int, float)):
+            return NotImplemented
+        return WeightedSum(tuple((factor * coefficient, objective) for coefficient, objective in self.terms))
+
+    __rmul__ = __mul__
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightedSum(BaseObjective):
+    """Σ_k coefficient_k · L_k, each term with its own slots and anchor. Written `surrogate + 0.04 * penalty`.
+
+    Args:
+        of: pairs of a coefficient and an `Objective`.
+
+    Raises:
+        ValueError: a coefficient is not finite.
+
+    >>> import geomalign as ga
+    >>> (2 * ga.recipes.opo()).terms[0][0]
+    2.0
+    """
+
+    of: tuple[tuple[float, Objective], ...]
+
+    def __post_init__(self) -> None:
+        for coefficient, _ in self.of:
+            if not math.isfinite(coefficient):
+                raise ValueError(f"a coefficient of a sum of objectives is {coefficient!r}; it must be finite.")
+
+    @property
+    def terms(self) -> tuple[tuple[float, Objective], ...]:
+        return self.of
+
+    def drive(self, batch: Batch | PreferenceBatch) -> TermDrives:
+        return TermDrives(objective.drive(batch) for _, objective in self.of)
+
+    def _drives(self, drive: Tensor | TermDrives | None) -> Iterator[Tensor | None]:
+        if drive is None:
+            return iter((None,) * len(self.of))
+        if not isinstance(drive, TermDrives):
+            # One drive for a sum pulls on the terms that samples drive; a constant label keeps its own.
+            ways = [term.sampling for term in self.driven_terms]
+            if any(way != ways[0] for way in ways):
+                raise ValueError(
+                    f"`drive` is one tensor, but the terms of this sum are driven in {len(ways)} ways, "
+                    f"{', '.join(map(repr, ways))}: pass this objective's drive(batch), or TermDrives with one drive "
+                    "per term."
+                )
+            return iter(drive if objective.sampling.driven else None for _, objective in self.of)
+        if len(drive) != len(self.of):
+            raise ValueError(
+                f"`drive` has {len(drive)} terms, the objective {len(self.of)}: compute it with this objective's "
+                "drive(batch)."
+            )
+        return iter(drive)
+
+    def __call__(
+        self, batch: Batch | PreferenceBatch, drive: Tensor | TermDrives | None = None, counts: Counts | None = None
+    ) -> Outcome:
+        outcomes = [o(batch, g, counts) for (_, o), g in zip(self.of, self._drives(drive), strict=True)]
+        loss = sum(
+            (c * x.loss for (c, _), x in zip(self.of[1:], outcomes[1:], strict=True)), self.of[0][0] * outcomes[0].loss
+        )
+        first = outcomes[0]
+        return Outcome(loss, tuple(x.terms[0] for x in outcomes), first.token_log_ratio, first.mask)
+
+    def gradient(
+        self, batch: Batch | PreferenceBatch, drive: Tensor | TermDrives | None = None, counts: Counts | None = None
+    ) -> Tensor | PairGradient:
+        parts = [(c, o.gradient(batch, g, counts)) for (c, o), g in zip(self.of, self._drives(drive), strict=True)]
+        if isinstance(batch, PreferenceBatch):
+            return PairGradient(*(torch.stack([c * x[side] for c, x in parts]).sum(0) for side in (0, 1)))
+        return torch.stack([c * x for c, x in parts if isinstance(x, Tensor)]).sum(0)
+
+    def latex(self) -> str:
+        names = [rf"\mathcal{{L}}_{{{k}}}" for k in range(1, len(self.of) + 1)]
+        weighted = "+".join(
+            name if c == 1 else rf"{numerics.latex(c)}\,{name}" for name, (c, _) in zip(names, self.of, strict=True)
+        )
+        parts = [o.latex().replace(r"\mathcal{L}", name, 1) for name, (_, o) in zip(names, self.of, strict=True)]
+        return r";\quad ".join([rf"\mathcal{{L}}(\theta)={weighted}", *parts])

@@ -1,0 +1,172 @@
+"""What an evaluation of an objective returns: losses, drives and gradients as named records."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from geomalign.objective.formula import Objective
+
+__all__ = ["Outcome", "PairGradient", "TermDrives", "TermOutcome", "UnboundedLossWarning"]
+
+
+class UnboundedLossWarning(UserWarning):
+    """The drive lies outside the conjugate's domain, so the loss has no minimum."""
+
+
+class PairGradient(NamedTuple):
+    """The gradient ∂L/∂log π in both responses of every pair, each in the shape of its log-probabilities.
+
+    Args:
+        chosen: `(pair, token)`, or `(pair,)` where the batch holds sums.
+        rejected: the same for the other response.
+    """
+
+    chosen: Tensor
+    rejected: Tensor
+
+
+class TermDrives(tuple[Tensor, ...]):
+    """One drive tensor per term of a sum. Indexing selects the same rows in every term; iterating yields the terms.
+
+    >>> import torch
+    >>> TermDrives((torch.arange(3.0), torch.zeros(3)))[:2]
+    (tensor([0., 1.]), tensor([0., 0.]))
+    """
+
+    def __getitem__(self, rows: Any) -> TermDrives:  # type: ignore[override]
+        return TermDrives(drive[rows] for drive in self)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TermOutcome:
+    """What one term of an objective saw. Tensors have the shape of its events: `(row, token)`, `(row,)` or `(pair,)`.
+
+    Args:
+        loss: scalar, the published value of this term without its coefficient, with gradient.
+        u: coordinate of every event, zero outside `support`.
+        drive: g of every event, without gradient.
+        weights: what the loss is summed with. They sum to one over the whole batch (for `FixedBudget`: over full rows).
+        support: booleans, the events that exist.
+        log_ratio: Δ from the objective's own anchor, reduced to responses or tokens, before the chart.
+        objective: the term.
+    """
+
+    loss: Tensor
+    u: Tensor
+    drive: Tensor
+    weights: Tensor
+    support: Tensor
+    log_ratio: Tensor
+    objective: Objective
+
+    @property
+    def potential(self) -> Tensor:
+        """φ(u, g) of every event."""
+        return self._kept(self.objective.optimization.potential(self.u, self.drive))
+
+    @property
+    def gap(self) -> Tensor:
+        """φ(u, g) + φ*(g) − g·u ≥ 0 of every event: its distance from equilibrium, as a Fenchel–Young loss."""
+        return self._kept(self.objective.optimization.gap(self.u, self.drive))
+
+    @property
+    def force(self) -> Tensor:
+        """∂φ/∂u − g of every event."""
+        return self._kept(self.objective.optimization.force(self.u, self.drive))
+
+    @property
+    def curvature(self) -> Tensor:
+        """∂²φ/∂u² of every event."""
+        return self._kept(self.objective.optimization.curvature(self.u, self.drive))
+
+    def _kept(self, x: Tensor) -> Tensor:
+        return torch.where(self.support, x, 0)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Outcome:
+    """What one evaluation of an objective, of a single term or of a sum, returns.
+
+    An objective of one term has its term's tensors as properties: `outcome.u` is `outcome.terms[0].u`. A sum has no
+    single `u` or `drive`; asking for one is an error that says so.
+
+    Args:
+        loss: scalar, the published value, with gradient.
+        terms: one `TermOutcome` per term of the objective, in its order.
+        token_log_ratio: `(row, token)` log π_θ − log π_old, detached; None where the batch has no `old`.
+        mask: `(row, token)` booleans, the tokens that exist.
+
+    >>> import torch, geomalign as ga
+    >>> batch = ga.Batch(torch.zeros(2, 3), torch.zeros(2, 3), reward=torch.tensor([1.0, 0.0]))
+    >>> outcome = ga.recipes.opo()(batch)
+    >>> outcome.u.shape, len(outcome.terms)
+    (torch.Size([2]), 1)
+    """
+
+    loss: Tensor
+    terms: tuple[TermOutcome, ...]
+    token_log_ratio: Tensor | None
+    mask: Tensor
+
+    @property
+    def u(self) -> Tensor:
+        """The coordinate of every event."""
+        return self._term("u").u
+
+    @property
+    def drive(self) -> Tensor:
+        """The drive g of every event."""
+        return self._term("drive").drive
+
+    @property
+    def weights(self) -> Tensor:
+        """What the loss is summed with."""
+        return self._term("weights").weights
+
+    @property
+    def support(self) -> Tensor:
+        """Booleans, the events that exist."""
+        return self._term("support").support
+
+    @property
+    def log_ratio(self) -> Tensor:
+        """Δ from the anchor, reduced to responses or tokens, before the chart."""
+        return self._term("log_ratio").log_ratio
+
+    @property
+    def objective(self) -> Objective:
+        """The objective that was evaluated."""
+        return self._term("objective").objective
+
+    @property
+    def potential(self) -> Tensor:
+        """φ(u, g) of every event."""
+        return self._term("potential").potential
+
+    @property
+    def gap(self) -> Tensor:
+        """The Fenchel–Young loss of every event."""
+        return self._term("gap").gap
+
+    @property
+    def force(self) -> Tensor:
+        """∂φ/∂u − g of every event."""
+        return self._term("force").force
+
+    @property
+    def curvature(self) -> Tensor:
+        """∂²φ/∂u² of every event."""
+        return self._term("curvature").curvature
+
+    def _term(self, name: str) -> TermOutcome:
+        if len(self.terms) != 1:
+            raise AttributeError(
+                f"`{name}` belongs to one term, and this outcome is of a sum of {len(self.terms)}: read "
+                f"`outcome.terms[k].{name}`."
+            )
+        return self.terms[0]

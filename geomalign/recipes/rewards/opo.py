@@ -1,0 +1,175 @@
+"""Recipes whose stiffness or sampling parameter is solved instead of tuned."""
+
+from __future__ import annotations
+
+from geomalign.chart import Chart, LogRatio, Ratio
+from geomalign.objective import FenchelYoung, Objective
+from geomalign.optimization import ChiSquare
+from geomalign.recipes.shared import LENGTHS, check_positive, choose
+from geomalign.sampling import (
+    BoundedProjection,
+    Escort,
+    EscortESS,
+    ExponentialAdvantage,
+    GroupAdvantage,
+    SignWeighted,
+    TrustRegion,
+)
+from geomalign.unit import Sequence
+
+__all__ = ["gopo", "mirror_descent", "opo", "opo_ess", "opo_trust_region", "w_gopo"]
+
+_FORMS: dict[str, tuple[Chart, str]] = {"log": (LogRatio(), "mean"), "ratio": (Ratio(), "sum")}
+
+
+def opo(
+    alpha: float = 0.4,
+    mu: float = 1.0,
+    form: str = "log",
+    normalize: str | None = None,
+    temperature: float = 1.0,
+    scaled: bool = False,
+) -> Objective:
+    """(1/N) Σ_i [ (μ/2) u_i² − (ω̃_α − 1) u_i ],  ω̃_α ∝ exp((1−α)A/temperature) of mean one in the group.
+
+    Args:
+        alpha: escort parameter in [0, 1]; 1 is uniform, 0 target-driven.
+        mu: stiffness, positive.
+        form: "log", u = Δ, as trained; "ratio", u = t − 1, as derived.
+        normalize: "mean" (Δ an average over the response's tokens) or "sum". None: "mean" for log, "sum" for ratio. μ
+            means different things in the two: against a sum it is |y|² times as stiff.
+        temperature: of the target.
+        scaled: divide the drive by 1 − α, so that α → 1 is the centred advantage.
+
+    Drive from the batch's `advantage` where there is one, else its `reward`.
+
+    Source: Wang 2026 (OPO, arXiv 2601.12415), defaults of its experiments.
+    """
+    chart, length = choose("opo", "form", form, _FORMS)
+    return Objective(
+        unit=choose("opo", "normalize", normalize or length, LENGTHS),
+        chart=chart,
+        sampling=Escort(alpha, temperature, scaled=scaled),
+        optimization=ChiSquare(mu),
+    )
+
+
+def gopo(mu: float = 0.5, scale_rewards: str = "none", bounded: bool = True) -> Objective:
+    """(1/N) Σ_i [ (μ/2) v_i² − μ v*_i v_i ],  v* = max(−1, (A − λ)/μ) with Σ v* = 0 in the group.
+
+    Args:
+        mu: stiffness, positive.
+        scale_rewards: "none", "group" or "batch": what A is divided by before the projection.
+        bounded: whether the target is kept at v* ≥ −1; without, v* = A/μ.
+
+    Source: GOPO (arXiv 2602.21269); the projection is solved exactly instead of by bisection.
+    """
+    advantage = GroupAdvantage(scale=scale_rewards)
+    return Objective(
+        unit=Sequence(),
+        chart=Ratio(),
+        sampling=BoundedProjection(advantage, mu) if bounded else advantage,
+        optimization=ChiSquare(mu),
+    )
+
+
+def mirror_descent(tau: float = 1.0, normalize: str = "sum") -> Objective:
+    """(1/N) Σ_i [ (τ/2) Δ_i² − (r_i − r̄) Δ_i ]: the log form of OPO with the plain advantage as drive.
+
+    Args:
+        tau: strength of the quadratic penalty, positive.
+        normalize: "sum" (published) or "mean" over the response's tokens.
+
+    Source: Kimi k1.5 (arXiv 2501.12599) §2.3.2; the constant of its squared form is not part of the value. Also
+        MDPO, DRO.
+    """
+    return Objective(
+        unit=choose("mirror_descent", "normalize", normalize, LENGTHS),
+        chart=LogRatio(),
+        sampling=GroupAdvantage(),
+        optimization=ChiSquare(tau),
+    )
+
+
+def w_gopo(alpha: float = 0.5, mu: float = 0.5, scale: float = 1.0, bounded: bool = True) -> Objective:
+    """(1/N) Σ_i (v_i − v*_i)²: the squared distance from a target that (1−α)Ā + αĀe^Ā sets, Ā a squashed advantage.
+
+    v* = max(−1, (g − λ)/μ) with Σ v* = 0 in the group, g = (1−α)Ā + αĀe^Ā centred. The curvature is 2 whatever μ is.
+
+    Args:
+        alpha: in [0, 1].
+        mu: divides the target, positive.
+        scale: at which the advantage is squashed, scale·tanh((r − mean)/scale), positive.
+        bounded: whether the target is kept at v* ≥ −1.
+
+    Source: W-GOPO, eq. 9 and 18, the later form of GOPO (arXiv 2602.21269).
+    """
+    check_positive("w_gopo", mu=mu)
+    doubled = SignWeighted(ExponentialAdvantage(alpha, scale=scale), positive=2 / mu, negative=2 / mu)
+    return Objective(
+        unit=Sequence(),
+        chart=Ratio(),
+        sampling=BoundedProjection(doubled, 2.0) if bounded else doubled,
+        optimization=ChiSquare(2.0),
+        offset=FenchelYoung(),
+    )
+
+
+def opo_trust_region(
+    epsilon: float = 0.05,
+    geometry: str = "kl",
+    within: str = "batch",
+    normalize: str = "sum",
+    ess: float | None = None,
+    temperature: float = 0.1,
+) -> Objective:
+    """(1/N) Σ_i [ u_i²/2 − u*_i u_i ],  u* the best step within a radius ε of the rollout policy.
+
+    OPO without μ: it is the multiplier of the constraint, solved for every rollout. The scale of the rewards drops out.
+
+    Args:
+        epsilon: the radius, positive: of KL(π*‖π_k) in nats, or of E[(t−1)²].
+        geometry: "kl": u = Δ, u* = (A − λ)/μ, the Gibbs policy. "chi2": u = t − 1, u* = (A − Ā)/μ with
+            μ = ‖A − Ā‖/√ε.
+        within: "batch": one μ, the radius holds on average over responses. "group": one μ a prompt.
+        normalize: "sum": t is the response's probability ratio, and the equilibrium exactly the target policy. "mean":
+            the geometric mean of its tokens' ratios takes its place.
+        ess: solve α too: follow the escort weights of this effective sample size, in (0, 1], instead of r − mean.
+        temperature: of the escort's target policy at α = 0, in units of the reward.
+
+    Source: the duality of OPO (arXiv 2601.12415); for KL, REPS (Peters et al. 2010).
+    """
+    regions = {
+        "kl": (LogRatio(), {"kl": epsilon}),
+        "chi2": (Ratio(), {"chi2": epsilon}),
+    }
+    chart, radius = choose("opo_trust_region", "geometry", geometry, regions)
+    drive = GroupAdvantage() if ess is None else EscortESS(ess, temperature)
+    return Objective(
+        unit=choose("opo_trust_region", "normalize", normalize, LENGTHS),
+        chart=chart,
+        sampling=TrustRegion(drive, within=within, **radius),  # type: ignore[arg-type]
+        optimization=ChiSquare(1.0),
+    )
+
+
+def opo_ess(
+    target: float = 0.5, mu: float = 10.0, temperature: float = 0.1, scaled: bool = False, normalize: str = "mean"
+) -> Objective:
+    """OPO's log form with α solved, for every rollout, from the effective sample size of its escort weights.
+
+    Args:
+        target: effective share of the samples, in (0, 1]. It fixes the drive's variance, 1/target − 1.
+        mu: stiffness, positive. `opo_trust_region(ess=…)` solves it as well.
+        temperature: of the target policy at α = 0, in units of the reward: how far α can go.
+        scaled: divide the drive by 1 − α.
+        normalize: "mean" over the response's tokens, or "sum".
+
+    Source: OPO (arXiv 2601.12415), with the effective sample size of Kish 1965.
+    """
+    return Objective(
+        unit=choose("opo_ess", "normalize", normalize, LENGTHS),
+        chart=LogRatio(),
+        sampling=EscortESS(target, temperature, scaled=scaled),
+        optimization=ChiSquare(mu),
+    )

@@ -1,0 +1,25 @@
+"""The report of a comparison: Markdown, figures, CSV and JSON lines, from the files that the runs left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from geomalign.report.figures import draw
+from geomalign.report.results import Results, Run, read, write_records
+from geomalign.report.statistics import Difference, differences, interval
+from geomalign.report.text import markdown
+
+
+def write(directory: str | Path) -> Path:
+    """Write report.md, figures/, metrics.csv, metrics.jsonl and finals.csv into a directory of runs; returns report.md.
+
+    Raises:
+        ValueError: no run in the directory is finished.
+    """
+    directory = Path(directory)
+    results = read(directory)
+    write_records(results, directory)
+    figures = draw(results, directory / "figures")
+    path = directory / "report.md"
+    path.write_text(markdown(results, figures), encoding="utf-8")
+    return path

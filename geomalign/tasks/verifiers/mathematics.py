@@ -1,0 +1,175 @@
+"""Mathematical answers, compared by `math-verify` in a process of its own.
+
+Its own time limits are signals, which work in a main thread only and would cancel ours; and what a response asks for,
+such as a tower of powers, can hang inside one instruction of Python or take all memory. A process can be ended from
+any thread.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import importlib.util
+import json
+import os
+import selectors
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from geomalign.tasks.task import Problem
+from geomalign.tasks.verifiers.base import Verifier, needs_answer
+
+#: Reads `{"answer", "response"}` a line and writes `{"reward"}` or `{"error"}`; its first line says that it is ready.
+_SERVE = r"""
+import json, logging, os, sys
+logging.disable(logging.CRITICAL)
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+import math_verify
+try:
+    import resource
+    resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+except (ImportError, ValueError, OSError):
+    pass
+print("{}", file=answers, flush=True)
+def parse(text):
+    return math_verify.parse(text, parsing_timeout=None)
+for line in sys.stdin:
+    asked = json.loads(line)
+    try:
+        plain = asked["answer"]
+        gold = parse(plain if "$" in plain or "\\boxed" in plain else f"${plain}$") or parse(plain)
+        if not gold:
+            raise ValueError(f"math-verify cannot read the true answer {plain!r}")
+        found = {"reward": float(math_verify.verify(gold, parse(asked["response"]), timeout_seconds=None))}
+    except Exception as error:
+        found = {"error": f"{type(error).__name__}: {error}"}
+    print(json.dumps(found), file=answers, flush=True)
+"""
+
+
+@dataclass(frozen=True)
+class MathVerify(Verifier):
+    """1 if `math-verify` finds the last mathematical expression of the response equal to the true answer, else 0.
+
+    Both may be LaTeX or plain; an answer in `\\boxed{}` goes before others. A comparison that takes too long masks the
+    response, and so does a true answer that `math-verify` cannot read.
+
+    Args:
+        after: a marker such as `"####"`; where a text has it, only what follows its last occurrence is read.
+        seconds: for one comparison. > 0, and below `rl.reward_timeout`.
+
+    Raises:
+        ValueError: math-verify is not installed.
+    """
+
+    after: str = ""
+    seconds: float = 3.0
+
+    def __post_init__(self) -> None:
+        if importlib.util.find_spec("math_verify") is None:
+            raise ValueError("math-verify is not installed: pip install 'geomalign[tasks]'.")
+        _SERVER.start()
+
+    def __call__(self, response: str, problem: Problem) -> float:
+        answer, said = (text.split(self.after)[-1] if self.after else text for text in (problem.answer, response))
+        return _SERVER.ask(answer, said, self.seconds)
+
+    def prepare(self, problems: Sequence[Problem]) -> None:
+        needs_answer(problems, "math-verify")
+
+
+class Server:
+    """The process that compares; started when it is needed, and again after it was ended. Safe in threads and forks."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+        self._owner = 0
+        self._lock = threading.Lock()
+        atexit.register(self.stop)
+
+    def start(self, seconds: float = 120.0) -> None:
+        """Wait until it answers.
+
+        Raises:
+            RuntimeError: it ended at once.
+            TimeoutError: it did not answer in time.
+        """
+        with self._lock:
+            self._running(seconds)
+
+    def ask(self, answer: str, response: str, seconds: float) -> float:
+        """Whether a response is right.
+
+        Raises:
+            RuntimeError: the comparison raised, or took the process with it.
+            TimeoutError: it took too long.
+        """
+        with self._lock:
+            process = self._running(120.0)
+            try:
+                assert process.stdin is not None
+                process.stdin.write(json.dumps({"answer": answer, "response": response}) + "\n")
+                process.stdin.flush()
+                found = json.loads(_line(process, seconds))
+            except BaseException:  # the alarm of the reward's time limit too
+                self.stop()
+                raise
+        if "error" in found:
+            raise RuntimeError(found["error"])
+        return float(found["reward"])
+
+    def stop(self) -> None:
+        """End it."""
+        process, self._process = self._process, None
+        if process is not None and self._owner == os.getpid():
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(OSError):
+                        pipe.close()
+
+    def _running(self, seconds: float) -> subprocess.Popen[str]:
+        if self._owner != os.getpid():  # after a fork it is the parent's
+            self._process, self._owner = None, os.getpid()
+        if self._process is None:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _SERVE],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                encoding="utf-8",
+                start_new_session=True,  # Ctrl-C is the trainer's
+            )
+            try:
+                _line(self._process, seconds)
+            except BaseException:
+                self.stop()
+                raise
+        return self._process
+
+
+def _line(process: subprocess.Popen[str], seconds: float) -> str:
+    """The next line that a process writes."""
+    assert process.stdout is not None
+    deadline = time.monotonic() + seconds
+    text = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while not text.endswith(b"\n"):
+            if not selector.select(max(deadline - time.monotonic(), 0)):
+                raise TimeoutError(f"math-verify did not answer within {seconds:g} s")
+            chunk = os.read(process.stdout.fileno(), 1 << 16)
+            if not chunk:
+                raise RuntimeError("the process of math-verify ended: out of memory, or its import failed")
+            text += chunk
+    return text.decode()
+
+
+_SERVER = Server()
