@@ -31,7 +31,7 @@ demo: $(STAMP)  ## train the objectives and write the report with its figures to
 	$(BIN)/geomalign compare --out $(OUT) --resume
 
 results: demo  ## put the demo's report, and one of the solved objectives, where README and the documentation show them
-	$(BIN)/geomalign compare -O "opo mu=10" -O opo_trust_region -O opo_ess -O opo_held --rates 5e-5 --out runs/solved --resume
+	$(BIN)/geomalign compare -O "opo mu=10" -O opo_trust_region -O opo_ess -O "mirror_descent label=adaptive control='kl=0.02'" --rates 5e-5 --out runs/solved --resume
 	@set -e; for pair in "$(OUT) docs/results" "runs/solved docs/results/solved"; do set -- $$pair; mkdir -p $$2/figures; \
 		cp $$1/report.md $$1/finals.csv $$1/metrics.csv $$1/metrics.jsonl $$2/; cp $$1/figures/*.png $$2/figures/; done
 
@@ -66,6 +66,14 @@ examples: $(STAMP)  ## every file of examples/
 notebooks: $(STAMP)  ## execute every notebook, with its figures
 	@set -e; if test -e notebooks/run.py; then OMP_NUM_THREADS=1 $(BIN)/python notebooks/run.py --out build/notebooks; fi
 
+.PHONY: pages
+pages: $(STAMP)  ## write again what the documentation has from the code: catalogue, identification, theorems, README's table
+	$(BIN)/python docs/catalogue_pages.py
+	$(BIN)/python docs/identify_pages.py
+	$(BIN)/python docs/generate_theorems.py
+	$(BIN)/python docs/readme_table.py
+	$(BIN)/python docs/formula_figure.py
+
 # One process: forked workers of sphinx-build wait for locks that torch's threads held.
 docs: $(STAMP)  ## the HTML documentation, to docs/_build/html
 	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
@@ -75,7 +83,7 @@ clean:  ## everything that was built; not the runs
 	rm -rf $(VENV) build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 
 .PHONY: parity parity-report
-PEERS := trl-0.29 trl-1.6 trl-1.16 verl liger openrlhf torchrl
+LIBRARIES := trl-0.29 trl-1.6 trl-1.16 verl liger openrlhf torchrl
 
 parity: $(STAMP)  ## objectives against the code of TRL, verl, Liger, OpenRLHF and torchrl; builds their environments
 	BASE=$(VENV) bash tests/parity/environments.sh
@@ -84,9 +92,9 @@ parity: $(STAMP)  ## objectives against the code of TRL, verl, Liger, OpenRLHF a
 parity-report: $(STAMP)  ## run all of it again and write docs/parity.md
 	BASE=$(VENV) bash tests/parity/environments.sh
 	mkdir -p build/parity
-	@set -e; for peer in $(PEERS); do echo "== $$peer"; OMP_NUM_THREADS=1 .venv-parity-$$peer/bin/python -W ignore \
-		-m geomalign.parity run $${peer%%-*} --out build/parity/$$peer.json; done
-	$(BIN)/python -m geomalign.parity render $(PEERS:%=build/parity/%.json)
+	@set -e; for library in $(LIBRARIES); do echo "== $$library"; OMP_NUM_THREADS=1 .venv-parity-$$library/bin/python -W ignore \
+		-m tests.parity run $${library%%-*} --out build/parity/$$library.json; done
+	$(BIN)/python -m tests.parity render $(LIBRARIES:%=build/parity/%.json)
 
 .PHONY: adapters
 HOSTED := -m pytest -q -n 0 -p no:cacheprovider

@@ -38,11 +38,11 @@ are [here](reports.md). The same was done to the loss functions of [TRL](trl.md)
 All {count} recipes of the catalogue give back the geometry of their own slots: {plain} one chart and one potential,
 {parts} a sum whose terms are named one by one or a potential of the preference probability, {weights} a weight without
 gradient that is told from what it weighs. `tests/test_identify.py` compares each with the recipe's slots, and the
-names' gradients with its law. A name is given only where the gradient that it predicts is that of the loss to a
-relative 1e-8 at points that no fit has seen.
+names' gradients with the recipe's closed form. A name is given only where the gradient that it predicts is that of the
+loss to a relative 1e-8 at points that no fit has seen.
 
-*Where*: the log-ratios on which the names hold, if not all that were looked at. *Push at +∞*, *at −∞*: the law of the
-force, of a drive of +1 (of its own label for pairs), as the log-ratio grows without bound.
+*Where*: the log-ratios on which the names hold, if not all that were looked at. *Push at +∞*, *at −∞*: how the force of
+a drive of +1 (of its own label for pairs) behaves as the log-ratio grows without bound.
 
 ## What no loss can tell
 
@@ -76,10 +76,9 @@ def read(name: str) -> Identification | str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ga.UnboundedLossWarning)
         objective = recipes.get(name)
-        paired = any(term.unit.paired for _, term in objective.terms)
         try:
             log_prob, domain = PROBED.get(name, (0.0, (-30.0, 30.0)))
-            kind = "pair" if paired else "advantage"
+            kind = "pair" if objective.paired else "advantage"
             return identify(as_loss(objective, log_prob=log_prob), kind=kind, domain=domain)
         except ValueError as error:
             return str(error)
@@ -179,9 +178,9 @@ def as_pair(loss: Callable[[ga.PreferenceBatch], Tensor]) -> Callable[[Tensor, T
 
 
 def trl() -> Iterator[tuple[str, Callable[[], Identification]]]:
-    from tests.parity.peers.trl import TRL
+    from tests.parity.implementations.trl import TRL
 
-    peer = TRL()
+    trl = TRL()
     for options in (
         {"loss_type": "grpo"},
         {"loss_type": "dapo", "epsilon_high": 0.28},
@@ -192,16 +191,16 @@ def trl() -> Iterator[tuple[str, Callable[[], Identification]]]:
         {"loss_type": "sapo"},
     ):
         title = "GRPOTrainer, " + ", ".join(f"{k}={v!r}" for k, v in options.items())
-        yield title, lambda o=options: identify(as_event(peer.loss("GRPOTrainer", **o)))
+        yield title, lambda o=options: identify(as_event(trl.loss("GRPOTrainer", **o)))
     for kind in ("sigmoid", "ipo", "hinge", "robust", "sppo_hard", "apo_zero", "nca_pair", "discopop"):
         yield (
             f"DPOTrainer, loss_type={kind!r}",
-            lambda k=kind: identify(as_pair(peer.loss("DPOTrainer", loss_type=k)), kind="pair", domain=(-8.0, 3.9)),
+            lambda k=kind: identify(as_pair(trl.loss("DPOTrainer", loss_type=k)), kind="pair", domain=(-8.0, 3.9)),
         )
 
 
 def verl() -> Iterator[tuple[str, Callable[[], Identification]]]:
-    from tests.parity.peers.verl import Verl
+    from tests.parity.implementations.verl import Verl
 
     for mode in ("vanilla", "gspo", "clip_cov", "geo_mean", "cispo", "sapo", "gpg", "dppo_tv"):
         yield f"policy loss {mode!r}", lambda m=mode: identify(as_event(Verl().loss(m)))

@@ -6,14 +6,14 @@ import re
 from pathlib import Path
 
 from geomalign import recipes
-from geomalign.cli.show import short
+from geomalign._util.words import short
+from geomalign.objective import SLOTS
 
 README = Path(__file__).parent.parent / "README.md"
 NAMES = (
     "reinforce", "rloo", "ppo", "grpo", "dr_grpo", "dapo", "gspo", "cispo", "gopo", "opo", "mirror_descent",
     "dpo", "ipo", "simpo", "slic", "chi_po",
 )  # fmt: skip
-SLOTS = ("unit", "chart", "sampling", "optimization", "measure")
 
 
 def table() -> str:

@@ -37,17 +37,17 @@ for iteration in range(40):
         for _ in range(LENGTH):
             following = torch.multinomial(model(tokens).logits[:, -1].float().softmax(-1), 1)
             tokens = torch.cat([tokens, following], 1)
-        anchor = log_probs(tokens)
+        old = log_probs(tokens)
     reward = (tokens[:, 1:] == tokens[:, :1]).float().mean(1)
     group = torch.arange(PROMPTS, device=tokens.device).repeat_interleave(SAMPLES)
-    rollout = ga.Batch(anchor, anchor, reward=reward, group=group)
+    rollout = ga.Batch(old, old, reward=reward, group=group)
     drive = distributed.drive(objective, rollout, local_groups=True)  # statistics of all ranks' groups
     counts = distributed.counts(rollout)  # so that micro-batches and ranks add up to the whole
     for _ in range(EPOCHS):
         for k, rows in enumerate(torch.randperm(len(tokens), device=tokens.device).chunk(MICRO_BATCHES)):
             last = k == MICRO_BATCHES - 1
             with contextlib.nullcontext() if last else accelerator.no_sync(model):
-                outcome = objective(ga.Batch(log_probs(tokens[rows]), anchor[rows]), drive[rows], counts)
+                outcome = objective(ga.Batch(log_probs(tokens[rows]), old[rows]), drive[rows], counts)
                 accelerator.backward(outcome.loss * distributed.world_size())  # gradients are averaged over ranks
         accelerator.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

@@ -1,4 +1,4 @@
-"""The same geometry objects drive a policy-gradient agent on CartPole: clip, KL penalty, χ² spring, solved χ² radius.
+"""The same geometries train a policy-gradient agent on CartPole: clip, KL penalty, χ² spring, solved χ² radius.
 
 One file, read from top to bottom: environments, a small network, generalised advantages, and an objective that is a
 choice of parts. Only the optimization geometry (and for the last the sampling geometry) differs between the agents.
@@ -70,7 +70,7 @@ def train(
     epochs: int = 6,
     parts: int = 4,
 ) -> tuple[list[int], list[float], list[float]]:
-    """Environment steps so far, mean return of the last twenty episodes, and KL of each rollout's update."""
+    """Environment steps so far, mean return of the last twenty episodes, and KL that each rollout moved the policy."""
     torch.manual_seed(seed)
     world = gymnasium.make_vec("CartPole-v1", num_envs=environments, vectorization_mode="sync")
     actor, critic = network(4, 2), network(4, 1)
@@ -110,13 +110,13 @@ def train(
         advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
         with torch.no_grad():
             before = torch.log_softmax(actor(states), -1)
-        anchor = before.gather(1, actions[:, None])[:, 0]
-        batch = ga.Batch(anchor, anchor, advantage=advantage)
+        old = before.gather(1, actions[:, None])[:, 0]
+        batch = ga.Batch(old, old, advantage=advantage)
         drive = loss.drive(batch)
         for _ in range(epochs):
             for rows in torch.randperm(len(states)).chunk(parts):
                 policy = torch.log_softmax(actor(states[rows]), -1).gather(1, actions[rows, None])[:, 0]
-                part = ga.Batch(policy, anchor[rows], advantage=advantage[rows])
+                part = ga.Batch(policy, old[rows], advantage=advantage[rows])
                 error = critic(states[rows])[:, 0] - target[rows]
                 optimizer.zero_grad()
                 (loss(part, drive=drive[rows]).loss + 0.5 * error.square().mean()).backward()
@@ -163,7 +163,7 @@ def main() -> None:
         last = [seed[1][-1] for seed in runs[name]]
         moved = statistics.fmean(statistics.fmean(seed[2]) for seed in runs[name])
         print(
-            f"{name:24s} return {statistics.fmean(last):6.1f}  (least {min(last):.0f})   KL a rollout {moved:.4f}",
+            f"{name:24s} return {statistics.fmean(last):6.1f}  (least {min(last):.0f})   KL per rollout {moved:.4f}",
             flush=True,
         )
     if options.figure:

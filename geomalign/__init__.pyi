@@ -39,7 +39,6 @@ from .divergences.estimate import renyi_estimate as renyi_estimate
 from .divergences.mixture import JensenShannon as JensenShannon
 from .divergences.mixture import SkewJensenShannon as SkewJensenShannon
 from .divergences.power import CressieRead as CressieRead
-from .divergences.power import ItakuraSaito as ItakuraSaito
 from .divergences.power import KullbackLeibler as KullbackLeibler
 from .divergences.power import NeymanChiSquare as NeymanChiSquare
 from .divergences.power import PearsonChiSquare as PearsonChiSquare
@@ -47,7 +46,6 @@ from .divergences.power import Renyi as Renyi
 from .divergences.power import ReverseKullbackLeibler as ReverseKullbackLeibler
 from .divergences.power import SquaredHellinger as SquaredHellinger
 from .divergences.target import TargetPolicy as TargetPolicy
-from .divergences.target import bounded_projection as bounded_projection
 from .divergences.target import free_energy as free_energy
 from .divergences.target import target_policy as target_policy
 from .divergences.trust_region import chi_square_stiffness as chi_square_stiffness
@@ -59,6 +57,7 @@ from .measure import NestedMean as NestedMean
 from .measure import PooledMean as PooledMean
 from .objective.algebra import BaseObjective as BaseObjective
 from .objective.algebra import WeightedSum as WeightedSum
+from .objective.diagnostics import log_ratio_metrics as log_ratio_metrics
 from .objective.diagnostics import metrics as metrics
 from .objective.formula import Objective as Objective
 from .objective.kl import KLReward as KLReward
@@ -70,6 +69,7 @@ from .objective.offset import Surrogate as Surrogate
 from .objective.outcome import Outcome as Outcome
 from .objective.outcome import PairGradient as PairGradient
 from .objective.outcome import TermDrives as TermDrives
+from .objective.outcome import TermOutcome as TermOutcome
 from .objective.outcome import UnboundedLossWarning as UnboundedLossWarning
 from .optimization.base import BregmanGeometry as BregmanGeometry
 from .optimization.base import OptimizationGeometry as OptimizationGeometry

@@ -1,6 +1,6 @@
 """What an objective is evaluated on: log-probabilities of sampled tokens, and what is known about the rows.
 
-This is the only file that validates shapes; everything above it trusts them.
+This is the only file that validates tensors (by the checks of `_util/tensors.py`); everything above it trusts them.
 """
 
 from __future__ import annotations
@@ -14,20 +14,26 @@ import torch
 from torch import Tensor
 
 from geomalign._util.groups import Groups
+from geomalign._util.tensors import are_integers, are_log_probs, are_numbers, has_rows, is_like
 
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-    """How much a whole batch holds: what a mean is divided by, so that parts of it add up to the whole.
+    """How much a whole batch holds: what a mean is divided by, so that its parts add up to the whole.
 
-    `batch.counts()` counts one batch; totals of micro-batches or ranks add with `+` (each field is a 0-dim tensor, so a
-    distributed run sums them with one all-reduce and never synchronises with the host).
+    `batch.counts()` counts one batch, and `+` adds the counts of micro-batches or ranks. Each field is a 0-dim tensor:
+    a distributed run sums all of them with one all-reduce and does not synchronise with the host.
 
     Args:
-        tokens: unmasked tokens.
-        sequences: rows with at least one unmasked token.
-        pairs: pairs whose two responses both have at least one unmasked token; zero for a `Batch`.
-        rows: all rows, counting those without a token.
+        tokens: number of unmasked tokens.
+        sequences: number of rows with at least one unmasked token.
+        pairs: number of pairs whose two responses both have at least one unmasked token; zero for a `Batch`.
+        rows: number of all rows, counting those without a token.
+
+    >>> import torch, geomalign as ga
+    >>> batch = ga.Batch(torch.zeros(4, 3), None)
+    >>> int((batch[:1].counts() + batch[1:].counts()).tokens)
+    12
     """
 
     tokens: Tensor
@@ -48,87 +54,22 @@ class Counts:
         return (self.tokens, self.sequences, self.pairs, self.rows)
 
 
-def _shape(x: Tensor) -> str:
-    return str(tuple(x.shape))
-
-
-def _check_tensor(name: str, x: Any, owner: str) -> None:
-    if not isinstance(x, Tensor):
-        raise TypeError(
-            f"`{name}` of {owner} is {type(x).__name__}, not a torch.Tensor. Numbers that come from numpy or lists "
-            "need torch.as_tensor."
-        )
-
-
-def _check_log_probs(name: str, x: Tensor, owner: str) -> None:
-    _check_tensor(name, x, owner)
-    if not x.is_floating_point():
-        raise ValueError(
-            f"`{name}` of {owner} has dtype {x.dtype}; log-probabilities are floating point. Token ids were "
-            "probably passed."
-        )
-    if x.ndim not in (1, 2):
-        raise ValueError(
-            f"`{name}` of {owner} is {_shape(x)}; log-probabilities are (row, token), or (row,) where only sums "
-            "are known. "
-            "Logits over a vocabulary must be gathered at the sampled tokens; a group axis must be flattened into rows."
-        )
-
-
-def _check_like(name: str, x: Tensor, like_name: str, like: Tensor, owner: str) -> None:
-    _check_tensor(name, x, owner)
-    if x.shape != like.shape:
-        raise ValueError(
-            f"`{name}` of {owner} is {_shape(x)} but `{like_name}` is {_shape(like)}; both are (row, token). "
-            "Usually one of the two was not shifted by one token, or covers prompt and response where the other "
-            "covers the response."
-        )
-
-
-def _check_rows(name: str, x: Tensor, like: Tensor, owner: str, *, tokens: bool) -> None:
-    _check_tensor(name, x, owner)
-    if x.shape == like.shape[:1] or (tokens and x.shape == like.shape):
-        return
-    expected = f"({like.shape[0]},)" + (f" or {_shape(like)}" if tokens and like.ndim == 2 else "")
-    raise ValueError(
-        f"`{name}` of {owner} is {_shape(x)} but there are {like.shape[0]} rows; expected {expected}. "
-        "A (prompt, sample) table must be flattened in the order of the rows."
-    )
-
-
-def _check_numbers(name: str, x: Tensor, owner: str) -> None:
-    if x.is_complex() or x.dtype == torch.bool:
-        raise ValueError(
-            f"`{name}` of {owner} has dtype {x.dtype}; it holds numbers. Make 1 and 0 of true and false, "
-            f"`{name}.float()`; for objectives of good and poor responses (KTO, BCO, SPPO, APO) +1 and -1, "
-            f"`2.0 * {name} - 1`."
-        )
-
-
-def _check_integers(name: str, x: Tensor, owner: str) -> None:
-    if x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
-        raise ValueError(
-            f"`{name}` of {owner} has dtype {x.dtype}; it holds integer ids of the prompt that each row answers. "
-            f"Use `{name}.long()` if these are ids, or pass rewards as `reward`."
-        )
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Batch:
-    """Sampled responses, one a row, with their log-probabilities under the policies of interest.
+    """Sampled responses, one per row, with their log-probabilities under the policies of interest.
 
     Args:
         policy: `(row, token)` log π_θ of the sampled tokens in nats, with gradient; `(row,)` where only the sums over
             a response are known (then no unit that needs tokens can be used).
         old: the same under π_old, the policy that sampled the rollout (as PPO, TRL and verl say); None where the
             objective needs none.
-        mask: `(row, token)`, true (non-zero) at tokens of the response. A masked token is absent: it has no influence
-            on any value or gradient even if it is NaN, and a row without tokens belongs to no group. None: all count.
-        reward: `(row,)`, or `(row, token)` of which the sum over the unmasked tokens counts.
+        mask: `(row, token)`, true (non-zero) at tokens of the response; None: all of them. A masked token is absent:
+            it has no influence on any value or gradient even if it is NaN, and a row without tokens is in no group.
+        reward: `(row,)`, or `(row, token)`, of which the sum over the unmasked tokens counts.
         advantage: `(row,)`, or `(row, token)`.
-        reference: like `old`, of the reference policy π_ref.
+        reference: like `old`, under the reference policy π_ref.
         group: `(row,)` integers, equal where rows answer the same prompt: any order, any sizes. None: one group.
-        behavior: like `old`, as the rollout engine reported it where that differs from the trainer's.
+        behavior: like `old`, as the rollout engine reported it where that differs from the trainer's own.
 
     Half-precision log-probabilities are used in float32. Indexing selects rows: `batch[4:8]`, `batch[index_tensor]`;
     `batch[3]` is a batch of one row.
@@ -153,30 +94,25 @@ class Batch:
     behavior: Tensor | None = None
 
     def __post_init__(self) -> None:
-        owner = "Batch"
-        _check_log_probs("policy", self.policy, owner)
-        for name in ("old", "reference", "behavior"):
-            value = getattr(self, name)
-            if value is not None:
-                _check_like(name, value, "policy", self.policy, owner)
-                _check_log_probs(name, value, owner)
-        if self.mask is not None:
-            _check_like("mask", self.mask, "policy", self.policy, owner)
-        for name in ("reward", "advantage"):
-            value = getattr(self, name)
-            if value is not None:
-                _check_rows(name, value, self.policy, owner, tokens=True)
-                _check_numbers(name, value, owner)
+        are_log_probs("Batch", "policy", self.policy)
+        for name in _given(self, "old", "reference", "behavior"):
+            is_like("Batch", name, getattr(self, name), "policy", self.policy)
+            are_log_probs("Batch", name, getattr(self, name))
+        for name in _given(self, "mask"):
+            is_like("Batch", name, getattr(self, name), "policy", self.policy)
+        for name in _given(self, "reward", "advantage"):
+            has_rows("Batch", name, getattr(self, name), self.policy, tokens=True)
+            are_numbers("Batch", name, getattr(self, name))
         if self.group is not None:
-            _check_rows("group", self.group, self.policy, owner, tokens=False)
-            _check_integers("group", self.group, owner)
+            has_rows("Batch", "group", self.group, self.policy, tokens=False)
+            are_integers("Batch", "group", self.group)
 
     paired = False
     """Whether the rows come in chosen and rejected pairs."""
 
     @property
     def rows(self) -> Batch:
-        """The responses, one a row: itself."""
+        """The responses, one per row: the batch itself."""
         return self
 
     @property
@@ -186,12 +122,12 @@ class Batch:
 
     @property
     def summed(self) -> bool:
-        """Whether only sums over responses are known."""
+        """Whether only sums over responses are known, not the single tokens."""
         return self.policy.ndim == 1
 
     @property
     def dtype(self) -> torch.dtype:
-        """What is computed in: the policy's dtype, at least float32."""
+        """The dtype of all computation: the policy's, at least float32."""
         return torch.promote_types(self.policy.dtype, torch.float32)
 
     @property
@@ -214,10 +150,8 @@ class Batch:
         """The field called `name`, or an error that says who needs it and how to give it."""
         value: Tensor | None = getattr(self, name, None)
         if value is None:
-            given = [f.name for f in dataclasses.fields(self) if getattr(self, f.name) is not None]
-            raise ValueError(
-                f"{asked_by} needs `{name}`, which this Batch lacks (it has {', '.join(given)}). {_REMEDY[name]}"
-            )
+            given = ", ".join(_given(self, *(field.name for field in dataclasses.fields(self))))
+            raise ValueError(f"{asked_by} needs `{name}`, which this Batch lacks (it has {given}). {_REMEDY[name]}")
         return value
 
     def per_response(self, x: Tensor) -> Tensor:
@@ -228,11 +162,11 @@ class Batch:
         return torch.where(support.any(-1), x, 0).to(self.dtype)
 
     def groups(self) -> Groups:
-        """The rows that have tokens, by the prompt they answer."""
+        """The rows that have tokens, grouped by the prompt that they answer."""
         return Groups(self.group, self.support.any(-1))
 
     def counts(self) -> Counts:
-        """What this batch holds; give the sum over all micro-batches and ranks as `counts=` to each of them."""
+        """How much this batch holds. Give the sum over all micro-batches and ranks as `counts=` to each of them."""
         support = self.support
         sequences = support.any(-1).sum()
         return Counts(support.sum(), sequences, torch.zeros_like(sequences), torch.full_like(sequences, self.size))
@@ -243,14 +177,19 @@ class Batch:
 
 _REMEDY = {
     "policy": "Pass the log-probabilities of the sampled tokens under the policy in training.",
-    "old": "Pass the rollout policy's log-probabilities as `old` (`policy.detach()` if exactly on policy).",
+    "old": "Pass the log-probabilities under π_old, which sampled, as `old` (`policy.detach()` if exactly on policy).",
     "reference": "Pass the reference policy's log-probabilities as `reference`, or drop the term (beta=0).",
     "behavior": "Pass the rollout engine's log-probabilities as `behavior`, or drop the importance correction.",
-    "reward": "Pass one reward a row as `reward`; a known advantage goes in as `drive=` or with `Advantage()`.",
+    "reward": "Pass one reward per row as `reward`; a known advantage goes in as `drive=` or with `Advantage()`.",
     "advantage": "Pass `advantage`, or use GroupAdvantage, which makes it from `reward`.",
     "group": "Pass the integer id of the prompt that each row answers as `group`.",
     "margin": "Differences of rewards belong to pairs: pass a PreferenceBatch with a `margin`.",
 }
+
+
+def _given(batch: Any, *names: str) -> list[str]:
+    """Those of the fields that are not None."""
+    return [name for name in names if getattr(batch, name) is not None]
 
 
 def _select(batch: Any, index: Any) -> Any:
@@ -265,15 +204,15 @@ def _select(batch: Any, index: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PreferenceBatch:
-    """Pairs of responses to one prompt, one preferred.
+    """Pairs of responses to one prompt, of which one is preferred.
 
     Args:
         chosen: `(pair, token)` log π_θ of the preferred response's tokens in nats, with gradient; `(pair,)` for sums.
         rejected: the same of the other response; its padded length may differ.
         reference_chosen: as `chosen`, under the reference policy. None for methods without a reference.
         reference_rejected: as `rejected`, under the reference policy.
-        chosen_mask: `(pair, token)`, true (non-zero) at tokens of the response; None: all count.
-        rejected_mask: the same.
+        chosen_mask: `(pair, token)`, true (non-zero) at tokens of the response; None: all of them.
+        rejected_mask: the same of the other response.
         margin: `(pair,)`, by how much the chosen response's reward exceeds the other's, where it is known.
 
     The reference policy is both the `reference` and the `old` of the rows. Indexing selects pairs.
@@ -281,6 +220,11 @@ class PreferenceBatch:
     Raises:
         TypeError: something is no tensor.
         ValueError: shapes or dtypes do not fit, or only one of the two references is given.
+
+    >>> import torch, geomalign as ga
+    >>> pairs = ga.PreferenceBatch(torch.zeros(2, 3), torch.zeros(2, 5))
+    >>> pairs.size, tuple(pairs.rows.policy.shape)
+    (2, (4, 5))
     """
 
     chosen: Tensor
@@ -293,27 +237,23 @@ class PreferenceBatch:
 
     def __post_init__(self) -> None:
         owner = "PreferenceBatch"
-        for name in ("chosen", "rejected"):
-            value = getattr(self, name)
-            _check_log_probs(name, value, owner)
-            for other in (f"reference_{name}", f"{name}_mask"):
-                if getattr(self, other) is not None:
-                    _check_like(other, getattr(self, other), name, value, owner)
+        for name, value in (("chosen", self.chosen), ("rejected", self.rejected)):
+            are_log_probs(owner, name, value)
+            for other in _given(self, f"reference_{name}", f"{name}_mask"):
+                is_like(owner, other, getattr(self, other), name, value)
         if self.chosen.ndim != self.rejected.ndim or self.chosen.shape[0] != self.rejected.shape[0]:
             raise ValueError(
-                f"`chosen` is {_shape(self.chosen)} but `rejected` is {_shape(self.rejected)}; row i of both "
-                "answers prompt i. "
-                "If the two were concatenated, split them first."
+                f"`chosen` is {tuple(self.chosen.shape)} but `rejected` is {tuple(self.rejected.shape)}; row i of both "
+                "answers prompt i. If the two were concatenated, split them first."
             )
         if (self.reference_chosen is None) != (self.reference_rejected is None):
             raise ValueError(
                 "Only one of `reference_chosen` and `reference_rejected` is given; a margin needs both, a "
                 "reference-free method neither."
             )
-
         if self.margin is not None:
-            _check_rows("margin", self.margin, self.chosen, owner, tokens=False)
-            _check_numbers("margin", self.margin, owner)
+            has_rows(owner, "margin", self.margin, self.chosen, tokens=False)
+            are_numbers(owner, "margin", self.margin)
 
     paired = True
 
@@ -324,20 +264,19 @@ class PreferenceBatch:
 
     @property
     def summed(self) -> bool:
-        """Whether only sums over responses are known."""
+        """Whether only sums over responses are known, not the single tokens."""
         return self.chosen.ndim == 1
 
     @property
     def rows(self) -> Batch:
-        """All responses, one a row: the chosen ones, then the rejected ones, padded to one length.
+        """All responses, one per row: the chosen ones, then the rejected ones, padded to one length.
 
         `reward` is +1 for a chosen and -1 for a rejected response; `group` is the pair.
         """
-        mask = None
+        mask = reference = None
         if not (self.chosen_mask is None and self.rejected_mask is None and self.chosen.shape == self.rejected.shape):
-            kept = [torch.ones_like(x) if m is None else m for x, m in self._sides("mask")]
-            mask = _stack(kept[0] != 0, kept[1] != 0)
-        reference = None
+            sides = ((self.chosen, self.chosen_mask), (self.rejected, self.rejected_mask))
+            mask = _stack(*(torch.ones_like(x, dtype=torch.bool) if kept is None else kept != 0 for x, kept in sides))
         if self.reference_chosen is not None and self.reference_rejected is not None:
             reference = _stack(self.reference_chosen, self.reference_rejected)
         pair = torch.arange(self.size, device=self.chosen.device)
@@ -350,9 +289,6 @@ class PreferenceBatch:
             reference=reference,
             group=torch.cat([pair, pair]),
         )
-
-    def _sides(self, what: str) -> list[tuple[Tensor, Tensor | None]]:
-        return [(self.chosen, getattr(self, f"chosen_{what}")), (self.rejected, getattr(self, f"rejected_{what}"))]
 
     def require(self, name: str, asked_by: str) -> Tensor:
         """The `margin`; pairs carry no rewards, advantages or groups of their own, and an error says so."""
@@ -368,18 +304,17 @@ class PreferenceBatch:
         )
 
     def counts(self) -> Counts:
-        """What this batch holds; give the sum over all micro-batches and ranks as `counts=` to each of them."""
+        """How much this batch holds. Give the sum over all micro-batches and ranks as `counts=` to each of them."""
         rows = self.rows
-        nonempty = rows.support.any(-1)
-        chosen, rejected = nonempty.chunk(2)
-        counts = rows.counts()
-        return dataclasses.replace(counts, pairs=(chosen & rejected).sum())
+        chosen, rejected = rows.support.any(-1).chunk(2)
+        return dataclasses.replace(rows.counts(), pairs=(chosen & rejected).sum())
 
     def __getitem__(self, index: Any) -> PreferenceBatch:
         return _select(self, index)
 
 
 def _stack(chosen: Tensor, rejected: Tensor) -> Tensor:
+    """The chosen responses and behind them the rejected ones, padded to one length."""
     if chosen.ndim == 2:
         width = max(chosen.shape[1], rejected.shape[1])
         chosen, rejected = (torch.nn.functional.pad(x, (0, width - x.shape[1])) for x in (chosen, rejected))

@@ -1,6 +1,4 @@
-"""Charts: in which coordinate the distance from the anchor is read. A chart is an increasing function of the
-log-ratio.
-"""
+"""The chart slot: in which coordinate the distance from the anchor is read, an increasing function of the log-ratio."""
 
 from __future__ import annotations
 
@@ -12,26 +10,28 @@ import torch
 from torch import Tensor
 
 from geomalign._util import numerics
+from geomalign._util.check import finite, instance, positive, refuse
 from geomalign._util.types import Interval
 from geomalign.divergences import Divergence
 
-__all__ = [
-    "Chart",
-    "Dual",
-    "LogOdds",
-    "LogRatio",
-    "Power",
-    "Ratio",
-    "Sigmoid",
-]
+__all__ = ["Chart", "Dual", "LogOdds", "LogRatio", "Power", "Ratio", "Sigmoid"]
 
 
 class Chart(ABC):
     """An increasing coordinate u of the log-ratio Δ = log π − log π_k, with u = 0 at the anchor.
 
-    Charts are the dual coordinates ψ'(t) of divergences, t = e^Δ. Where e^Δ would overflow, all of them follow one law:
-    beyond `numerics.limit(dtype)` nats (30 in float32, 300 in float64) the exponential continues as its tangent line,
-    so that a log-ratio of 1e4 has a finite value and a finite, non-zero slope.
+    Charts are the dual coordinates ψ'(t) of divergences, t = e^Δ. Where e^Δ would overflow, all of them follow one
+    rule: beyond `numerics.limit(dtype)` nats (30 in float32, 300 in float64) the exponential continues as its tangent
+    line, so that a log-ratio of 1e4 has a finite value and a finite, non-zero slope.
+
+    A chart of one's own states `__call__` alone. Its slope is then computed by autograd and its inverse by root
+    finding; closed forms of them are faster.
+
+    >>> import torch, geomalign as ga
+    >>> class Asinh(ga.Chart):
+    ...     def __call__(self, log_ratio):
+    ...         return torch.asinh(log_ratio)
+    >>> ga.laws.check_chart(Asinh())
     """
 
     linear: bool = False
@@ -39,19 +39,20 @@ class Chart(ABC):
 
     @abstractmethod
     def __call__(self, log_ratio: Tensor) -> Tensor:
-        """u(Δ)."""
+        """u(Δ), elementwise."""
 
-    @abstractmethod
     def slope(self, log_ratio: Tensor) -> Tensor:
         """u'(Δ), positive (zero only by underflow)."""
+        slope: Tensor = torch.func.vjp(self, log_ratio)[1](torch.ones_like(log_ratio))[0]
+        return slope
 
-    @abstractmethod
     def inverse(self, u: Tensor) -> Tensor:
-        """Δ(u), on the range of the chart."""
+        """Δ(u) for u in the range of the chart; differentiable, once and twice."""
+        return numerics.invert_increasing(self, self.slope, u)
 
-    @abstractmethod
     def latex(self, log_ratio: str) -> str:
-        """u as a formula of the log-ratio's formula."""
+        """u as a formula of the log-ratio's formula; by default with the name of the class as the function."""
+        return rf"\operatorname{{{type(self).__name__}}}\left({log_ratio}\right)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,14 +61,20 @@ class LogRatio(Chart):
 
     Args:
         scale: positive.
+
+    Raises:
+        ValueError: a scale that is not positive.
+
+    >>> import torch, geomalign as ga
+    >>> ga.LogRatio(2.0)(torch.tensor([0.0, 0.5]))
+    tensor([0., 1.])
     """
 
     scale: float = 1.0
     linear = True
 
     def __post_init__(self) -> None:
-        if not 0 < self.scale < math.inf:
-            raise ValueError(f"LogRatio(scale={self.scale!r}): a chart increases, so its scale is positive.")
+        positive(self, "so that the chart increases", scale=self.scale)
 
     def __call__(self, log_ratio: Tensor) -> Tensor:
         return self.scale * log_ratio
@@ -84,7 +91,12 @@ class LogRatio(Chart):
 
 @dataclasses.dataclass(frozen=True)
 class Ratio(Chart):
-    """u = t − 1 = e^Δ − 1: the fluctuation v of the density, the dual coordinate of Pearson's χ²."""
+    """u = t − 1 = e^Δ − 1: the fluctuation v of the density, the dual coordinate of Pearson's χ².
+
+    >>> import torch, geomalign as ga
+    >>> ga.Ratio()(torch.tensor([0.0, 2.0]).log())  # the ratios 0 and 2
+    tensor([-1.,  1.])
+    """
 
     def __call__(self, log_ratio: Tensor) -> Tensor:
         return numerics.expm1(log_ratio)
@@ -103,19 +115,26 @@ class Ratio(Chart):
 class Power(Chart):
     """u = (t^power − 1)/power: the Box–Cox family between Δ (power → 0) and v (power 1).
 
-    Dual coordinate of the Cressie–Read divergence of order power + 1.
+    It is the dual coordinate of the Cressie–Read divergence of order power + 1.
 
     Args:
-        power: not zero, for which use `LogRatio()`; negative ones bound the chart from above by −1/power.
+        power: a finite number, not 0, whose chart is `LogRatio()`. A negative one bounds the chart from above by
+            −1/power.
+
+    Raises:
+        ValueError: a power that is 0 or not finite.
+
+    >>> import torch, geomalign as ga
+    >>> ga.Power(-1.0)(torch.tensor([2.0, 4.0]).log())  # 1 − 1/t
+    tensor([0.5000, 0.7500])
     """
 
     power: float
 
     def __post_init__(self) -> None:
+        finite(self, "the exponent of the ratio", power=self.power)
         if self.power == 0:
-            raise ValueError("Power(0) is the logarithm: use LogRatio().")
-        if not math.isfinite(self.power):
-            raise ValueError(f"Power({self.power!r}): an exponent is a finite number.")
+            refuse(self, "the limit is the logarithm; use LogRatio().", power=self.power)
 
     def __call__(self, log_ratio: Tensor) -> Tensor:
         return numerics.expm1(self.power * log_ratio) / self.power
@@ -134,20 +153,24 @@ class Power(Chart):
 class Dual(Chart):
     """u = ψ'(t) − ψ'(1): the dual coordinate of a divergence with generator ψ.
 
-    `Dual(KullbackLeibler())` is Δ, `Dual(PearsonChiSquare())` is v, `Dual(KullbackLeibler() + PearsonChiSquare())` is
-    χPO's.
+    `Dual(KullbackLeibler())` is Δ, `Dual(PearsonChiSquare())` is v, and `Dual(KullbackLeibler() + PearsonChiSquare())`
+    is the chart of χPO.
 
     Args:
         divergence: a `Divergence`.
+
+    Raises:
+        ValueError: it is no `Divergence`.
+
+    >>> import torch, geomalign as ga
+    >>> ga.Dual(ga.PearsonChiSquare())(torch.tensor([1.0, 2.0]).log())
+    tensor([0., 1.])
     """
 
     divergence: Divergence
 
     def __post_init__(self) -> None:
-        if not isinstance(self.divergence, Divergence):
-            raise ValueError(
-                f"Dual(divergence={self.divergence!r}): expected a Divergence instance such as KullbackLeibler()."
-            )
+        instance(self, "divergence", self.divergence, Divergence, "KullbackLeibler()")
 
     def __call__(self, log_ratio: Tensor) -> Tensor:
         return self.divergence.coordinate(log_ratio)
@@ -166,27 +189,32 @@ class Dual(Chart):
 class Sigmoid(Chart):
     """u = σ(scale·(Δ − shift)) − σ(−scale·shift): the coordinate of a value that saturates on both sides.
 
-    Losses that are sigmoids of a log-ratio (APO, KTO) are linear in it: all their shape is in the chart and nothing
-    resists.
+    Losses that are sigmoids of a log-ratio (APO, KTO) are linear in this coordinate: their optimization geometry is
+    `Flat()`.
 
     Args:
         scale: β, positive.
-        shift: the log-ratio at which the slope is largest, KTO's reference point z₀.
+        shift: a finite number, the log-ratio at which the slope is largest; KTO's reference point z₀.
+
+    Raises:
+        ValueError: a scale that is not positive, or a shift that is not finite.
+
+    >>> import torch, geomalign as ga
+    >>> ga.Sigmoid()(torch.tensor([-1e4, 0.0, 1e4]))
+    tensor([-0.5000,  0.0000,  0.5000])
     """
 
     scale: float = 1.0
     shift: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (0 < self.scale < math.inf and math.isfinite(self.shift)):
-            raise ValueError(
-                f"Sigmoid(scale={self.scale!r}, shift={self.shift!r}): a chart increases, so its scale is positive; "
-                "its shift is a log-ratio."
-            )
+        positive(self, "so that the chart increases", scale=self.scale)
+        finite(self, "a log-ratio", shift=self.shift)
 
     @property
     def range(self) -> Interval:
-        """The values of u."""
+        """The values that u can have."""
+        # exp overflows a Python float beyond 709.
         at_anchor = 1 / (1 + math.exp(min(self.scale * self.shift, 700.0)))
         return Interval(-at_anchor, 1 - at_anchor)
 
@@ -209,10 +237,14 @@ class Sigmoid(Chart):
 class LogOdds(Chart):
     """u = log(p/(1 − p)), p = e^x, of a log-probability x < 0: for objectives without a reference (anchor=None), ORPO.
 
-    It has no zero at an anchor. Above x = −ε (the dtype's rounding error), where p rounds to one, it goes on as its
-    tangent line.
+    It is not zero at x = 0, as other charts are. Above x = −ε (the dtype's rounding error), where p rounds to one, it
+    continues as its tangent line.
 
     Source: ORPO (arXiv 2403.07691) eq. 4 and 5.
+
+    >>> import torch, geomalign as ga
+    >>> ga.LogOdds()(torch.tensor([0.5, 0.75]).log())
+    tensor([0.0000, 1.0986])
     """
 
     def _inside(self, log_ratio: Tensor) -> Tensor:

@@ -1,8 +1,7 @@
-"""Controllers: they set the stiffness of a run, from a schedule or from what was measured, as torch's schedulers set a
-rate.
+"""Controllers set the stiffness of a run, from a schedule or from what was measured, as torch's schedulers set a rate.
 
-An objective is pure; what remembers stands outside of it. A loop asks the controller for the drive and shows it what
-the updates saw:
+An objective is pure; a controller remembers, and stands outside of it. The training loop asks the controller for the
+drive of a rollout and shows it every evaluation that a gradient is computed on:
 
 ```python
 controller = ga.AdaptiveStiffness(target=0.02)
@@ -29,6 +28,7 @@ import torch
 from torch import Tensor
 
 from geomalign import distributed
+from geomalign._util.check import integer, positive, within
 from geomalign._util.words import literal
 from geomalign.divergences import Divergence, KullbackLeibler, PearsonChiSquare
 from geomalign.objective import BaseObjective, Objective, Outcome, TermDrives
@@ -37,10 +37,17 @@ __all__ = ["AdaptiveStiffness", "Annealed", "Controller", "Geometric", "controll
 
 
 class Controller(ABC):
-    """Sets the stiffness μ of a run from what it sees; the only objects here that remember anything.
+    """Sets the stiffness μ of a run, the factor by which potentials are multiplied, from one rollout to the next.
 
-    Equality and `repr` are those of the hyper-parameters, as for every other part; the memory is in `state_dict()`.
-    Give every run its own.
+    Controllers are the only objects here that remember anything, so give every run its own. Equality and `repr` are
+    those of the hyper-parameters; the memory is in `state_dict()`.
+
+    >>> import torch, geomalign as ga
+    >>> objective, controller = ga.recipes.opo(), ga.AdaptiveStiffness(target=0.02, initial=4.0)
+    >>> batch = ga.Batch(torch.zeros(2, 3), torch.zeros(2, 3), reward=torch.tensor([1.0, 0.0]))
+    >>> drive = objective.drive(batch)
+    >>> bool((controller.stiffen(objective, drive) == drive / 4).all())
+    True
     """
 
     def __eq__(self, other: object) -> bool:
@@ -52,22 +59,22 @@ class Controller(ABC):
     @property
     @abstractmethod
     def stiffness(self) -> Tensor:
-        """μ for the coming rollout, a positive 0-dim tensor."""
+        """μ of the coming rollout, a positive 0-dim tensor."""
 
     @abstractmethod
     def observe(self, outcome: Outcome) -> None:
-        """Take note of one evaluation that a gradient is computed on. Those of micro-batches add up."""
+        """Take note of one evaluation that a gradient is computed on. Those of micro-batches and processes add up."""
 
     @abstractmethod
     def step(self) -> None:
-        """End a rollout. Without observations since the last call nothing changes.
+        """End a rollout. Where no process has observed anything since the last call, nothing changes.
 
-        Over several processes this is a collective call, made once by every process.
+        Over several processes this is a collective call, which every process makes: also one that had no rows.
         """
 
     @abstractmethod
     def readings(self) -> dict[str, Tensor]:
-        """What a log shows of the last rollout, 0-dim tensors; no communication."""
+        """What a log shows of the last rollout, 0-dim tensors, without communication."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
@@ -84,43 +91,48 @@ class Controller(ABC):
     @overload
     def stiffen(self, objective: BaseObjective, drive: Tensor | TermDrives) -> Tensor | TermDrives: ...
     def stiffen(self, objective: BaseObjective, drive: Tensor | TermDrives) -> Tensor | TermDrives:
-        """The drive at which the objective acts as if its potential were μ times as stiff: φ(u) − (g/μ)·u.
+        """The drive g/μ, under which the objective acts as if its potential were μ times as stiff.
 
-        That is 1/μ times μφ(u) − g·u, so the step size keeps its meaning. The potential counts from the anchor: where
-        φ'(u₀) ≠ 0 there (DPO's link), only the part of the drive in excess of it is divided,
-        g → φ'(u₀) + (g − φ'(u₀))/μ. For DPO's link μ is then a smoothing of the label, whose probability becomes
-        (1 + 1/μ)/2: the loss has a minimum for μ > 1 alone, so take `AdaptiveStiffness(…, low=1.0)`.
+        φ(u) − (g/μ)·u is 1/μ times μφ(u) − g·u, so the learning rate keeps its meaning. Where the potential has a slope
+        φ'(u₀) at the anchor (DPO's link), only the part of the drive in excess of it is divided:
+        g → φ'(u₀) + (g − φ'(u₀))/μ. For DPO μ is then a smoothing of the label, whose probability becomes (1 + 1/μ)/2:
+        the loss has a minimum for μ > 1 alone, so take `AdaptiveStiffness(…, low=1.0)`.
 
         Args:
             objective: that the drive is of.
-            drive: of `objective.drive(rollout)`.
+            drive: `objective.drive(rollout)`, or one tensor of your own.
+
+        Returns:
+            A drive of the same kind and shapes.
         """
         mu = self.stiffness
-        terms = [term for _, term in objective.terms]
+        terms = tuple(term for _, term in objective.terms)
         if isinstance(drive, TermDrives):
             return TermDrives(_stiffened(g, mu.to(g), term) for g, term in zip(drive, terms, strict=True))
-        return _stiffened(drive, mu.to(drive), terms[0])
+        # One drive for a sum pulls on the terms that samples drive.
+        return _stiffened(drive, mu.to(drive), (objective.driven_terms or terms)[0])
 
 
 class Annealed(Controller):
     """μ from a schedule over a number of rollouts, constant after them.
 
     Args:
-        schedule: a function of the progress, 0 at the first and 1 at the last rollout, to a positive μ, such as
-            `Geometric(1.0, 10.0)`.
+        schedule: any function of the progress, 0 at the first and 1 at the last rollout, to a positive μ, such as
+            `Geometric(1.0, 10.0)` or `lambda progress: 1 + 9 * progress`.
         rollouts: how many the schedule spans, at least 1.
 
     Raises:
-        ValueError: there is no rollout, or μ is not positive at an end.
+        ValueError: there is no rollout, or μ is not positive at the first or the last.
 
     >>> float(Annealed(Geometric(1.0, 100.0), rollouts=3).stiffness)
     1.0
     """
 
     def __init__(self, schedule: Callable[[float], float], rollouts: int):
-        if rollouts < 1 or not (schedule(0.0) > 0 and schedule(1.0) > 0):
-            raise ValueError(
-                f"Annealed({schedule!r}, {rollouts}): a schedule of positive stiffness over at least one rollout."
+        integer("Annealed", 1, "the number of rollouts that the schedule spans", rollouts=rollouts)
+        for name, progress in (("first", 0.0), ("last", 1.0)):
+            positive(
+                "Annealed", f"the stiffness of the {name} rollout", **{f"schedule({progress:g})": schedule(progress)}
             )
         self.schedule, self.rollouts = schedule, rollouts
         self._done, self._seen, self._used = 0, False, schedule(0.0)
@@ -137,12 +149,12 @@ class Annealed(Controller):
         self._seen = True
 
     def step(self) -> None:
-        if self._seen:
-            self._used = float(self.stiffness)
-        self._done, self._seen = self._done + self._seen, False
+        if _summed(torch.tensor(float(self._seen))) > 0:
+            self._used, self._done = float(self.stiffness), self._done + 1
+        self._seen = False
 
     def readings(self) -> dict[str, Tensor]:
-        """`stiffness`: the μ of the last rollout."""
+        """`stiffness`: the μ of the last rollout, or of the coming one before there was any."""
         return {"stiffness": torch.tensor(self._used, dtype=torch.float64)}
 
     def state_dict(self) -> dict[str, Any]:
@@ -154,11 +166,11 @@ class Annealed(Controller):
 
 @dataclasses.dataclass(frozen=True)
 class Geometric:
-    """A schedule from start to stop in equal factors, start·(stop/start)^progress.
+    """The schedule start·(stop/start)^progress, which moves by equal factors.
 
     Args:
-        start: value at progress 0, positive.
-        stop: value at progress 1, positive.
+        start: the value at progress 0, positive.
+        stop: the value at progress 1, positive.
 
     Raises:
         ValueError: an end is not positive.
@@ -171,40 +183,44 @@ class Geometric:
     stop: float
 
     def __post_init__(self) -> None:
-        if not (self.start > 0 and self.stop > 0):
-            raise ValueError(f"Geometric({self.start!r}, {self.stop!r}): both ends are positive.")
+        positive(self, start=self.start, stop=self.stop)
 
     def __call__(self, progress: float) -> float:
         return float(self.start * (self.stop / self.start) ** progress)
 
 
 class AdaptiveStiffness(Controller):
-    r"""Keeps a measured divergence at its target by ascent on the multiplier of the constraint.
+    """Keeps a measured divergence D̂ at a target ε, by dual ascent on the multiplier of that constraint.
 
     log μ ← log μ + rate · clip(D̂/ε − 1, −1, 1)
 
     D̂ is the mean of ψ(e^Δ) over all events that were observed in a rollout: of the policy in training against the
-    anchor, at the objective's unit, the first update (where it is 0) included. With one update per rollout there is
-    nothing to measure, and μ falls to its lower bound. Of pairs both responses count, as two samples of the anchor. The
-    clip makes one rollout change μ by at most a factor e^rate. Over several processes the sums of all of them are used.
+    anchor of the objective's first term, at that term's unit, the first update (where it is 0) included. With one
+    update per rollout there is nothing to measure, and μ falls to its lower bound. Both responses of a pair count, as
+    two samples of the anchor. The clip makes one rollout change μ by at most a factor e^rate. Over several processes
+    the events of all of them are averaged.
 
     Args:
-        target: ε of D̂, positive.
-        divergence: ψ.
+        target: ε of D̂, positive; in nats where the divergence is a KL.
+        divergence: with generator ψ.
         rate: step of log μ per rollout, positive.
-        initial: μ to begin with.
+        initial: μ of the first rollout, in [low, high].
         low: lower bound of μ, positive.
         high: upper bound of μ.
 
     Raises:
-        ValueError: an argument out of its range, or an observed objective that measures from no policy.
+        ValueError: an argument is out of its range, or an observed objective measures from no policy.
 
-    Source: the penalty coefficient of PPO's adaptive KL, Schulman et al. 2017 (arXiv 1707.06347) §4, which changes μ
-    by factors of 2; here by dual ascent.
+    Source: the adaptive KL penalty of PPO, Schulman et al. 2017 (arXiv 1707.06347) §4, which changes its coefficient
+        by factors of 2; here by dual ascent.
 
-    >>> controller = AdaptiveStiffness(target=0.02, initial=2.0)
-    >>> float(controller.stiffness)
-    2.0
+    >>> import torch, geomalign as ga
+    >>> objective, controller = ga.recipes.opo(), ga.AdaptiveStiffness(target=0.02)
+    >>> batch = ga.Batch(torch.full((2, 3), 0.5), torch.zeros(2, 3), reward=torch.tensor([1.0, 0.0]))
+    >>> controller.observe(objective(batch))
+    >>> controller.step()
+    >>> round(float(controller.stiffness), 4)  # far above the target, so by the whole factor e^0.2
+    1.2214
     """
 
     def __init__(
@@ -217,11 +233,8 @@ class AdaptiveStiffness(Controller):
         low: float = 1e-4,
         high: float = 1e4,
     ):
-        for name, value in (("target", target), ("rate", rate), ("low", low)):
-            if not value > 0:
-                raise ValueError(f"AdaptiveStiffness({name}={value!r}): a positive number.")
-        if not low <= initial <= high:
-            raise ValueError(f"AdaptiveStiffness(initial={initial!r}): between low={low:g} and high={high:g}.")
+        positive("AdaptiveStiffness", target=target, rate=rate, low=low)
+        within("AdaptiveStiffness", low, high, "between `low` and `high`", initial=initial)
         self.target, self.divergence, self.rate = target, divergence, rate
         self.initial, self.low, self.high = initial, low, high
         self._log_mu = torch.tensor(math.log(initial), dtype=torch.float64)
@@ -242,7 +255,7 @@ class AdaptiveStiffness(Controller):
         if term.objective.anchor is None:
             raise ValueError(
                 "AdaptiveStiffness measures how far the policy is from an anchor; this objective reads log π itself "
-                "(anchor=None), which is no distance."
+                "(anchor=None), which is no distance. Use Annealed(…), or an objective with an anchor."
             )
         with torch.no_grad():
             support = torch.cat([term.support, term.support]) if term.objective.unit.paired else term.support
@@ -252,17 +265,18 @@ class AdaptiveStiffness(Controller):
             self._sum = self._sum.to(seen.device) + seen
 
     def step(self) -> None:
-        total, count = distributed.summed(self._sum).unbind()
+        total, count = _summed(self._sum).unbind()
         measured = total / count.clamp(min=1)
         change = self.rate * (measured / self.target - 1.0).clamp(-1.0, 1.0)
         log_mu = self._log_mu.to(change.device)
         moved = (log_mu + change).clamp(math.log(self.low), math.log(self.high))
-        self._used, self._log_mu = log_mu, torch.where(count > 0, moved, log_mu)
+        self._used = torch.where(count > 0, log_mu, self._used.to(change.device))
+        self._log_mu = torch.where(count > 0, moved, log_mu)
         self._measured = torch.where(count > 0, measured, self._measured.to(change.device))
         self._sum = torch.zeros_like(self._sum)
 
     def readings(self) -> dict[str, Tensor]:
-        """`divergence`: D̂ of the last rollout; `over_target`: D̂/target; `stiffness`: the μ that it was run with."""
+        """`divergence`: D̂ of the last rollout, NaN before there was any; `over_target`: D̂/ε; `stiffness`: its μ."""
         return {
             "divergence": self._measured,
             "over_target": self._measured / self.target,
@@ -290,12 +304,12 @@ def controller_of(description: str) -> Controller:
             to 10.
 
     Raises:
-        ValueError: a word that is not key=value, an unknown key, or a value out of its range.
+        ValueError: a word is not key=value, a key is unknown, or a value is out of its range.
 
     >>> controller_of("kl=0.02 initial=2")
     AdaptiveStiffness(0.02, KullbackLeibler(), rate=0.2, initial=2, low=0.0001, high=10000.0)
     >>> controller_of("anneal=1:10 rollouts=100")
-    Annealed(Geometric(1.0, 10.0), 100)
+    Annealed(Geometric(start=1.0, stop=10.0), 100)
     """
     form = 'write "kl=0.02", "chi2=0.05 rate=0.1" or "anneal=1:10 rollouts=100"'
     given: dict[str, Any] = {}
@@ -318,8 +332,15 @@ def controller_of(description: str) -> Controller:
         raise ValueError(f"control {description!r}: {error}; {form}.") from error
 
 
+def _summed(x: Tensor) -> Tensor:
+    """The sum over processes. They exchange pickles: one without rows holds its zeros on another device."""
+    if distributed.world_size() == 1:
+        return x
+    return torch.stack(distributed.everyone(x.cpu())).sum(0).to(x.device)
+
+
 def _stiffened(drive: Tensor, mu: Tensor, term: Objective) -> Tensor:
-    """φ'(u₀) + (g − φ'(u₀))/μ, with u₀ the coordinate of an event whose policy is its anchor."""
+    """φ'(u₀) + (g − φ'(u₀))/μ, with u₀ the coordinate of an event whose policy equals its anchor."""
     if term.anchor is None:
         return drive / mu
     u = term.unit.combine(term.chart(drive.new_zeros(2 if term.unit.paired else 1)))

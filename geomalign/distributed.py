@@ -1,4 +1,4 @@
-"""Exactness across processes: group statistics, drives and normalisers of the batch that all ranks hold together.
+"""Exactness across processes: the group statistics, drives and normalisers of the batch that all ranks hold together.
 
 An optimiser step over many ranks equals that of one process over all their rows, also with groups split over ranks:
 
@@ -10,9 +10,9 @@ for rows in micro_batches:
     (outcome.loss * distributed.world_size()).backward()        # DDP and FSDP average over ranks, but parts must add up
 ```
 
-Without an initialised process group every function here is the identity, so one code path serves one process and many.
-All ranks must call in the same order; a rank may hold no row or no valid token. A rank that dies ends the others: their
-next call raises `RankLost`.
+Without an initialised process group every function here is the identity, so that one code path serves one process and
+many. All ranks must call in the same order; a rank may hold no row or no valid token. When a rank dies, the next call
+of the others raises `RankLost`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -34,6 +34,7 @@ from geomalign.objective import BaseObjective, TermDrives
 __all__ = [
     "Gathered",
     "RankLost",
+    "counts",
     "drive",
     "everyone",
     "gather",
@@ -45,78 +46,90 @@ __all__ = [
     "share",
     "sum_gradients",
     "summed",
-    "counts",
     "world_size",
 ]
 
 T = TypeVar("T")
 
-#: How long a rank waits for another one that is alive: as long as the first one may take for the warm start.
 PATIENCE = timedelta(hours=2)
-
-_FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-_DTYPES = (*_FLOATS, torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+"""How long a rank waits for another one that is alive: as long as the first one may take for the warm start."""
 
 
 class Gathered(NamedTuple):
-    """All ranks' rows in rank order, and which of them are this rank's: `drive = objective.drive(batch)[rows]`."""
+    """All ranks' rows in rank order, and which of them are this rank's: `drive = objective.drive(batch)[rows]`.
+
+    >>> gather(Batch(torch.zeros(2, 3), None)).rows
+    slice(0, 2, None)
+    """
 
     batch: Any
     rows: slice
 
 
 class RankLost(RuntimeError):
-    """A collective failed: another process of this run has ended or cannot be reached."""
+    """A collective call failed: another process of this run has ended or cannot be reached.
+
+    >>> issubclass(RankLost, RuntimeError)
+    True
+    """
 
 
 @contextlib.contextmanager
 def _together() -> Iterator[None]:
-    """A collective runs inside: what the backend says when a peer is gone becomes `RankLost`."""
+    """The context of a collective call: the backend's error when another rank is gone becomes `RankLost`."""
     try:
         yield
     except RuntimeError as error:
         raise RankLost(
-            f"rank {rank()} of {world_size()}: another process of this run has ended or cannot be reached (its own "
-            f"message says why), so this one ends too. What was checkpointed is safe: start all again with --resume. "
+            f"rank {rank()} of {world_size()}: another process of this run has ended or cannot be reached, as its own "
+            f"message says, so this one ends too. Checkpoints are complete: start all processes again with --resume. "
             f"[{str(error).splitlines()[0]}]"
         ) from error
 
 
 def world_size(process_group: Any = None) -> int:
-    """Number of ranks that share the batch; 1 where no process group is initialised."""
+    """Number of ranks that share the batch; 1 where no process group is initialised.
+
+    >>> world_size()
+    1
+    """
     return dist.get_world_size(process_group) if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank(process_group: Any = None) -> int:
-    """Number of this rank among them; 0 where no process group is initialised."""
+    """Number of this rank among them; 0 where no process group is initialised.
+
+    >>> rank()
+    0
+    """
     return dist.get_rank(process_group) if dist.is_available() and dist.is_initialized() else 0
 
 
 def summed(x: Tensor, process_group: Any = None) -> Tensor:
-    """The sum of a tensor over ranks, without gradient: the `reduce` of estimators and controllers."""
-    if world_size(process_group) == 1:
-        return x
-    x = x.detach().clone()
-    with _together():
-        dist.all_reduce(x, group=process_group)
-    return x
+    """The sum of a tensor over ranks, without gradient: the `reduce=` of trust regions.
+
+    >>> summed(torch.tensor([1.0, 2.0]))
+    tensor([1., 2.])
+    """
+    return _reduced(x, dist.ReduceOp.SUM, process_group)
 
 
 def largest(x: Tensor, process_group: Any = None) -> Tensor:
-    """The elementwise maximum of a tensor over ranks, without gradient."""
-    if world_size(process_group) == 1:
-        return x
-    x = x.detach().clone()
-    with _together():
-        dist.all_reduce(x, dist.ReduceOp.MAX, group=process_group)
-    return x
+    """The elementwise maximum of a tensor over ranks, without gradient.
+
+    >>> largest(torch.tensor(3))
+    tensor(3)
+    """
+    return _reduced(x, dist.ReduceOp.MAX, process_group)
 
 
 def sum_gradients(parameters: Iterable[Tensor], process_group: Any = None) -> None:
     """Replace every parameter's gradient by its sum over ranks; a rank that has none adds zero.
 
-    What DDP does, without its demand that every rank makes the same number of backward passes: a rank without rows
-    makes none. Summed, not averaged, so the loss is not multiplied by the world size.
+    DDP does the same, but demands that every rank makes the same number of backward passes; here a rank without rows
+    makes none. Gradients are summed, not averaged, so the loss is not multiplied by the world size.
+
+    >>> sum_gradients(torch.nn.Linear(2, 1).parameters())
     """
     if world_size(process_group) == 1:
         return
@@ -125,19 +138,26 @@ def sum_gradients(parameters: Iterable[Tensor], process_group: Any = None) -> No
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
     with _together():
-        works = [dist.all_reduce(p.grad, group=process_group, async_op=True) for p in parameters]
-        for work in works:
+        for work in [dist.all_reduce(p.grad, group=process_group, async_op=True) for p in parameters]:
             work.wait()
 
 
 def share(count: int, process_group: Any = None) -> slice:
-    """This rank's part of `count` things, in rank order; sizes differ by one at most, and may be zero."""
+    """This rank's part of `count` things, in rank order; sizes differ by one at most, and may be zero.
+
+    >>> share(10)
+    slice(0, 10, None)
+    """
     me, size = rank(process_group), world_size(process_group)
     return slice(count * me // size, count * (me + 1) // size)
 
 
 def everyone(value: T, process_group: Any = None) -> list[T]:
-    """The values of all ranks in rank order, on every rank: any that can be pickled."""
+    """The values of all ranks in rank order, on every rank; anything that can be pickled.
+
+    >>> everyone("ready")
+    ['ready']
+    """
     size = world_size(process_group)
     if size == 1:
         return [value]
@@ -148,9 +168,12 @@ def everyone(value: T, process_group: Any = None) -> list[T]:
 
 
 def on_first(act: Callable[[], T]) -> T:
-    """What `act` returns on rank 0, on every rank; the others wait, and what it raises there is raised everywhere.
+    """Call `act` on rank 0 alone and return its result on every rank; an exception there is raised on every rank.
 
-    For what only one process may do (write a file) or needs to (look for one).
+    It serves what only one process may do, such as writing a file, or needs to do, such as looking for one.
+
+    >>> on_first(lambda: "done")
+    'done'
     """
     if world_size() == 1:
         return act()
@@ -165,12 +188,15 @@ def on_first(act: Callable[[], T]) -> T:
     value, failure = told[0]
     if failure is not None:
         raise failure
-    returned: T = value
-    return returned
+    return cast(T, value)
 
 
 def launched() -> tuple[int, int]:
-    """Rank and world size that a launcher (`torchrun`, `accelerate launch`) gave this process; `(0, 1)` without one."""
+    """Rank and world size that a launcher (`torchrun`, `accelerate launch`) gave this process; `(0, 1)` without one.
+
+    >>> launched()
+    (0, 1)
+    """
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
@@ -178,11 +204,12 @@ def launched() -> tuple[int, int]:
 def joined(device: str) -> Iterator[str]:
     """Join the process group that a launcher describes, and leave it at the end; yields this process's device.
 
-    gloo for tensors on the CPU, NCCL for those on CUDA devices, where `"cuda"` becomes the device of the local rank.
-    Nothing happens without a launcher, with one process, or in a process group that there is already.
+    Tensors on the CPU are exchanged by gloo, those on CUDA devices by NCCL; `"cuda"` becomes the device of the local
+    rank. Without a launcher, with one process, or inside an existing process group, nothing is joined.
 
-    Args:
-        device: a torch device.
+    >>> with joined("cpu") as device:
+    ...     print(device, world_size())
+    cpu 1
     """
     kind = torch.device(device)
     if launched()[1] > 1 and kind.type == "cuda" and kind.index is None:
@@ -200,16 +227,20 @@ def joined(device: str) -> Iterator[str]:
 
 
 def counts(batch: Batch | PreferenceBatch, process_group: Any = None) -> Counts:
-    """What the batches of all ranks hold together: `batch.counts()` summed with one all-reduce of four integers."""
+    """What the batches of all ranks hold together: `batch.counts()`, summed in one all-reduce of four integers.
+
+    >>> int(counts(Batch(torch.zeros(2, 3), None)).tokens)
+    6
+    """
     return Counts(*summed(torch.stack(batch.counts().astuple()), process_group).unbind())
 
 
 def gather(batch: Batch | PreferenceBatch, process_group: Any = None, *, local_groups: bool = False) -> Gathered:
     """The batch that all ranks hold together, padded to the longest response.
 
-    This rank's rows keep their gradient, the others' have none. Of a loss evaluated on the result, every rank therefore
-    has the exact gradient in its own rows whatever the objective's locality (even one that sorts the batch), without a
-    collective in the backward pass; summed over ranks, the parameters' gradients are the whole batch's.
+    This rank's rows keep their gradient, the others' have none. A loss evaluated on the result therefore has the exact
+    gradient in this rank's rows, whatever the objective's locality (even one that sorts the batch), without a
+    collective call in the backward pass. Summed over ranks, the parameters' gradients are those of the whole batch.
 
     Args:
         batch: this rank's rows; any number of them, none included.
@@ -219,32 +250,31 @@ def gather(batch: Batch | PreferenceBatch, process_group: Any = None, *, local_g
 
     Raises:
         ValueError: on every rank, where the ranks' batches differ in which tensors they hold, or in their dtypes.
+
+    >>> gather(Batch(torch.zeros(2, 3), None)).batch.size
+    2
     """
     batch = _with_masks(batch)
-    size = world_size(process_group)
-    if size == 1:
+    if world_size(process_group) == 1:
         return Gathered(batch, slice(0, batch.size))
-    values = {f.name: getattr(batch, f.name) for f in dataclasses.fields(batch)}
-    device = next(x.device for x in values.values() if x is not None)
-    headers = _all_gather(_header(batch.size, values).to(device), process_group).cpu().tolist()
-    _check_headers(headers, list(values))
-    counts = [header[0] for header in headers]
-    me = rank(process_group)
-    start = sum(counts[:me])
-    whole: dict[str, Any] = {}
-    for k, (name, local) in enumerate(values.items()):
+    values: dict[str, Tensor | None] = {f.name: getattr(batch, f.name) for f in dataclasses.fields(batch)}
+    widths = {name: x.shape[1] if x is not None and x.ndim == 2 else 0 for name, x in values.items()}
+    told = everyone((batch.size, widths, {name: _kind(x) for name, x in values.items()}), process_group)
+    _check_kinds([kinds for _, _, kinds in told])
+    sizes, me = [rows for rows, _, _ in told], rank(process_group)
+    start = sum(sizes[:me])
+    whole: dict[str, Any] = dict.fromkeys(values)
+    for name, local in values.items():
         if local is None:
-            whole[name] = None
             continue
-        width = max(header[2 + 3 * k] for header in headers)
-        padded = _pad(local, max(counts), width)
+        padded = _pad(local, max(sizes), max(width[name] for _, width, _ in told))
         parts = _all_gather(padded.detach(), process_group)
-        rows = [part[:count] for part, count in zip(parts, counts, strict=True)]
-        rows[me] = padded[: counts[me]]
+        rows = [part[:count] for part, count in zip(parts, sizes, strict=True)]
+        rows[me] = padded[: sizes[me]]
         if name == "group" and local_groups:
             rows = _disjoint(rows)
         whole[name] = torch.cat(rows)
-    return Gathered(type(batch)(**whole), slice(start, start + counts[me]))
+    return Gathered(type(batch)(**whole), slice(start, start + sizes[me]))
 
 
 def drive(
@@ -252,14 +282,27 @@ def drive(
 ) -> Tensor | TermDrives:
     """The drive of this rank's rows, with the group statistics of all ranks: `objective.drive` of the gathered batch.
 
-    Once per rollout: it gathers the batch. Arguments as of `gather`.
+    It gathers the batch, so call it once per rollout. Arguments as of `gather`.
+
+    >>> import geomalign as ga
+    >>> drive(ga.recipes.rloo(), ga.Batch(torch.zeros(2, 3), None, reward=torch.tensor([1.0, 0.0])))
+    tensor([ 1., -1.])
     """
     whole, rows = gather(batch, process_group, local_groups=local_groups)
     return objective.drive(whole)[rows]
 
 
+def _reduced(x: Tensor, operation: Any, process_group: Any) -> Tensor:
+    if world_size(process_group) == 1:
+        return x
+    x = x.detach().clone()
+    with _together():
+        dist.all_reduce(x, operation, group=process_group)
+    return x
+
+
 def _with_masks(batch: Batch | PreferenceBatch) -> Batch | PreferenceBatch:
-    """The batch with explicit masks, so that what ranks pad to one length stays absent."""
+    """The batch with explicit masks, so that padding to one length adds no tokens."""
     if isinstance(batch, Batch):
         support = batch.support
         return dataclasses.replace(batch, mask=support[:, 0] if batch.summed else support)
@@ -268,20 +311,15 @@ def _with_masks(batch: Batch | PreferenceBatch) -> Batch | PreferenceBatch:
     return dataclasses.replace(batch, **masks)
 
 
-def _header(rows: int, values: dict[str, Tensor | None]) -> Tensor:
-    """`(1 + 3·fields,)`: the number of rows; of each tensor its ndim (0: absent), its width and its dtype."""
-    entries = [rows]
-    for x in values.values():
-        entries += [0, 0, 0] if x is None else [x.ndim, x.shape[1] if x.ndim == 2 else 0, _DTYPES.index(x.dtype)]
-    return torch.tensor(entries)
+def _kind(x: Tensor | None) -> str:
+    return "absent" if x is None else f"{x.ndim}-dimensional {x.dtype}"
 
 
-def _check_headers(headers: list[list[int]], names: list[str]) -> None:
-    for k, name in enumerate(names):
-        seen = [(header[1 + 3 * k], header[3 + 3 * k]) for header in headers]
-        if len(set(seen)) > 1:
-            kinds = (f"{ndim}-dimensional {_DTYPES[dtype]}" if ndim else "absent" for ndim, dtype in seen)
-            described = ", ".join(f"rank {r}: {kind}" for r, kind in enumerate(kinds))
+def _check_kinds(kinds: list[dict[str, str]]) -> None:
+    """Refuse batches of which one rank has another kind of tensor than the others."""
+    for name in kinds[0]:
+        if len({kind[name] for kind in kinds}) > 1:
+            described = ", ".join(f"rank {r}: {kind[name]}" for r, kind in enumerate(kinds))
             raise ValueError(
                 f"`{name}` differs between ranks ({described}). A rank without rows passes empty tensors of the same "
                 "kind, such as torch.zeros(0, 1), not None."
@@ -289,9 +327,8 @@ def _check_headers(headers: list[list[int]], names: list[str]) -> None:
 
 
 def _pad(x: Tensor, rows: int, width: int) -> Tensor:
-    if x.ndim == 2:
-        return torch.nn.functional.pad(x, (0, width - x.shape[1], 0, rows - x.shape[0]))
-    return torch.nn.functional.pad(x, (0, rows - x.shape[0]))
+    wider = (0, width - x.shape[1]) if x.ndim == 2 else ()
+    return torch.nn.functional.pad(x, (*wider, 0, rows - x.shape[0]))
 
 
 def _all_gather(x: Tensor, process_group: Any) -> Tensor:

@@ -1,22 +1,31 @@
-"""Measures: what the loss is an average over. A measure is a set of weights."""
+"""The measure slot: what the loss is an average over. A measure is a set of weights of events."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
 
+from geomalign._util.check import positive
+
 __all__ = ["FixedBudget", "Measure", "NestedMean", "PooledMean"]
 
 
 class Measure(ABC):
-    """Weights of events that describe one average over a whole batch.
+    """The weights of events in one average over a whole batch.
 
-    The weights are divided by counts of the *whole* batch, so the losses and gradients of its parts (micro-batches,
-    accumulation steps, ranks) add up to exactly those of the whole: add them, do not average them.
+    The weights are divided by counts of the *whole* batch, so that the losses and gradients of its parts
+    (micro-batches, accumulation steps, ranks) add up to those of the whole: add them, do not average them.
+
+    A measure of one's own states `weights` alone:
+
+    >>> import geomalign as ga
+    >>> class Halfway(ga.Measure):
+    ...     def weights(self, support, events, rows):
+    ...         return sum(0.5 * m.weights(support, events, rows) for m in (ga.PooledMean(), ga.NestedMean()))
+    >>> ga.laws.check_measure(Halfway())
     """
 
     @abstractmethod
@@ -24,14 +33,14 @@ class Measure(ABC):
         """Weights in the shape of `support`, zero outside it.
 
         Args:
-            support: booleans, `(row, token)` or `(row,)`: the events here.
-            events: 0-dim count of the events of the whole batch.
-            rows: 0-dim count of the rows of the whole batch that hold an event.
+            support: booleans, `(row, token)` or `(row,)`: the events of this part of the batch.
+            events: the number of events in the whole batch, 0-dim.
+            rows: the number of rows of the whole batch that have an event, 0-dim.
         """
 
-    @abstractmethod
     def latex(self, tokens: bool) -> str:
-        """The average written as a prefix of what is averaged; `tokens`: whether events are tokens."""
+        """The average as a prefix of what is averaged, by default the name of the class; `tokens`: of token events."""
+        return rf"\operatorname{{{type(self).__name__}}}_{{{'i,t' if tokens else 'i'}}}\,"
 
 
 def _reciprocal(count: Tensor) -> Tensor:
@@ -40,7 +49,14 @@ def _reciprocal(count: Tensor) -> Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class PooledMean(Measure):
-    """Every event counts the same: (1/Σ_i|y_i|) Σ_i Σ_t for tokens (DAPO), the plain mean for responses and pairs."""
+    """Every event counts the same: (1/Σ_i|y_i|) Σ_i Σ_t for tokens (DAPO), the plain mean for responses and pairs.
+
+    >>> import torch, geomalign as ga
+    >>> support = torch.tensor([[True, True, True], [True, False, False]])
+    >>> ga.PooledMean().weights(support, torch.tensor(4.0), torch.tensor(2.0))
+    tensor([[0.2500, 0.2500, 0.2500],
+            [0.2500, 0.0000, 0.0000]])
+    """
 
     def weights(self, support: Tensor, events: Tensor, rows: Tensor) -> Tensor:
         return torch.where(support, _reciprocal(events), 0)
@@ -51,9 +67,15 @@ class PooledMean(Measure):
 
 @dataclasses.dataclass(frozen=True)
 class NestedMean(Measure):
-    """Every row counts the same, and in it every event: (1/N) Σ_i (1/|y_i|) Σ_t (GRPO as published).
+    """Every row counts the same, and every event within its row: (1/N) Σ_i (1/|y_i|) Σ_t (GRPO as published).
 
-    Rows without an event are not counted. Of events that are whole responses it is the plain mean.
+    Rows without an event are not counted. For events that are whole responses it is the plain mean.
+
+    >>> import torch, geomalign as ga
+    >>> support = torch.tensor([[True, True], [True, False]])
+    >>> ga.NestedMean().weights(support, torch.tensor(3.0), torch.tensor(2.0))
+    tensor([[0.2500, 0.2500],
+            [0.5000, 0.0000]])
     """
 
     def weights(self, support: Tensor, events: Tensor, rows: Tensor) -> Tensor:
@@ -66,23 +88,28 @@ class NestedMean(Measure):
 
 @dataclasses.dataclass(frozen=True)
 class FixedBudget(Measure):
-    """Every event counts the same, by a fixed budget a row: (1/N) Σ_i (1/length) Σ_t (Dr. GRPO).
+    """Every event counts the same, divided by a fixed number of events per row: (1/N) Σ_i (1/length) Σ_t (Dr. GRPO).
 
-    The weights sum to one only if every row uses its budget. `FixedBudget(1)` is the mean over rows of sums over
+    The weights sum to one only if every row has `length` events. `FixedBudget(1)` is the mean over rows of sums over
     tokens.
 
     Args:
-        length: events a row, positive; Dr. GRPO takes the longest response that may be generated.
+        length: events per row, positive; Dr. GRPO takes the length limit of generation in tokens.
+
+    Raises:
+        ValueError: a length that is not positive.
+
+    >>> import torch, geomalign as ga
+    >>> support = torch.tensor([[True, True], [True, False]])
+    >>> ga.FixedBudget(2).weights(support, torch.tensor(3.0), torch.tensor(2.0))
+    tensor([[0.2500, 0.2500],
+            [0.2500, 0.0000]])
     """
 
     length: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.length < math.inf:
-            raise ValueError(
-                f"FixedBudget(length={self.length!r}): the budget of a row is positive, usually the generation "
-                "limit in tokens."
-            )
+        positive(self, "usually the length limit of generation in tokens", length=self.length)
 
     def weights(self, support: Tensor, events: Tensor, rows: Tensor) -> Tensor:
         return torch.where(support, _reciprocal(rows) / self.length, 0)

@@ -124,7 +124,7 @@ for name, geometry in geometries.items():
     )
 
 # %% [markdown]
-# ## 3. The gradient law
+# ## 3. The gradient in closed form
 #
 # The gradient is known without differentiating anything,
 #
@@ -141,17 +141,17 @@ mask = torch.arange(tokens) < lengths[:, None]
 anchor = torch.log(torch.rand(rows, tokens) * 0.8 + 0.1)
 policy = (anchor + 0.22 * torch.randn(rows, tokens)).requires_grad_()
 batch = ga.Batch(policy, anchor, mask, reward=torch.tensor([1.0, 0.0, 0.0, 1.0, 1.0, 0.0]))
-laws = {}
+gradients = {}
 for name in ("grpo", "opo"):
     objective = ga.recipes.get(name)
-    laws[name] = objective.gradient(batch)
-    (gradient,) = torch.autograd.grad(objective(batch).loss, policy)
-    print(name, "largest difference from autograd:", float((laws[name] - gradient).abs().max()))
+    gradients[name] = objective.gradient(batch)
+    (by_autograd,) = torch.autograd.grad(objective(batch).loss, policy)
+    print(name, "largest difference from autograd:", float((gradients[name] - by_autograd).abs().max()))
 
 figure, axes = plt.subplots(1, 2, figsize=(11, 2.6), layout="constrained")
-for axis, (name, law) in zip(axes, laws.items()):
-    bound = float(law.abs().max())
-    image = axis.imshow(torch.where(mask, law, torch.nan), cmap="RdBu", vmin=-bound, vmax=bound, aspect="auto")
+for axis, (name, gradient) in zip(axes, gradients.items()):
+    bound = float(gradient.abs().max())
+    image = axis.imshow(torch.where(mask, gradient, torch.nan), cmap="RdBu", vmin=-bound, vmax=bound, aspect="auto")
     axis.set(title=f"{name}: ∂loss/∂log π of every token", xlabel="token", ylabel="response")
     axis.grid(False)
     figure.colorbar(image, ax=axis)

@@ -127,8 +127,8 @@ print(f"1 − σ(12)                       {float(torch.sigmoid(-z12)):.1e}")
 at = int((z - 12).abs().argmin())
 for name, (chart, geometry, _) in losses.items():
     u = chart(log_ratio)
-    law = 0.5 * geometry.force(u, g.expand_as(u)) * chart.slope(log_ratio)
-    value = (law * torch.stack([torch.sigmoid(-z), -torch.sigmoid(z)])).sum(0)[at]
+    gradient = 0.5 * geometry.force(u, g.expand_as(u)) * chart.slope(log_ratio)
+    value = (gradient * torch.stack([torch.sigmoid(-z), -torch.sigmoid(z)])).sum(0)[at]
     print(f"|∂L/∂z| at z = 12, {name:14s} {float(value.abs()):.1e}")
 print(f"|∂L/∂z| at z = 12, margin, χ²   {abs(float(ga.ChiSquare(mu).force(z12, torch.tensor(1.0)))):.1e}")
 print(f"|∂L/∂z| at z = 12, margin, DPO  {abs(float(link.force(z12, torch.tensor(1.0)))):.1e}")

@@ -143,9 +143,10 @@ plt.show()
 # ## 4. Holding the target over a run
 #
 # A radius bounds the *target* of a step. What the optimizer does in a few steps toward it is something else.
-# `Controlled` measures how far the policy moved and adapts the stiffness by dual ascent. Below a contextual
+# `AdaptiveStiffness` measures how far the policy moved and adapts the stiffness by dual ascent. It stands outside of
+# the objective, which stays a pure function. Below a contextual
 # bandit with noisy rewards and a small network: 40 rollouts, 8 gradient steps on each, at three learning rates.
-# With a fixed stiffness the policy moves as far as the learning rate takes it; the controlled one finds the
+# With a fixed stiffness the policy moves as far as the learning rate takes it; with the controller it finds the
 # stiffness at which it moves by its target. (The target, 0.01, is for the average over a rollout's updates, the first
 # of which has not moved at all. At the end of a rollout, which is what the left panel shows, the policy is further:
 # after the first ten rollouts 0.015 to 0.03 on average, the more the lower the learning rate.)
@@ -160,7 +161,7 @@ def network():
     return torch.nn.Sequential(torch.nn.Linear(4, 12), torch.nn.Tanh(), torch.nn.Linear(12, arms))
 
 
-def train(objective, rate, rollouts=40, updates=8):
+def train(objective, rate, controller=None, rollouts=40, updates=8):
     """Mean reward, and mean KL of the policy from its rollout policy, of every rollout."""
     model, generator = network(), torch.Generator().manual_seed(0)
     optimizer = torch.optim.SGD(model.parameters(), rate)
@@ -176,10 +177,17 @@ def train(objective, rate, rollouts=40, updates=8):
         for _ in range(updates):
             log_policy = torch.log_softmax(model(contexts), -1).repeat_interleave(8, 0)
             batch = ga.Batch(log_policy.gather(1, arm), anchor, reward=reward, group=group)
-            drive = objective.drive(batch) if drive is None else drive
+            if drive is None:
+                drive = objective.drive(batch)
+                drive = drive if controller is None else controller.stiffen(objective, drive)
+            outcome = objective(batch, drive=drive)
+            if controller is not None:
+                controller.observe(outcome)
             optimizer.zero_grad()
-            objective(batch, drive=drive).loss.backward()
+            outcome.loss.backward()
             optimizer.step()
+        if controller is not None:
+            controller.step()
         with torch.no_grad():
             after = torch.log_softmax(model(contexts), -1).repeat_interleave(8, 0)
             moved.append(float(ga.KullbackLeibler().value(after, before).mean()))
@@ -187,24 +195,14 @@ def train(objective, rate, rollouts=40, updates=8):
     return rewards, moved
 
 
-def held(target):
-    """Dual ascent on the stiffness of the log-ratio form, driven by the advantage in units of its spread."""
-    plain = ga.Objective(
-        unit=ga.Sequence(),
-        chart=ga.LogRatio(),
-        sampling=ga.GroupAdvantage(scale="batch"),
-        optimization=ga.ChiSquare(1.0),
-    )
-    return ga.Controlled(plain, ga.DualAscent(target, ga.KullbackLeibler(), rate=0.3))
-
-
-fixed = ga.Objective(
+# The log-ratio form, driven by the advantage in units of its spread.
+objective = ga.Objective(
     unit=ga.Sequence(), chart=ga.LogRatio(), sampling=ga.GroupAdvantage(scale="batch"), optimization=ga.ChiSquare(1.0)
 )
 figure, axes = plt.subplots(1, 2, figsize=(11.5, 3.4), layout="constrained")
 for rate, colour in ((0.1, SKY), (0.4, BLUE), (1.6, ORANGE)):
-    for name, objective, style in (("μ = 1", fixed, ":"), ("held", held(0.01), "-")):
-        rewards, moved = train(objective, rate)
+    for name, controller, style in (("μ = 1", None, ":"), ("adaptive", ga.AdaptiveStiffness(0.01, rate=0.3), "-")):
+        rewards, moved = train(objective, rate, controller)
         axes[0].semilogy(moved, color=colour, ls=style, lw=1.3, label=f"{name}, learning rate {rate:g}")
         axes[1].plot(rewards, color=colour, ls=style, lw=1.3)
 axes[0].axhspan(0.01, 0.02, color="#cccccc", alpha=0.5, lw=0)

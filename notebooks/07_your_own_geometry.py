@@ -86,7 +86,7 @@ class LogCosh(ga.BregmanGeometry):
         return ga.Interval()
 
     @property
-    def drives(self):
+    def conjugate_domain(self):
         return ga.Interval(-self.mu * self.scale, self.mu * self.scale)
 
     def latex(self, u, drive):

@@ -40,7 +40,7 @@ def one_group(log_prob, anchor=None, **more):
 
 def bounded(target):
     """GOPO's bounded projection of one group."""
-    return ga.bounded_projection(target, ga.Groups(None, torch.ones(len(target), dtype=torch.bool)))
+    return ga.target_policy(target, ga.PearsonChiSquare()).fluctuation
 
 
 # %% [markdown]

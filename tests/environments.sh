@@ -1,7 +1,8 @@
 # Sourced by parity/environments.sh and adapters/environments.sh: thin environments on top of the development one.
 #
-# .venv (`make install`) has torch, transformers and pytest; .venv-peers adds what most peers import. An environment of a
-# peer holds the peer and what it pins, and sees the other two, and this checkout, through .pth files. Needs pip >= 22.3.
+# .venv (`make install`) has torch, transformers and pytest; .venv-libraries adds what most of the other libraries import.
+# Their environments hold one library and what it pins, and see the other two, and this checkout, through .pth files.
+# Needs pip >= 22.3.
 set -euo pipefail
 
 BASE="${BASE:-.venv}"
@@ -20,8 +21,8 @@ build() {
     "$BASE/bin/python" -m venv --without-pip "$folder"
     here="$(site "$folder")"
     pwd > "$here/geomalign.pth"
-    if [ "$folder" != .venv-peers ]; then site .venv-peers > "$here/peers.pth"; fi
-    site "$BASE" > "$here/zbase.pth" # by name: what is in .venv-peers comes first
+    if [ "$folder" != .venv-libraries ]; then site .venv-libraries > "$here/libraries.pth"; fi
+    site "$BASE" > "$here/zbase.pth" # by name: what is in .venv-libraries comes first
     # shellcheck disable=SC2086
     "$BASE/bin/python" -m pip --disable-pip-version-check --python "$folder/bin/python" install -q --no-compile $packages
     printf '%s' "$wanted" > "$folder/built"
@@ -43,4 +44,4 @@ each() {
     return $failed
 }
 
-build .venv-peers "$SHARED"
+build .venv-libraries "$SHARED"

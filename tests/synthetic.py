@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-TIERS = {"3": "in", "4": "harder", "6": "unseen"}
-FINAL = {  # (label, rate) → accuracy on the trained tier
+LEVELS = {"3": "in", "4": "harder", "6": "unseen"}
+FINAL = {  # (label, rate) → accuracy on the trained level
     ("opo", 5e-5): 0.98, ("gspo", 5e-5): 0.97, ("grpo", 5e-5): 0.975, ("dapo", 5e-5): 0.96,
     ("opo", 2e-4): 0.87, ("gspo", 2e-4): 0.60, ("grpo", 2e-4): 0.55, ("dapo", 2e-4): 0.20,
 }  # fmt: skip
@@ -15,7 +15,7 @@ SLOTS = {
     "unit": "MeanSequence()", "chart": "LogRatio(scale=1.0)", "sampling": "Escort(alpha=0.4)", "optimization": "ChiSquare(mu=10.0)",
     "measure": "PooledMean()", "anchor": "old",
 }  # fmt: skip
-LEASH = {
+KL_PENALTY = {
     "unit": "Token()",
     "chart": "LogRatio(scale=1.0)",
     "sampling": "Advantage()",
@@ -82,14 +82,14 @@ def comparison(
                 final |= {k: v for k, v in lines[-1].items() if k.startswith("accuracy")}
                 terms = [{"coefficient": 1.0, **SLOTS}]
                 if label == "grpo":
-                    terms.append({"coefficient": 0.04, **SLOTS, **LEASH})
+                    terms.append({"coefficient": 0.04, **SLOTS, **KL_PENALTY})
                 summary = {
                     "name": name, "label": label, "objective": label, "options": {}, "rate": rate, "seed": seed, "mode": "rl",
                     "slots": terms[0], "terms": terms, "latex": r"\mathcal{L} = \tfrac{\mu}{2} u^2 - g\,u", "parameters": 187104, "iterations": iterations,
                     "base": {"accuracy_in": 0.06, "accuracy_out": 0.03, "accuracy_unseen": 0.02}, "final": final,
                     "time": {"generation": 18.0, "scoring": 1.2, "update": 12.0, "evaluation": 3.0, "total": 34.2},
                     "cpu_seconds": 34.0, "tokens": 144000, "tokens_per_second": 4600.0, "masked": 0, "skipped": 0, "warnings": [],
-                    "tiers": TIERS,
+                    "levels": LEVELS,
                 }  # fmt: skip
                 (folder / "summary.json").write_text(json.dumps(summary))
                 summaries.append(summary)
@@ -102,7 +102,7 @@ def comparison(
         "cores": 2,
     }
     top = {
-        "config": {}, "environment": environment, "tiers": TIERS, "base": {"accuracy_in": 0.06, "accuracy_out": 0.03, "accuracy_unseen": 0.02, "seconds": 57.0},
+        "config": {}, "environment": environment, "levels": LEVELS, "base": {"accuracy_in": 0.06, "accuracy_out": 0.03, "accuracy_unseen": 0.02, "seconds": 57.0},
         "runs": summaries, "failed": {}, "seconds": 431.0, "warnings": [],
     }  # fmt: skip
     (directory / "summary.json").write_text(json.dumps(top))

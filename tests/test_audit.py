@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import geomalign as ga
-from geomalign.audit.diagnosis import Audit, audit, read, record
+from geomalign.audit import Audit, audit, read, record
 
 
 def rollouts(scale: float, steps: int = 3, groups: int = 16, size: int = 8) -> list[ga.Batch]:
@@ -18,11 +18,11 @@ def rollouts(scale: float, steps: int = 3, groups: int = 16, size: int = 8) -> l
     for _ in range(steps):
         rows = groups * size
         mask = torch.arange(12) < torch.randint(1, 13, (rows, 1))
-        anchor = -torch.rand(rows, 12)
+        old = -torch.rand(rows, 12)
         group = torch.arange(groups).repeat_interleave(size)
         reward = torch.where(group % 2 == 0, torch.randint(2, (rows,)), 1).double()
-        policy = anchor + scale * torch.randn(rows, 12)
-        result.append(ga.Batch(policy, anchor, mask, reward=reward, group=group, behavior=anchor + 0.01))
+        policy = old + scale * torch.randn(rows, 12)
+        result.append(ga.Batch(policy, old, mask, reward=reward, group=group, behavior=old + 0.01))
     return result
 
 
@@ -171,6 +171,20 @@ def test_trl_repeats_the_table_of_a_rollout(tmp_path: Path) -> None:
     assert (found.facts["rollouts"], found.facts["responses"], found.facts["reward_mean"]) == (2, 4, 0.75)
 
 
+def test_equal_rewards_have_no_number_to_print(tmp_path: Path) -> None:
+    """Without a spread of the drive there is no stiffness relative to it: a dash, where a number is not finite."""
+    old = -torch.rand(8, 5)
+    record(tmp_path / "run", ga.Batch(old + 0.1 * torch.randn(8, 5), old, reward=torch.ones(8)))
+    found = audit(tmp_path / "run")
+    assert math.isnan(found.objectives["grpo"]["stiffness_over_sd_of_drive"])
+    assert "| – |" in found.text()
+
+
+def test_objectives_of_pairs_are_refused(dump: Path) -> None:
+    with pytest.raises(ValueError, match="mine compares pairs"):
+        audit(dump, objectives={"mine": ga.recipes.dpo()})
+
+
 def test_a_broken_parquet_file_says_so(tmp_path: Path) -> None:
     parquet(tmp_path / "whole.parquet", {"reward": [1.0, 0.0]})
     (tmp_path / "half.parquet").write_bytes((tmp_path / "whole.parquet").read_bytes()[:40])
@@ -227,10 +241,10 @@ def test_nan_rewards_and_empty_rows_are_left_out(tmp_path: Path) -> None:
             '{"text": "hello"}\n',
             "neither rewards nor log-probabilities among the columns rollout, text|among the columns",
         ),
-        ('{"anchor": [-1.0], "reward": 1.0}\n', "`anchor` without `policy`"),
+        ('{"old": [-1.0], "reward": 1.0}\n', "`old` but no `policy`"),
         (
-            '{"policy": [-1.0, -2.0], "anchor": [-1.0], "reward": 1.0}\n',
-            "row 0 has 2 tokens in `policy` but 1 in `anchor`",
+            '{"policy": [-1.0, -2.0], "old": [-1.0], "reward": 1.0}\n',
+            "row 0 has 2 tokens in `policy` but 1 in `old`",
         ),
     ],
 )

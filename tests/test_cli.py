@@ -17,12 +17,12 @@ from rich.console import Console
 import geomalign as ga
 from geomalign import cli
 from geomalign.cli import options, progress, show
-from geomalign.training import Event
+from geomalign.training import Choice, Event
 
 TINY = """
 [task]
-train_tiers = [1]
-eval_tiers = [1, 2, 3]
+train_levels = [1]
+eval_levels = [1, 2, 3]
 eval_prompts = 8
 eval_interim_prompts = 4
 [model]
@@ -34,8 +34,8 @@ intermediate = 16
 steps = 3
 batch = 4
 warmup = 1
-lazy_steps = 2
-tiers = [1, 2]
+noisy_steps = 2
+levels = [1, 2]
 weights = [1.0, 1.0]
 [rl]
 iterations = 2
@@ -90,7 +90,7 @@ def test_list_names_every_recipe(capsys: pytest.CaptureFixture[str]) -> None:
 def test_table_names_the_slots(capsys: pytest.CaptureFixture[str]) -> None:
     _, out = run(capsys, "list", "--table")
     (row,) = [line for line in out.splitlines() if line.startswith("dr_grpo ")]
-    assert re.search(r"Token\(\) +Ratio\(\) +GroupAdvantage\(\) +Clip\(\) +FixedBudget\(length=256\) +anchor +no", row)
+    assert re.search(r"Token\(\) +Ratio\(\) +GroupAdvantage\(\) +Clip\(\) +FixedBudget\(length=256\) +old +no", row)
 
 
 def test_show_tells_formula_slots_and_what_each_number_moves(capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,7 +111,7 @@ def test_show_finds_the_coupling_of_dpo_and_of_clipping(capsys: pytest.CaptureFi
 @pytest.mark.parametrize("name", ga.recipes.names())
 def test_show_speaks_of_any_recipe(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, out = run(capsys, "show", name)
-    assert code == 0 and "curvature" in out and "gradient law" in out
+    assert code == 0 and "curvature" in out and "gradient " in out
     assert ga.recipes.get(name).latex() in out
     for _, term in ga.recipes.get(name).terms:
         assert type(term.sampling).__name__ in out and type(term.optimization).__name__ in out
@@ -142,7 +142,7 @@ def test_short_leaves_defaults_out_and_can_be_read_back() -> None:
         (["show", "opo", "--mu"], "--mu has no value"),
         (["show", "opo", "--mu", "-1"], "positive"),
         (["show", "nowhere:thing"], "no module 'nowhere'"),
-        (["train", "--objective", "opo", "--alpha", "1.5"], "α lies in [0, 1]"),
+        (["train", "--objective", "opo", "--alpha", "1.5"], "in [0, 1]"),
         (["train", "--objective", "opo", "--beta", "1"], "it takes: alpha"),
         (["train", "--set", "rl.iteration=3"], "rl.iteration is not a setting"),
         (["train", "--set", "rl.iterations"], "write key=value"),
@@ -163,7 +163,7 @@ def test_errors_say_what_was_seen_and_leave_no_trace(
 
 
 def test_words_become_numbers_lists_and_labels() -> None:
-    choice = options.choice("my:thing mu=10 form=ratio bounded=true label=soft-opo")
+    choice = Choice("my:thing mu=10 form=ratio bounded=true label=soft-opo")
     assert (choice.name, choice.label) == ("my:thing", "soft-opo")
     assert choice.options == {"mu": 10, "form": "ratio", "bounded": True}
     assert options.numbers(["0,1", "2"], int, "seeds") == [0, 1, 2]
@@ -207,6 +207,37 @@ def test_a_user_objective_is_trained_and_its_model_loads(
 
     again, out = run(capsys, "train", "--model", "mine/model", "-c", "tiny.toml", "-o", "more")
     assert again == 0, out
+
+
+def test_a_controller_sets_the_stiffness(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out = run(capsys, "train", "-O", "opo mu=2", "--control", "kl=0.02", "-c", "tiny.toml", "-o", "controlled")
+    assert code == 0, out
+    summary = json.loads((tiny / "controlled" / "summary.json").read_text())
+    assert (summary["objective"], summary["options"]) == ("opo", {"mu": 2})
+    assert json.loads((tiny / "controlled" / "config.json").read_text())["control"] == "kl=0.02"
+    code, out = run(capsys, "train", "--control", "tv=0.02", "-c", "tiny.toml", "-o", "new")
+    assert code == 2 and "kl=0.02" in out and not Path("new").exists()
+    choice = Choice("opo mu=2 control='anneal=1:10 rollouts=100'")
+    assert (choice.options, choice.control) == ({"mu": 2}, "anneal=1:10 rollouts=100")
+
+
+@pytest.mark.parametrize("words", [("show", "opo mu=10 alpha=0.5"), ("show", "opo mu=3 alpha=0.5", "--mu", "10")])
+def test_a_text_names_an_objective_with_its_options(
+    words: tuple[str, ...], tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out = run(capsys, *words)
+    assert code == 0 and "alpha=0.5" in out and "φ'' = 10" in out
+    code, out = run(capsys, "export", "prime-rl", *words[1:])
+    assert code == 0 and "alpha = 0.5" in out and "mu = 10" in out
+    (tiny / "my_text_cli.py").write_text(
+        "import geomalign as ga\ndef made(mu=1.0):\n    return ga.recipes.opo(mu=mu)\n"
+        "def plain(logps, old_logps, rewards, mask, group):\n    raise ValueError('unused')\n"
+    )
+    monkeypatch.syspath_prepend(str(tiny))
+    code, out = run(capsys, "show", "my_text_cli:made mu=10")
+    assert code == 0 and "mu moves optimization" in out and "φ'' = 10" in out
+    code, out = run(capsys, "parity", "my_text_cli:plain", "--against", "my_text_cli:made nu=2")
+    assert code == 2 and "no hyper-parameter 'nu'" in out
 
 
 def test_preferences_are_trained_offline_on_a_task_of_ones_own(
@@ -352,17 +383,17 @@ def test_without_a_terminal_there_are_lines(capsys: pytest.CaptureFixture[str]) 
     ("words", "said"),
     [
         ("--objectve opo", "--objectve → --objective"),
-        ("-O opo --alpha abc", "alpha='abc'): expected float"),
+        ("-O opo --alpha abc", "alpha='abc'): expected a number"),
         ("-O opo --rate inf", "finite"),
         ("--set rl.iteratons=3", "Did you mean rl.iterations?"),
-        ("--set rll.iterations=3", "no table 'rll', but"),
+        ("--set rll.iterations=3", "rll is not a setting of TrainConfig"),
         ("--set =3", "write key=value"),
-        ("--set rl.betas=[0.9,1.5]", "in [0, 1)"),
-        ("--set rl.weight_decay=-1", ">= 0"),
+        ("--set rl.betas=[0.9,1.5]", "rl.betas[1] is 1.5; it should be less than 1."),
+        ("--set rl.weight_decay=-1", "rl.weight_decay is -1; it should be greater than or equal to 0."),
         ("--device gpu", "device is 'gpu'"),
         ("--model ./nothing", "'./nothing' does not exist"),
         ("--task 'chain larest=3'", "It takes (largest"),
-        ("--set task.eval_tiers=[0] --set task.train_tiers=[0]", "tier 0"),
+        ("--set task.eval_levels=[0] --set task.train_levels=[0]", "level 0"),
         ("--config nothing.toml", "nothing.toml could not be read"),
         ("--config .", "could not be read"),
     ],

@@ -14,7 +14,7 @@ from torch.distributed.fsdp import fully_shard
 from geomalign import distributed
 from geomalign.batch import Batch, PreferenceBatch
 from geomalign.chart import LogRatio, Ratio
-from geomalign.control import Controlled, DualAscent
+from geomalign.control import AdaptiveStiffness, Annealed, Controller, Geometric
 from geomalign.measure import NestedMean
 from geomalign.objective import BaseObjective, Objective
 from geomalign.optimization import ChiSquare
@@ -38,7 +38,6 @@ OBJECTIVES: dict[str, Callable[[], BaseObjective]] = {
         unit=MeanSequence(), sampling=TrustRegion(kl=0.05, within="group"), optimization=ChiSquare(1.0)
     ),
     "sample size": lambda: Objective(unit=Sequence(), sampling=EscortESS(target=0.7), optimization=ChiSquare(1.0)),
-    "held": lambda: Controlled(opo(), DualAscent(0.01, rate=1.0, reduce=distributed.summed)),
     "batch-scaled": lambda: Objective(
         unit=Token(),
         chart=LogRatio(),
@@ -48,6 +47,10 @@ OBJECTIVES: dict[str, Callable[[], BaseObjective]] = {
     ),
 }
 PAIRED: dict[str, Callable[[], BaseObjective]] = {"dpo": dpo, "ipo": ipo}
+CONTROLLERS: dict[str, Callable[[], Controller]] = {
+    "adaptive stiffness": lambda: AdaptiveStiffness(0.01, rate=1.0),
+    "annealed": lambda: Annealed(Geometric(1.0, 9.0), rollouts=3),
+}
 
 ROWS, WIDTH, VOCABULARY = 11, 7, 5
 
@@ -84,9 +87,12 @@ class Policy(nn.Module):
 
 
 def train(
-    objective: BaseObjective, rows: slice, micro_size: int, sharded: bool = False
+    objective: BaseObjective, rows: slice, micro_size: int, sharded: bool = False, controller: Controller | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Three optimiser steps on `rows` of the rollout: the drive, the first step's loss and the weights afterwards."""
+    """Three optimiser steps on `rows` of the rollout: the drive, the first step's loss and the weights afterwards.
+
+    Each step is a rollout to the controller. A rank without rows shows it nothing.
+    """
     data = {name: x[rows] for name, x in rollout().items()}
     model: Any = Policy()
     anchor = model(data["tokens"]).detach()
@@ -107,16 +113,22 @@ def train(
     first = torch.zeros((), dtype=torch.float64)
     for step in range(3):
         optimizer.zero_grad()
-        if step == 0 or isinstance(objective, Controlled):  # a controller moves with what it saw
+        if step == 0 or controller is not None:
             drive = distributed.drive(objective, whole)
+        if controller is not None:
+            drive = controller.stiffen(objective, drive)
         for k, keep in enumerate(micro):
             last = k == len(micro) - 1
             # Ranks have different numbers of micro-batches; they meet once, in the last one.
             model.require_backward_grad_sync = last
-            loss = objective(batch(model(data["tokens"][keep]), keep), drive=drive[keep], counts=counts).loss
-            (loss * distributed.world_size()).backward()
-            first += loss.detach() if step == 0 else 0
+            outcome = objective(batch(model(data["tokens"][keep]), keep), drive=drive[keep], counts=counts)
+            if controller is not None and whole.size:
+                controller.observe(outcome)
+            (outcome.loss * distributed.world_size()).backward()
+            first += outcome.loss.detach() if step == 0 else 0
         optimizer.step()
+        if controller is not None:
+            controller.step()
     if distributed.world_size() > 1:
         torch.distributed.all_reduce(first)
     drives = drive if isinstance(drive, Tensor) else torch.stack([g.expand(whole.size) for g in drive], -1)
@@ -151,6 +163,10 @@ def work(rank: int, splits: list[list[int]], folder: str) -> None:
         rows = slice(sum(split[:rank]), sum(split[: rank + 1]))
         for name, build in OBJECTIVES.items():
             results[name, k] = train(build(), rows, micro_size=2)
+        for name, make in CONTROLLERS.items():
+            controller = make()
+            results[name, k] = train(opo(), rows, micro_size=2, controller=controller)
+            results[name, "readings", k] = {"next": controller.stiffness, **controller.readings()}
         if size > 1:
             # Every forward pass gathers parameters, so all ranks make the same number of them: one.
             results["sharded", k] = train(gopo(), rows, micro_size=ROWS, sharded=True)
@@ -207,6 +223,23 @@ def test_processes_equal_one(runs: tuple[int, list[dict[Any, Any]]], name: str) 
             torch.testing.assert_close(seen[name, k][1], loss, atol=1e-12, rtol=0)
             torch.testing.assert_close(seen[name, k][2], weights, atol=1e-9, rtol=0)
     assert weights.std() > 0 and drive.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", CONTROLLERS)
+def test_a_controller_reaches_the_stiffness_of_one_process(runs: tuple[int, list[dict[Any, Any]]], name: str) -> None:
+    """By itself, on every rank, also on one that has no rows and observes nothing."""
+    size, ranks = runs
+    controller = CONTROLLERS[name]()
+    drive, loss, weights = train(opo(), slice(None), micro_size=ROWS, controller=controller)
+    readings = {"next": controller.stiffness, **controller.readings()}
+    for k in range(len(SPLITS[size])):
+        torch.testing.assert_close(torch.cat([seen[name, k][0] for seen in ranks]), drive, atol=1e-12, rtol=0)
+        for seen in ranks:
+            torch.testing.assert_close(seen[name, k][1], loss, atol=1e-12, rtol=0)
+            torch.testing.assert_close(seen[name, k][2], weights, atol=1e-9, rtol=0)
+            torch.testing.assert_close(seen[name, "readings", k], readings, atol=1e-12, rtol=1e-12)
+            assert all(torch.equal(x, ranks[0][name, "readings", k][of]) for of, x in seen[name, "readings", k].items())
+    assert float(controller.stiffness) != 1.0 and weights.std() > 0
 
 
 def test_sharded_parameters_train_the_same_weights(runs: tuple[int, list[dict[Any, Any]]]) -> None:

@@ -132,13 +132,21 @@ def test_chi_square_is_the_weighted_simplex_projection(g, prior):
     close(target.multiplier, level + 1, atol=1e-12)
 
 
-def test_the_bounded_projection_of_a_group_is_the_same_point():
+def test_in_groups_the_fluctuation_of_chi_square_is_gopos_bounded_projection():
+    """max(−1, (g − λ)/μ) with Σ v = 0 in each group, λ by bisection as in the paper; rows in no group read zero."""
     reward = torch.randn(24)
-    ids = torch.arange(24) % 4
-    pool = ga.Groups(ids, torch.ones(24, dtype=torch.bool))
+    ids, valid = torch.arange(24) % 4, torch.arange(24) != 5
     for mu in (0.1, 0.5, 3.0):
-        ours = ga.target_policy(reward, mu * ga.PearsonChiSquare(), groups=pool).fluctuation
-        close(ours, ga.bounded_projection(reward / mu, pool), atol=1e-12)
+        target = ga.target_policy(reward, mu * ga.PearsonChiSquare(), groups=ga.Groups(ids, valid))
+        assert float(target.fluctuation[5]) == 0.0 and float(target.ratio[5]) == 0.0
+        for group in range(4):
+            rows = (ids == group) & valid
+            low, high = reward[rows].min() - 2 * mu, reward[rows].max() + 2 * mu
+            for _ in range(200):
+                level = (low + high) / 2
+                v = ((reward[rows] - level) / mu).clamp(min=-1.0)
+                low, high = (level, high) if v.sum() > 0 else (low, level)
+            close(target.fluctuation[rows], v, atol=1e-12)
 
 
 # --- conservation

@@ -3,6 +3,8 @@
 import ast
 import importlib
 import shlex
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import yaml
 import geomalign as ga
 from geomalign.adapters import hosted
 from geomalign.adapters.export import HOSTS, configuration
+from geomalign.adapters.verl.losses import PREFIX, objective_from
 
 try:
     import tomllib
@@ -124,6 +127,75 @@ def test_hyperparameters_reach_every_host() -> None:
     assert names["loss_fn"].objective == expected
 
 
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of an objective of a user's own, in a module that no package index has."""
+    text = "import geomalign as ga\n\n\ndef mine(mu: float = 1.0):\n    return ga.recipes.opo(alpha=0.3, mu=mu)\n"
+    (tmp_path / "my_objectives.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "my_objectives", raising=False)
+    return "my_objectives:mine"
+
+
+def test_an_objective_of_ones_own_is_named_with_its_module(mine: str) -> None:
+    """Where the host reads text, the text resolves to the objective that was exported."""
+    expected = ga.recipes.opo(alpha=0.3, mu=2.0)
+    made = {host: configuration(host, f"{mine} mu=2") for host in HOSTS}
+    assert all("my_objectives:mine" in text for text in made.values())
+    kwargs = tomllib.loads(made["prime-rl"])["trainer"]["loss"]["kwargs"]
+    assert hosted.objective_of(kwargs.pop("objective"), tuple(kwargs.items())) == expected
+    assert hosted.objective_of(yaml.safe_load(made["slime"])["geomalign_objective"]) == expected
+    words = shlex.split(made["openrlhf"], comments=True)
+    assert hosted.objective_of(words[words.index("-m") + 2]) == expected
+    names: dict[str, Any] = {}
+    exec(made["nemo-rl"], names)
+    assert names["loss_fn"].objective == expected
+    actor = yaml.safe_load(made["verl"])["actor_rollout_ref"]["actor"]
+    mode = actor["policy_loss"]["loss_mode"].removeprefix(PREFIX)
+    assert objective_from(mode, actor["policy_loss"]) == expected
+    loss = yaml.safe_load(made["torchtune"])["loss"]
+    assert hosted.objective_of(loss["objective"], (("mu", loss["mu"]),)) == expected
+    tree = ast.parse(made["trl"])
+    call = next(node.value for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == "objective")
+    assert eval(ast.unparse(call), {"ga": ga}) == expected
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_verl_takes_an_objective_of_ones_own(mine: str, tmp_path: Path) -> None:
+    pytest.importorskip("verl", reason="needs verl: bash tests/parity/environments.sh verl")
+    from geomalign.adapters.verl import check
+
+    path = tmp_path / "exported.yaml"
+    path.write_text(configuration("verl", mine, mu=2.0))
+    assert check([], str(path))[-1] == "ok"
+
+
+def test_options_may_stand_behind_the_name() -> None:
+    for host in HOSTS:
+        assert configuration(host, "opo alpha=0.3 mu=2") == configuration(host, "opo", alpha=0.3, mu=2)
+    assert "mu = 3" in configuration("prime-rl", "opo mu=2", mu=3)
+
+
+def test_a_word_of_a_recipe_is_no_missing_value() -> None:
+    """`scale_rewards=none` names a way of scaling; it survives every line that a host reads."""
+    expected = ga.recipes.grpo(scale_rewards="none")
+    line = yaml.safe_load(configuration("slime", "grpo scale_rewards=none"))["geomalign_objective"]
+    assert hosted.objective_of(line) == expected
+    kwargs = tomllib.loads(configuration("prime-rl", "grpo scale_rewards=none"))["trainer"]["loss"]["kwargs"]
+    assert hosted.objective_of(kwargs.pop("objective"), tuple(kwargs.items())) == expected
+    names: dict[str, Any] = {}
+    exec(configuration("nemo-rl", "grpo", scale_rewards="none"), names)
+    assert names["loss_fn"].objective == expected
+
+
+def test_exporting_imports_no_trainer() -> None:
+    code = "from geomalign.adapters.export import HOSTS, configuration\n"
+    code += "for host in HOSTS: configuration(host, 'opo')\nimport sys; print(*sys.modules)"
+    listing = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    loaded = {name.split(".")[0] for name in listing.split()}
+    assert not loaded & {"trl", "verl", "openrlhf", "ray", "torchtune", "transformers", "nemo_rl", "slime", "prime_rl"}
+
+
 def test_torchtune() -> None:
     loss = yaml.safe_load(configuration("torchtune", "chi_po", beta=0.2))["loss"]
     module, _, attribute = loss.pop("_component_").rpartition(".")
@@ -146,10 +218,8 @@ def test_what_a_host_replaces_is_said() -> None:
         ("ray", "opo", {}, "no export to 'ray'; there are trl, verl"),
         ("trl", "oppo", {}, "no recipe 'oppo'"),
         ("verl", "dpo", {}, "verl cannot compute dpo: it compares pairs"),
-      
         ("prime-rl", "dpo", {}, "compares pairs"),
         ("prime-rl", "grpo", {"beta": 0.04}, "use its own KL term and beta=0"),
-      
         ("torchtune", "simpo", {}, "divides by their lengths"),
     ],
 )

@@ -44,67 +44,67 @@ def k3(x: Tensor) -> Tensor:
     return torch.exp(-x) + x - 1
 
 
-# (loss, chart, potential, drive, constant), every loss written as its paper has it.
+# (loss, chart, potential, drive, offset), every loss written as its paper has it.
 DRIVEN = {
-    "reinforce": (lambda x, a: -a * x, ga.LogRatio(), ga.Flat(), "A", "energy"),
-    "opo, ratio": (lambda x, a: 0.35 * x.expm1() ** 2 - a * x.expm1(), ga.Ratio(), ga.ChiSquare(0.7), "A", "energy"),
-    "opo, log": (lambda x, a: x**2 / 2 - a * x, ga.LogRatio(), ga.ChiSquare(1.0), "A", "energy"),
+    "reinforce": (lambda x, a: -a * x, ga.LogRatio(), ga.Flat(), "A", "none"),
+    "opo, ratio": (lambda x, a: 0.35 * x.expm1() ** 2 - a * x.expm1(), ga.Ratio(), ga.ChiSquare(0.7), "A", "none"),
+    "opo, log": (lambda x, a: x**2 / 2 - a * x, ga.LogRatio(), ga.ChiSquare(1.0), "A", "none"),
     "opo's weights": (
-        lambda x, a: x**2 / 2 - (0.6 * a).exp() * x, ga.LogRatio(), ga.ChiSquare(1.0), "exp(0.6 A)", "energy",
+        lambda x, a: x**2 / 2 - (0.6 * a).exp() * x, ga.LogRatio(), ga.ChiSquare(1.0), "exp(0.6 A)", "none",
     ),
-    "mirror descent": (lambda x, a: (a - 2 * x) ** 2 / 4, ga.LogRatio(), ga.ChiSquare(2.0), "A", "completed"),
+    "mirror descent": (lambda x, a: (a - 2 * x) ** 2 / 4, ga.LogRatio(), ga.ChiSquare(2.0), "A", "fenchel_young"),
     "five times": (lambda x, a: 5 * (x.exp() ** 2 - a * x.exp()), ga.Ratio(), ga.ChiSquare(10.0), "5 A - 10", None),
     "ppo, KL penalty": (
         lambda x, a: -a * x.exp() + 0.1 * (x.exp() * (x - 1) + 1), ga.Ratio(), ga.KL(0.1), "A", "surrogate",
     ),
-    "Box-Cox": (lambda x, a: -a * (torch.expm1(0.3 * x) / 0.3), ga.Power(0.3), ga.Flat(), "A", "energy"),
+    "Box-Cox": (lambda x, a: -a * (torch.expm1(0.3 * x) / 0.3), ga.Power(0.3), ga.Flat(), "A", "none"),
     "reverse KL chart": (lambda x, a: a * torch.exp(-x) + k3(x), ga.Power(-1.0), None, "A", None),
     "Jensen-Shannon": (
         lambda x, a: -a * (x + math.log(2) - torch.nn.functional.softplus(x)),
-        ga.Dual(ga.JensenShannon()), ga.Flat(), "A", "energy",
+        ga.Dual(ga.JensenShannon()), ga.Flat(), "A", "none",
     ),
     "chi-po's chart": (
         lambda x, a: -a * (x + x.expm1()),
-        ga.Dual(ga.KullbackLeibler() + ga.PearsonChiSquare()), ga.Flat(), "A", "energy",
+        ga.Dual(ga.KullbackLeibler() + ga.PearsonChiSquare()), ga.Flat(), "A", "none",
     ),
     "kto": (
         lambda x, a: -a * torch.sigmoid(0.5 * x - 0.2), ga.Sigmoid(0.5, 0.4), ga.Flat(), "A", None,
     ),
     "alpha": (
         lambda x, a: -a * x.expm1() + 0.2 * (torch.expm1(1.5 * x) / 1.5 - x.expm1()) / 0.5,
-        ga.Ratio(), ga.AlphaDivergence(1.5, 0.2), "A", "energy",
+        ga.Ratio(), ga.AlphaDivergence(1.5, 0.2), "A", "none",
     ),
     "two potentials": (
-        lambda x, a: -a * x + x**2 + 0.3 * k3(x), ga.LogRatio(), ga.ChiSquare(2.0) + ga.ReverseKL(0.3), "A", "energy",
+        lambda x, a: -a * x + x**2 + 0.3 * k3(x), ga.LogRatio(), ga.ChiSquare(2.0) + ga.ReverseKL(0.3), "A", "none",
     ),
-    "no drive": (lambda x, a: 0.04 * k3(x) + 0 * a, ga.LogRatio(), ga.ReverseKL(0.04), "0", "energy"),
+    "no drive": (lambda x, a: 0.04 * k3(x) + 0 * a, ga.LogRatio(), ga.ReverseKL(0.04), "0", "none"),
     "ppo": (ppo(0.2, 0.2), ga.Ratio(), ga.Clip(0.2, 0.2), "A", "surrogate"),
     "dapo": (ppo(0.2, 0.28), ga.Ratio(), ga.Clip(0.2, 0.28), "A", "surrogate"),
     "gspo": (ppo(3e-4, 4e-4), ga.Ratio(), ga.Clip(3e-4, 4e-4), "A", "surrogate"),
     "dual clip": (dual_clip, ga.Ratio(), ga.Clip(0.2, 0.2, dual=3.0), "A", "surrogate"),
 }  # fmt: skip
 
-# (loss of a margin, potential, drive, shift, constant)
+# (loss of a margin, potential, drive, shift, offset)
 MARGINS = {
-    "dpo": (lambda m: -logsigmoid(0.1 * m), ga.Logistic(0.1), 0.1, 0.0, "energy"),
-    "dpo, naive": (lambda m: -torch.log(torch.sigmoid(2 * m)), ga.Logistic(2.0), 2.0, 0.0, "energy"),
-    "cdpo": (lambda m: -0.9 * logsigmoid(0.1 * m) - 0.1 * logsigmoid(-0.1 * m), ga.Logistic(0.1), 0.09, 0.0, "energy"),
+    "dpo": (lambda m: -logsigmoid(0.1 * m), ga.Logistic(0.1), 0.1, 0.0, "none"),
+    "dpo, naive": (lambda m: -torch.log(torch.sigmoid(2 * m)), ga.Logistic(2.0), 2.0, 0.0, "none"),
+    "cdpo": (lambda m: -0.9 * logsigmoid(0.1 * m) - 0.1 * logsigmoid(-0.1 * m), ga.Logistic(0.1), 0.09, 0.0, "none"),
     "robust": (
         lambda m: (-0.9 * logsigmoid(0.1 * m) + 0.1 * logsigmoid(-0.1 * m)) / 0.8,
-        ga.Logistic(0.1), 0.1125, 0.0, "energy",
+        ga.Logistic(0.1), 0.1125, 0.0, "none",
     ),
-    "three dpo": (lambda m: -3 * logsigmoid(0.1 * m), 3.0 * ga.Logistic(0.1), 0.3, 0.0, "energy"),
-    "ipo": (lambda m: (m - 1 / 0.2) ** 2, ga.ChiSquare(2.0), 10.0, 0.0, "completed"),
-    "slic": (lambda m: torch.relu(1 - 0.05 * m), ga.Hinge(0.05), 0.05, 0.0, "energy"),
-    "truncated quadratic": (lambda m: torch.relu(1 - 0.1 * m) ** 2, ga.SquaredHinge(0.1), 0.2, 0.0, "energy"),
+    "three dpo": (lambda m: -3 * logsigmoid(0.1 * m), 3.0 * ga.Logistic(0.1), 0.3, 0.0, "none"),
+    "ipo": (lambda m: (m - 1 / 0.2) ** 2, ga.ChiSquare(2.0), 10.0, 0.0, "fenchel_young"),
+    "slic": (lambda m: torch.relu(1 - 0.05 * m), ga.Hinge(0.05), 0.05, 0.0, "none"),
+    "truncated quadratic": (lambda m: torch.relu(1 - 0.1 * m) ** 2, ga.SquaredHinge(0.1), 0.2, 0.0, "none"),
     "simpo": (lambda m: -logsigmoid(2 * m - 0.5), ga.Logistic(2.0), 2.0, 0.25, None),
-    "exponential": (lambda m: torch.exp(-m), ga.ReverseKL(1.0), 1.0, 0.0, "completed"),
+    "exponential": (lambda m: torch.exp(-m), ga.ReverseKL(1.0), 1.0, 0.0, "fenchel_young"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", DRIVEN)
 def test_names_the_slots_of_a_driven_loss(name: str) -> None:
-    loss, chart, potential, drive, constant = DRIVEN[name]
+    loss, chart, potential, drive, offset = DRIVEN[name]
     report = identify(loss)
     found = report.recognised
     assert found.chart == chart
@@ -112,7 +112,7 @@ def test_names_the_slots_of_a_driven_loss(name: str) -> None:
         assert found.optimization == potential
         assert found.penalty is None
     assert report.drive_formula == drive
-    assert found.constant == constant or potential is None or constant is None
+    assert found.offset == offset or potential is None or offset is None
     assert report.decoupled is not isinstance(potential, ga.Clip)
     assert found.residual < 1e-7 and found.chart_residual < 1e-8
     assert report.conservative
@@ -122,13 +122,13 @@ def test_names_the_slots_of_a_driven_loss(name: str) -> None:
 
 @pytest.mark.parametrize("name", MARGINS)
 def test_names_the_slots_of_a_margin_loss(name: str) -> None:
-    loss, potential, drive, shift, constant = MARGINS[name]
+    loss, potential, drive, shift, offset = MARGINS[name]
     report = identify(loss)
     assert report.kind == "margin"
     assert report.recognised.optimization == potential
     assert report.recognised.shift == pytest.approx(shift, abs=1e-8)
     assert float(report.drive) == pytest.approx(drive, rel=1e-8)
-    assert constant is None or report.recognised.constant == constant
+    assert offset is None or report.recognised.offset == offset
     assert report.decoupled and report.convex
 
 
@@ -441,14 +441,14 @@ def test_every_recipe_gives_back_its_own_slots(name: str) -> None:
     assert report.recognised.residual < 1e-8
     assert report.decoupled == objective.decoupled
     if term.unit.paired:
-        assert report.recognised.shift == pytest.approx(getattr(term.unit, "margin", 0.0))
+        assert report.recognised.shift == pytest.approx(term.unit.margin)
         strength = float(term.drive(ga.PreferenceBatch(*torch.zeros(2, 1, 1), margin=torch.ones(1))).reshape(-1)[0])
         assert float(report.drive) == pytest.approx(strength, rel=1e-7)
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_the_names_predict_the_gradient_law(name: str) -> None:
-    """What was read off the loss's value, against the objective's law in closed form."""
+def test_the_names_predict_the_gradient(name: str) -> None:
+    """What was read off the loss's value, against the objective's gradient in closed form."""
     objective, report = read(name)
     found = report.recognised
     generator = torch.Generator().manual_seed(1)
@@ -457,18 +457,17 @@ def test_the_names_predict_the_gradient_law(name: str) -> None:
     assert found.chart is not None and found.optimization is not None
     if report.kind == "pair":
         batch = ga.PreferenceBatch(x[:, None], zero, zero, zero, margin=torch.ones(200, dtype=F64))
-        law = objective.gradient(batch).chosen[:, 0]
+        gradient = objective.gradient(batch).chosen[:, 0]
         g = report.drive.expand(200)
     else:
         g = torch.randn(200, generator=generator, dtype=F64)
-        law = objective.gradient(ga.Batch(x[:, None], zero, reference=zero, behavior=zero, advantage=g), drive=g)[:, 0]
+        single = ga.Batch(x[:, None], zero, reference=zero, behavior=zero, advantage=g)
+        gradient = objective.gradient(single, drive=g)[:, 0]
     u = found.chart(x) - (found.chart(zero[:, 0]) if report.kind == "pair" else 0) - found.shift
     scale = report.drive[-1] / report.advantage[-1] if report.kind == "advantage" and report.advantage[-1] else 1.0
     force = found.optimization.force(u, g * scale if report.kind == "advantage" else g) * found.chart.slope(x)
-    share = objective(batch).weights if report.kind == "pair" else objective(
-        ga.Batch(x[:, None], zero, reference=zero, behavior=zero, advantage=g), drive=g
-    ).weights  # fmt: skip
-    assert torch.allclose(law / share.sum(), force / 200, rtol=1e-7, atol=1e-10)
+    share = objective(batch).weights if report.kind == "pair" else objective(single, drive=g).weights
+    assert torch.allclose(gradient / share.sum(), force / 200, rtol=1e-7, atol=1e-10)
 
 
 def unbounded(optimization: ga.OptimizationGeometry) -> ga.OptimizationGeometry:
@@ -494,15 +493,15 @@ def test_every_term_of_a_sum_gives_back_its_own_slots(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", IN_PARTS)
-def test_the_parts_together_predict_the_gradient_law(name: str) -> None:
+def test_the_parts_together_predict_the_gradient(name: str) -> None:
     objective, report = read(name)
     log_prob, (low, high) = PROBED.get(name, (0.0, (-6.0, 6.0)))
     x, y = low + (high - low) * torch.rand(2, 200, generator=torch.Generator().manual_seed(1), dtype=F64)
     anchor = torch.full((200, 1), log_prob, dtype=F64)
     batch = ga.PreferenceBatch(x[:, None] + log_prob, y[:, None] + log_prob, anchor, anchor)
     forces = [sum(sides) for sides in zip(*(part.forces(x, y) for part in report.recognised.parts), strict=True)]
-    for law, force in zip(objective.gradient(batch), forces, strict=True):
-        assert torch.allclose(200 * law[:, 0], force, rtol=1e-7, atol=1e-9)
+    for gradient, force in zip(objective.gradient(batch), forces, strict=True):
+        assert torch.allclose(200 * gradient[:, 0], force, rtol=1e-7, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", WEIGHTED)
@@ -658,12 +657,12 @@ def as_event(loss: Callable[[ga.Batch], Tensor]) -> Callable[[Tensor, Tensor], T
 )
 def test_trl_grpo_as_a_black_box(options: dict[str, object], optimization: ga.OptimizationGeometry) -> None:
     pytest.importorskip("trl")
-    from tests.parity.peers.trl import TRL
+    from tests.parity.implementations.trl import TRL
 
     report = identify(as_event(TRL().loss("GRPOTrainer", **options)))
     assert report.recognised.chart == ga.Ratio()
     assert report.recognised.optimization == optimization
-    assert report.recognised.constant == "surrogate"
+    assert report.recognised.offset == "surrogate"
 
 
 @pytest.mark.parametrize(
@@ -672,7 +671,7 @@ def test_trl_grpo_as_a_black_box(options: dict[str, object], optimization: ga.Op
 )
 def test_trl_dpo_as_a_black_box(loss_type: str, optimization: ga.OptimizationGeometry | None) -> None:
     pytest.importorskip("trl")
-    from tests.parity.peers.trl import TRL
+    from tests.parity.implementations.trl import TRL
 
     theirs = TRL().loss("DPOTrainer", loss_type=loss_type, beta=0.1)
 
@@ -688,7 +687,7 @@ def test_trl_dpo_as_a_black_box(loss_type: str, optimization: ga.OptimizationGeo
 @pytest.mark.parametrize("mode, clamp", [("vanilla", -20.0), ("gspo", 10.0)])
 def test_verl_as_a_black_box(mode: str, clamp: float) -> None:
     pytest.importorskip("verl")
-    from tests.parity.peers.verl import Verl
+    from tests.parity.implementations.verl import Verl
 
     report = identify(as_event(Verl().loss(mode)))
     assert report.recognised.chart == ga.Ratio()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import dataclasses
 import math
+import re
 import warnings
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import members
@@ -15,6 +18,8 @@ import geomalign as ga
 from geomalign import laws
 
 RECIPES = members.recipes()
+FEW = 2
+"""Cases drawn for each law and member, besides the fixed ones. Crossed compositions meet the fixed ones only."""
 
 
 @pytest.mark.parametrize("kind", members.SLOTS, ids=lambda kind: kind.__name__)
@@ -44,39 +49,39 @@ def cross(slot: str, of: list[Any]) -> Any:
 
 
 @cross("optimization", members.SLOTS[ga.OptimizationGeometry])
-def test_optimization(law: Callable[[Any], None], member: ga.OptimizationGeometry) -> None:
-    law(member)
+def test_optimization(law: laws.Law, member: ga.OptimizationGeometry) -> None:
+    law(member, FEW)
 
 
 @cross("chart", members.SLOTS[ga.Chart])
-def test_chart(law: Callable[[Any], None], member: ga.Chart) -> None:
-    law(member)
+def test_chart(law: laws.Law, member: ga.Chart) -> None:
+    law(member, FEW)
 
 
 @cross("unit", members.SLOTS[ga.Unit])
-def test_unit(law: Callable[[Any], None], member: ga.Unit) -> None:
-    law(member)
+def test_unit(law: laws.Law, member: ga.Unit) -> None:
+    law(member, FEW)
 
 
 @cross("measure", members.SLOTS[ga.Measure])
-def test_measure(law: Callable[[Any], None], member: ga.Measure) -> None:
-    law(member)
+def test_measure(law: laws.Law, member: ga.Measure) -> None:
+    law(member, FEW)
 
 
 @cross("sampling", members.SLOTS[ga.SamplingGeometry])
-def test_sampling(law: Callable[[Any], None], member: ga.SamplingGeometry) -> None:
-    law(member)
+def test_sampling(law: laws.Law, member: ga.SamplingGeometry) -> None:
+    law(member, FEW)
 
 
 @cross("divergence", members.SLOTS[ga.Divergence])
-def test_divergence(law: Callable[[Any], None], member: ga.Divergence) -> None:
-    law(member)
+def test_divergence(law: laws.Law, member: ga.Divergence) -> None:
+    law(member, FEW)
 
 
 @pytest.mark.parametrize("law", laws.LAWS["objective"], ids=lambda law: law.__name__)
 @pytest.mark.parametrize("name", RECIPES)
-def test_recipe(law: Callable[[Any], None], name: str) -> None:
-    law(RECIPES[name])
+def test_recipe(law: laws.Law, name: str) -> None:
+    law(RECIPES[name], 1)
 
 
 @pytest.mark.parametrize("unit", members.RESPONSE_UNITS, ids=members.ident)
@@ -85,8 +90,8 @@ def test_recipe(law: Callable[[Any], None], name: str) -> None:
 def test_every_composition_has_its_law(unit: ga.Unit, chart: ga.Chart, optimization: ga.OptimizationGeometry) -> None:
     """Across the axes, also where nobody would go: the closed form is the gradient, and a masked NaN is absent."""
     objective = ga.Objective(unit=unit, chart=chart, sampling=ga.GroupAdvantage(), optimization=optimization)
-    laws.the_law_is_the_gradient(objective)
-    laws.masked_tokens_are_absent(objective)
+    laws.gradient_is_the_derivative_of_the_loss(objective, 0)
+    laws.masked_tokens_are_absent(objective, 0)
 
 
 @pytest.mark.parametrize("sampling", members.SAMPLING, ids=members.ident)
@@ -100,8 +105,8 @@ def test_every_drive_and_measure_adds_up(sampling: ga.SamplingGeometry, measure:
         measure=measure,
         offset=ga.Surrogate(),
     )
-    laws.parts_add_up_to_the_whole(objective)
-    laws.the_law_is_the_gradient(objective)
+    laws.parts_add_up_to_the_whole(objective, 0)
+    laws.gradient_is_the_derivative_of_the_loss(objective, 0)
 
 
 @pytest.mark.parametrize("chart", members.CHARTS, ids=members.ident)
@@ -154,9 +159,9 @@ def test_a_later_member_composes(member: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ga.UnboundedLossWarning)
         objective = ga.Objective(**{"chart": ga.LogRatio()} | slots)
-    laws.the_law_is_the_gradient(objective)
-    laws.masked_tokens_are_absent(objective)
-    laws.parts_add_up_to_the_whole(objective)
+    laws.gradient_is_the_derivative_of_the_loss(objective, 0)
+    laws.masked_tokens_are_absent(objective, 0)
+    laws.parts_add_up_to_the_whole(objective, 0)
 
 
 EVERYTHING: list[Any] = [
@@ -191,55 +196,187 @@ def test_latex_is_balanced(member: Any) -> None:
     assert text.count("{") == text.count("}") and text.count(r"\left") == text.count(r"\right")
 
 
-class Broken(ga.BregmanGeometry):
-    """A geometry with the wrong mirror, to see the laws bite."""
+# ---- saturation: stricter than the law that anybody's potential must meet
 
-    def value(self, u: torch.Tensor) -> torch.Tensor:
-        return u**2
+
+@pytest.mark.parametrize("geometry", members.OPTIMIZATION + members.LATER_OPTIMIZATION, ids=members.ident)
+def test_our_geometries_are_finite_far_from_the_anchor(geometry: ga.OptimizationGeometry) -> None:
+    """In float32 at coordinates up to 1e4, and at those of a ratio of 1e4 nats."""
+    u = torch.tensor([-1e4, -1.0, 0.0, 1.0, 1e4, math.exp(30.0) * 1e4], dtype=torch.float32)
+    u = u[u >= geometry.domain.low][:, None].expand(-1, 3).contiguous().requires_grad_()
+    g = torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float32).expand_as(u).contiguous()
+    energy = geometry.energy(u, g)
+    (gradient,) = torch.autograd.grad(energy.sum(), u)
+    for value in (energy, gradient, geometry.force(u, g), geometry.curvature(u, g)):
+        assert torch.isfinite(value).all(), u[~torch.isfinite(value)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", RECIPES)
+def test_our_recipes_are_finite_far_from_the_anchor(name: str, dtype: torch.dtype) -> None:
+    """Loss and gradient at log-ratios of ±1e4 in float32 and ±80 in bfloat16."""
+    objective, size = RECIPES[name], 1e4 if dtype is torch.float32 else 80.0
+    batch = (laws.sample_pairs if objective.paired else laws.sample_batch)(dtype=dtype)
+    drive = objective.drive(batch)
+    moved = {}
+    for field in ("chosen", "rejected") if objective.paired else ("policy",):
+        x = getattr(batch, field).detach()
+        signs = torch.tensor([1.0, -1.0, 0.0], dtype=dtype)[torch.arange(x.shape[1]) % 3]
+        moved[field] = (x + size * signs).requires_grad_()
+    loss = objective(dataclasses.replace(batch, **moved), drive=drive).loss
+    gradients = torch.autograd.grad(loss, list(moved.values()), allow_unused=True)
+    assert all(torch.isfinite(x).all() for x in (loss, *gradients) if x is not None)
+
+
+# ---- the laws bite, and say where
+
+
+class Broken(ga.ChiSquare):
+    """A geometry with the wrong mirror."""
 
     def mirror(self, u: torch.Tensor, drive: torch.Tensor | None = None) -> torch.Tensor:
-        return u
+        return 2 * u
+
+
+class Kinked(ga.ChiSquare):
+    """Wrong from u = 1 on, and at drives that no fixed case has."""
 
     def curvature(self, u: torch.Tensor, drive: torch.Tensor | None = None) -> torch.Tensor:
-        return torch.ones_like(u)
-
-    def conjugate(self, drive: torch.Tensor) -> torch.Tensor:
-        return drive**2 / 4
-
-    def equilibrium(self, drive: torch.Tensor) -> torch.Tensor:
-        return drive / 2
-
-    def latex(self, u: str, drive: str) -> str:
-        return f"{u}^2"
+        return torch.where(u > 1, 2 * self.mu, torch.full_like(u, self.mu))
 
 
-class Minimal(ga.BregmanGeometry):
-    """The least that a geometry must state: φ(u) = u²/2 + √(1 + u²)."""
+class Doubled(ga.Sequence):
+    """A unit whose gradient counts every response's second token twice."""
 
-    def value(self, u: torch.Tensor) -> torch.Tensor:
-        return u**2 / 2 + torch.hypot(u, torch.ones_like(u))
-
-    def mirror(self, u: torch.Tensor, drive: torch.Tensor | None = None) -> torch.Tensor:
-        return u + u / torch.hypot(u, torch.ones_like(u))
-
-    def curvature(self, u: torch.Tensor, drive: torch.Tensor | None = None) -> torch.Tensor:
-        return 1 + torch.hypot(u, torch.ones_like(u)) ** -3
-
-    def latex(self, u: str, drive: str) -> str:
-        return rf"\frac{{1}}{{2}}{u}^2+\sqrt{{1+{u}^2}}"
+    def spread(self, gradient: torch.Tensor, mask: torch.Tensor, tokens: torch.Tensor | None = None) -> torch.Tensor:
+        spread = super().spread(gradient, mask, tokens)
+        return torch.cat([spread[:, :1], 2 * spread[:, 1:2], spread[:, 2:]], dim=1)
 
 
-def test_what_a_geometry_does_not_state_is_solved_for() -> None:
-    laws.check_geometry(Minimal())
-    u = torch.tensor([-1.0, 0.0, 2.0])
-    drive = Minimal().mirror(u)
-    torch.testing.assert_close(Minimal().equilibrium(drive), u)
-    torch.testing.assert_close(Minimal().conjugate(drive), drive * u - Minimal().value(u))
+@dataclasses.dataclass(frozen=True)
+class First(ga.SamplingGeometry):
+    """A drive that compares with the first row of the batch, whatever its group."""
+
+    def drive(self, batch: ga.Batch | ga.PreferenceBatch) -> torch.Tensor:
+        reward = batch.rows.per_response(batch.rows.require("reward", "First"))
+        return reward - reward[0]
+
+    @property
+    def locality(self) -> ga.Locality:
+        return ga.Locality.ROLLOUT
+
+    def latex(self) -> str:
+        return "r_i-r_1"
 
 
-def test_a_wrong_mirror_is_caught() -> None:
-    with pytest.raises(laws.LawViolation, match="force is not the derivative of energy"):
-        laws.check_optimization(Broken())
+class Shortened(ga.PooledMean):
+    """A measure that forgets to clamp the count."""
+
+    def weights(self, support: torch.Tensor, events: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        return support / support.sum()
+
+
+WRONG: dict[str, tuple[Any, str, str, str]] = {
+    "a mirror": (
+        Broken(1.0),
+        r"Broken\(mu=1.0\) breaks the law force_is_the_derivative_of_energy",
+        r"mirror\(u\) must be the derivative of value\(u\)",
+        "u = [0.0031], drive = [0.0031].",
+    ),
+    "a curvature beyond 1": (
+        Kinked(1.0),
+        r"curvature_is_the_derivative_of_mirror: .*2 instead of 1 at u = 1.0031",
+        r"curvature\(u\) must be the derivative of mirror\(u\)",
+        "u = [1.0031], drive = [0.0031].",
+    ),
+    "a unit": (
+        Doubled(),
+        "spread_is_the_adjoint_of_reduce",
+        r"at index \(0, 1\). spread\(y, mask, x\) must be the gradient",
+        "ga.laws.sample_mask(2, 2, seed=1).",
+    ),
+    "a drive": (
+        First(),
+        "the_order_of_rows_does_not_matter",
+        r"Gather by batch.group \(ga.Groups\), not by position",
+        "ga.laws.sample_batch(3, 1, seed=0).",
+    ),
+    "a measure": (
+        Shortened(),
+        "weights_of_parts_are_those_of_the_whole",
+        "Use the counts that are passed in",
+        "ga.laws.sample_mask(2, 1, seed=0).",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_member_is_caught_with_the_smallest_case(name: str) -> None:
+    member, law, remedy, case = WRONG[name]
+    with pytest.raises(laws.LawViolation, match=law) as caught:
+        laws.check_geometry(member)
+    assert re.search(remedy, str(caught.value))
+    assert str(caught.value).endswith(f"\nSmallest case: {case}")
+    assert isinstance(caught.value.__cause__, laws.LawViolation), "what the smallest case raised is kept"
+
+
+def test_a_case_that_only_hypothesis_draws_is_found() -> None:
+    """Wrong for batches of more than eight rows, which the fixed cases do not have."""
+
+    class Large(ga.Advantage):
+        def drive(self, batch: ga.Batch | ga.PreferenceBatch) -> torch.Tensor:
+            return super().drive(batch) if batch.size <= 8 else torch.full((batch.size,), math.nan)
+
+    for law in laws.LAWS["sampling"]:
+        law(Large(), 0)
+    with pytest.raises(laws.LawViolation, match="a drive is not finite at drive = nan") as caught:
+        laws.check_sampling(Large())
+    assert str(caught.value).endswith("Smallest case: ga.laws.sample_batch(9, 1, seed=0).")
+
+
+def test_what_a_member_raises_is_a_violation_with_its_cause() -> None:
+    class Raises(ga.ChiSquare):
+        def conjugate(self, drive: torch.Tensor) -> torch.Tensor:
+            raise NotImplementedError("later")
+
+    with pytest.raises(laws.LawViolation, match="NotImplementedError was raised: later") as caught:
+        laws.check_geometry(Raises())
+    assert isinstance(caught.value.__cause__, NotImplementedError)
+
+
+def test_laws_are_the_same_every_time() -> None:
+    seen: list[list[Any]] = []
+    for _ in range(2):
+        cases: list[Any] = []
+        laws.Law(lambda member, case, into=cases: into.append(case), laws.LAWS["sampling"][0].cases)(None)  # type: ignore[misc]
+        seen.append(cases)
+    assert seen[0] == seen[1] and len(seen[0]) > 5
+
+
+@pytest.mark.parametrize("path", sorted(Path(laws.__file__).parent.glob("*.py")), ids=lambda path: path.name)
+def test_hypothesis_is_imported_when_a_law_runs(path: Path) -> None:
+    """And not with the package, which it would make slower to start."""
+    outside = [
+        node for node in ast.parse(path.read_text(encoding="utf-8")).body if not isinstance(node, ast.FunctionDef)
+    ]
+    assert not any(
+        "hypothesis" in ast.unparse(node) for node in outside if isinstance(node, (ast.Import, ast.ImportFrom))
+    )
+
+
+def test_a_potential_that_overflows_inside_is_told_what_to_do() -> None:
+    naive = ga.ConvexPotential(lambda u: torch.log(torch.cosh(u)))
+    with pytest.raises(laws.LawViolation, match=r"in float32.*no intermediate number overflows"):
+        laws.check_geometry(naive)
+
+
+def test_a_potential_that_float32_could_hold_must_be_finite() -> None:
+    class Halved(ga.ChiSquare):
+        def value(self, u: torch.Tensor) -> torch.Tensor:
+            return (u**4).sqrt() * self.mu / 2  # u⁴ overflows at 1e17, u² does not
+
+    with pytest.raises(laws.LawViolation, match="infinite in float32, which can hold it"):
+        laws.check_geometry(Halved())
 
 
 def test_a_wrong_locality_is_caught() -> None:
@@ -251,3 +388,8 @@ def test_a_wrong_locality_is_caught() -> None:
     objective = ga.Objective(unit=Liar(), chart=ga.Ratio(), sampling=ga.Advantage(), optimization=ga.ChiSquare())
     with pytest.raises(laws.LawViolation, match="rest of its row"):
         laws.check_objective(objective)
+
+
+def test_an_objective_with_a_potential_that_grows_like_cosh_obeys_the_laws() -> None:
+    stiff = ga.ConvexPotential(lambda u: 4 * (torch.cosh(u) - 1))
+    laws.check_geometry(ga.Objective(unit=ga.Sequence(), sampling=ga.GroupAdvantage(), optimization=stiff), 3)

@@ -32,13 +32,14 @@ TOP_ONLY = {
     "matplotlib": {"plotting", "report"},
     "typer": {"cli"},
     "rich": {"cli"},
+    "pydantic": {"tasks", "training"},
     "trl": {"adapters"},
     "verl": {"adapters"},
     "datasets": {"adapters", "tasks"},
     "reasoning_gym": {"tasks"},
     "math_verify": {"tasks"},
 }
-LAZILY = frozenset(TOP_ONLY) - {"typer", "rich"}
+LAZILY = frozenset(TOP_ONLY) - {"typer", "rich", "pydantic"}
 
 
 def files() -> list[Path]:
@@ -156,7 +157,7 @@ def test_importing_geomalign_loads_torch_and_nothing_heavier() -> None:
 
 def test_help_needs_no_torch() -> None:
     loaded = loaded_by("import geomalign.cli; geomalign.cli.main(['--help'])")
-    assert not loaded & {"torch", "transformers", "matplotlib", "numpy"}
+    assert not loaded & {"torch", "transformers", "matplotlib", "numpy", "pydantic"}
 
 
 def test_the_reader_of_imports_reads() -> None:

@@ -48,8 +48,16 @@ def test_python_blocks_run_in_order(path: Path, tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize("heading", ["An example", "Your own geometry"])
 def test_examples_of_the_readme_are_short(heading: str) -> None:
     section = (ROOT / "README.md").read_text(encoding="utf-8").split(f"## {heading}")[1].split("\n## ")[0]
-    (code,) = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
-    assert sum(bool(line.strip()) for line in code.splitlines()) <= 15
+    for code in re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL):
+        assert sum(bool(line.strip()) for line in code.splitlines()) <= 15
+
+
+@pytest.mark.parametrize("path", documents(), ids=name)
+def test_links_to_files_lead_somewhere(path: Path) -> None:
+    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
+        if "://" not in target and (path.parent / target).parts[-2:-1] != ("api",):
+            assert (path.parent / target).exists(), target
 
 
 def commands() -> list[tuple[str, str]]:

@@ -66,18 +66,18 @@ def test_slots_of_every_objective_and_term_are_named(written: Path) -> None:
 
 def test_how_settings_were_found_is_told(tmp_path: Path) -> None:
     directory = comparison(tmp_path)
-    assert "How their settings were found" not in text(directory)
+    assert "How their options were chosen" not in text(directory)
     summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
     summary["config"] = {"objectives": [{"name": "opo", "label": "", "tuning": "swept on seed 0"}, {"name": "grpo"}]}
     (directory / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
-    assert "How their settings were found: opo: swept on seed 0.\n" in text(directory)
+    assert "How their options were chosen: opo: swept on seed 0.\n" in text(directory)
 
 
 def test_a_controller_is_told_beside_the_slots(tmp_path: Path) -> None:
     results = report.read(comparison(tmp_path, labels=("a", "b"), rates=(1e-4,), seeds=(0,)))
     assert "controller" not in report.markdown(results, {})
-    results.of("b")[0].summary.update(controller="DualAscent(0.02)")  # type: ignore[attr-defined]
-    assert "before every rollout: of b by `DualAscent(0.02)`." in report.markdown(results, {})
+    results.of("b")[0].summary.update(controller="AdaptiveStiffness(0.02)")  # type: ignore[attr-defined]
+    assert "by which the drive is divided: `AdaptiveStiffness(0.02)` for b." in report.markdown(results, {})
 
 
 def test_numbers_in_the_table_are_those_of_the_runs(written: Path) -> None:
@@ -89,26 +89,26 @@ def test_numbers_in_the_table_are_those_of_the_runs(written: Path) -> None:
 
 def test_a_large_consistent_difference_is_claimed(written: Path) -> None:
     findings = text(written).split("## Findings")[1].split("## Objectives")[0]
-    claimed = findings.split("Taken one by one")[0]
-    assert re.search(r"\| 2e-4 \| tier 3 \(trained on\) \| opo \| dapo \|", claimed)
+    claimed = findings.split("Without the correction")[0]
+    assert re.search(r"\| 2e-4 \| level 3 \(trained on\) \| opo \| dapo \|", claimed)
     assert not re.search(r"\| 5e-5 \|", claimed)
 
 
-def test_every_accuracy_is_named_by_the_tiers_it_is_of(written: Path) -> None:
+def test_every_accuracy_is_named_by_the_levels_it_is_of(written: Path) -> None:
     results = report.read(written)
     for key, name in [
-        ("accuracy_in", "tier 3 (trained on)"),
-        ("accuracy_out", "tier 4 (only in the warm start)"),
-        ("accuracy_unseen", "tier 6 (never seen)"),
+        ("accuracy_in", "level 3 (trained on)"),
+        ("accuracy_out", "level 4 (only in the warm start)"),
+        ("accuracy_unseen", "level 6 (never seen)"),
     ]:
-        assert results.tier_names(key) == name and name in text(written)
-        assert all(run.final(key) == run.final(f"accuracy/{name[5]}") for run in results.runs)
+        assert results.level_names(key) == name and name in text(written)
+        assert all(run.final(key) == run.final(f"accuracy/{name.split()[1]}") for run in results.runs)
 
 
 def test_noise_is_not_claimed(tmp_path: Path) -> None:
     """Objectives that share one mean: their scatter must not become a sentence."""
     directory = comparison(tmp_path, labels=("a", "b", "c", "d"), rates=(1e-4,), scatter=0.2)
-    assert "no difference holds at the 5 % level" in text(directory)
+    assert "no difference is significant at the 5 % level" in text(directory)
 
 
 def test_a_difference_equal_on_every_seed_is_no_certainty(tmp_path: Path) -> None:
@@ -153,7 +153,10 @@ def test_holms_correction_orders_and_bounds(tmp_path: Path) -> None:
 
 def test_one_seed_makes_no_claim(tmp_path: Path) -> None:
     directory = comparison(tmp_path, seeds=(0,))
-    assert "no interval and no claim" in text(directory) and "±" not in text(directory).split("## Final numbers")[1]
+    assert (
+        "There is one seed, so there are no intervals" in text(directory)
+        and "±" not in text(directory).split("## Final numbers")[1]
+    )
 
 
 def test_inactive_geometry_is_warned_of(tmp_path: Path) -> None:
@@ -208,16 +211,16 @@ def test_an_inactive_run_is_warned_of_once(tmp_path: Path) -> None:
 def test_of_a_given_model_nobody_knows_what_it_has_seen(tmp_path: Path) -> None:
     directory = comparison(tmp_path, labels=("opo",), rates=(5e-5,))
     results = report.read(with_config(directory, run={"model": {"path": "a-model"}}))
-    assert results.tier_names("accuracy_unseen") == "tier 6 (not trained on here)"
+    assert results.level_names("accuracy_unseen") == "level 6 (not trained on here)"
     assert "never seen" not in text(directory)
 
 
-def test_a_single_run_names_its_tiers(tmp_path: Path) -> None:
+def test_a_single_run_names_its_levels(tmp_path: Path) -> None:
     directory = comparison(tmp_path / "many", labels=("opo",), rates=(5e-5,), seeds=(0,))
     single = shutil.copytree(directory / "runs" / "opo-r5e-05-s0", tmp_path / "one")
     (single / "config.json").write_text(json.dumps({"model": {"path": "a-model"}}), encoding="utf-8")
     found = text(single)
-    assert "6.0% on tier 3 (trained on)" in found and "tier 6 (not trained on here)" in found
+    assert "6.0% on level 3 (trained on)" in found and "level 6 (not trained on here)" in found
     assert found.splitlines()[2].startswith("1 run: 1 objective × 1 step size × 1 seed, 60 iterations each")
 
 
@@ -241,7 +244,9 @@ def test_evaluations_say_on_how_many_prompts(tmp_path: Path) -> None:
     task = {"eval_prompts": 512, "eval_interim_prompts": 128}
     report.write(with_config(directory, run={"task": task}))
     learning = (directory / "report.md").read_text(encoding="utf-8").split("## Learning")[1]
-    assert "on 512 prompts a tier before training and at the end and the first 128 of them between" in learning
+    assert (
+        "on 512 prompts per level before training and at the end, and on the first 128 of them in between" in learning
+    )
 
 
 def test_values_that_were_not_measured_are_left_out(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Rows of JSON lines and of parquet files, with errors that say where a file is broken."""
+"""Reading rows from JSON lines and from parquet files, with errors that say where a file is broken."""
 
 from __future__ import annotations
 
@@ -8,13 +8,21 @@ from typing import Any
 
 
 def json_lines(path: Path, hint: str) -> list[dict[str, Any]]:
-    """The objects of a file that has one a line; empty lines are passed over.
+    """The objects of a file with one object per line; empty lines are skipped.
 
     Args:
-        hint: the likely cause or the remedy, for the error of a line that is no JSON.
+        path: the file, in UTF-8.
+        hint: the likely cause or the remedy, for the error about a line that is no JSON.
 
     Raises:
         ValueError: a line is no JSON, or no object; its number is named.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "rows.jsonl"
+    ...     _ = path.write_text('{"prompt": "1+1"}')
+    ...     json_lines(path, "")
+    [{'prompt': '1+1'}]
     """
     rows = []
     for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
@@ -28,10 +36,17 @@ def json_lines(path: Path, hint: str) -> list[dict[str, Any]]:
 
 
 def json_object(row: Any, where: str) -> dict[str, Any]:
-    """The row, which must be an object.
+    """The row itself, if it is an object.
+
+    Args:
+        row: what was read.
+        where: the place of the row, which begins the error.
 
     Raises:
         ValueError: it is something else.
+
+    >>> json_object({"a": 1}, "line 1")
+    {'a': 1}
     """
     if not isinstance(row, dict):
         raise ValueError(f"{where} is a {type(row).__name__}, not an object with named columns.")
@@ -43,6 +58,13 @@ def parquet_rows(path: Path) -> list[dict[str, Any]]:
 
     Raises:
         ValueError: pyarrow is missing, or the file is no parquet.
+
+    >>> import tempfile, pyarrow, pyarrow.parquet
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "rows.parquet"
+    ...     pyarrow.parquet.write_table(pyarrow.table({"score": [1, 0]}), path)
+    ...     parquet_rows(path)
+    [{'score': 1}, {'score': 0}]
     """
     try:
         import pyarrow
@@ -53,6 +75,6 @@ def parquet_rows(path: Path) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
     except pyarrow.ArrowInvalid as error:
         raise ValueError(
-            f"{path} is no parquet file: {error}. A run that was killed leaves one without its end."
+            f"{path} is no parquet file: {error}. A writer that was killed leaves the file without its end."
         ) from None
     return rows

@@ -1,4 +1,4 @@
-"""Small types that several layers share."""
+"""Small types that several layers share: intervals, localities, and reductions over processes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
+
+from geomalign._util.check import refuse
 
 __all__ = ["Interval", "Locality", "Reduce"]
 
@@ -19,8 +21,11 @@ Reduce = Callable[[Tensor], Tensor]
 class Interval:
     """A closed interval of the extended real line.
 
-    >>> import torch
-    >>> Interval(-1.0).clamp(torch.tensor([-2.0, 3.0]))
+    Raises:
+        ValueError: low is not ≤ high.
+
+    >>> import torch, geomalign as ga
+    >>> ga.Interval(-1.0).clamp(torch.tensor([-2.0, 3.0]))
     tensor([-1.,  3.])
     """
 
@@ -29,7 +34,7 @@ class Interval:
 
     def __post_init__(self) -> None:
         if not self.low <= self.high:
-            raise ValueError(f"an interval needs low <= high, got low={self.low}, high={self.high}.")
+            refuse(self, "the lower end must be ≤ the upper one.", low=self.low, high=self.high)
 
     def clamp(self, x: Tensor) -> Tensor:
         """The nearest point of the interval."""
@@ -37,18 +42,22 @@ class Interval:
 
 
 class Locality(enum.IntEnum):
-    """What must be known before ∂L/∂log π at one token is: the schedule of a fused evaluation follows from it.
+    """What must be known before ∂L/∂log π at one token is; it sets the schedule of a fused evaluation.
 
-    Ordered, so that the locality of a composition is the maximum of its parts.
+    The values are ordered: the locality of a composition is the maximum of its parts.
+
+    >>> import geomalign as ga
+    >>> max(ga.Sequence().locality, ga.Pair().locality).name
+    'GROUP'
     """
 
     ROLLOUT = 0
-    """Nothing of the current forward pass: the law depends on the rollout alone (REINFORCE)."""
+    """Nothing of the current forward pass: the gradient depends on the rollout alone (REINFORCE)."""
     TOKEN = 1
     """The token's own log-probability (PPO, GRPO, CISPO)."""
     SEQUENCE = 2
     """The log-probabilities of its response (GSPO, OPO)."""
     GROUP = 3
-    """Those of the responses it is compared with (DPO: its pair)."""
+    """The log-probabilities of the responses that it is compared with (DPO: its pair)."""
     BATCH = 4
-    """Those of the whole batch (AOT sorts it)."""
+    """The log-probabilities of the whole batch (AOT sorts it)."""

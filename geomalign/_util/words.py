@@ -1,13 +1,15 @@
-"""How text becomes values: one reading of `name key=value …`, for command lines, configuration files and hosts."""
+"""From text to values and back: one reading of `name key=value …` for command lines, configuration files and hosts."""
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import dataclasses
 import json
 import shlex
 from typing import Any
 
-__all__ = ["literal", "named"]
+__all__ = ["literal", "named", "short", "spelled"]
 
 _CONSTANTS = {"true": True, "false": False, "none": None, "null": None}
 
@@ -15,8 +17,8 @@ _CONSTANTS = {"true": True, "false": False, "none": None, "null": None}
 def literal(text: str) -> Any:
     """The number, truth value, list or text that a word stands for.
 
-    >>> [literal(word) for word in ("3", "2e-4", "true", "none", "[1, 2]", "log")]
-    [3, 0.0002, True, None, [1, 2], 'log']
+    >>> [literal(word) for word in ("3", "2e-4", "true", "none", "[1, 2]", "(1, 2)", "log", "'3'")]
+    [3, 0.0002, True, None, [1, 2], (1, 2), 'log', '3']
     """
     if text.lower() in _CONSTANTS:
         return _CONSTANTS[text.lower()]
@@ -27,9 +29,20 @@ def literal(text: str) -> Any:
     if text.startswith(("[", "{", '"', "'", "(")):
         with contextlib.suppress(ValueError):
             return json.loads(text)
-        if len(text) > 1 and text[0] == text[-1] == "'":
-            return text[1:-1]
+        with contextlib.suppress(ValueError, SyntaxError):
+            return ast.literal_eval(text)
     return text
+
+
+def spelled(value: Any) -> str:
+    """The word that `literal` reads as this value: text that would read as something else is quoted.
+
+    >>> [spelled(value) for value in (3, True, None, (2.0, 3.0), "log", "3")]
+    ['3', 'true', 'none', '[2.0, 3.0]', 'log', '"3"']
+    """
+    if isinstance(value, str):
+        return json.dumps(value) if literal(value) != value else value
+    return "none" if value is None else json.dumps(value, default=str)
 
 
 def named(
@@ -63,3 +76,22 @@ def named(
             raise ValueError(f'{where} {text!r}: {word!r} is not key=value, as in "{example}".')
         options[key.replace("-", "_")] = literal(value)
     return words[0], options
+
+
+def short(part: object) -> str:
+    """The value of a slot as code, without the arguments that have their defaults.
+
+    >>> from geomalign import Escort, LogRatio
+    >>> short(LogRatio(scale=1.0)), short(Escort(alpha=0.4, temperature=2.0))
+    ('LogRatio()', 'Escort(alpha=0.4, temperature=2.0)')
+    """
+    if not dataclasses.is_dataclass(part) or isinstance(part, type):
+        return str(part)
+    if not dataclasses.fields(part) or not repr(part).startswith(f"{type(part).__name__}("):
+        return repr(part)
+    given = []
+    for field in dataclasses.fields(part):
+        value = getattr(part, field.name)
+        if field.repr and (field.default is dataclasses.MISSING or value != field.default):
+            given.append(f"{field.name}={short(value) if dataclasses.is_dataclass(value) else repr(value)}")
+    return f"{type(part).__name__}({', '.join(given)})"

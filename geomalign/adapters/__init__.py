@@ -1,4 +1,5 @@
-"""Trainers that people already run, each in a module of its own. They translate; what is computed, the core computes.
+"""Trainers that people already run: one file or folder per trainer, with the configuration text that it exports.
 
-Nothing here is imported by `import geomalign`, and a third party is imported only when its adapter is used.
+Adapters translate; what is computed, the core computes. Nothing here is imported by `import geomalign`, and a trainer
+is imported only when its adapter is used.
 """

@@ -8,14 +8,15 @@ loss_fn = GeometryLoss("opo alpha=0.4 mu=1.0")                      # in the pla
 grpo_train(policy, policy_generation, …, loss_fn, …)
 ```
 
-NeMo-RL sums the losses of micro-batches and ranks, each divided by the counts of the global batch: exactly our
-`counts`,
-so the objective's own measure holds. Its advantages are the drive. It adds up metrics in the same way, so ours are
-multiplied by the micro-batch's share of the tokens (or responses).
+NeMo-RL sums the losses of micro-batches and ranks, each divided by the counts of the global batch. These are the
+`counts` of an objective, so the objective's own measure holds. NeMo-RL's advantages are the drive. It adds up metrics
+as it does losses, so ours are multiplied by the micro-batch's share of the tokens (or responses).
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -23,21 +24,26 @@ from torch import Tensor
 
 from geomalign.adapters import hosted
 from geomalign.batch import Batch, Counts
-from geomalign.measure import PooledMean
 from geomalign.objective import BaseObjective
 
-__all__ = ["GeometryLoss"]
+__all__ = ["GeometryLoss", "configuration"]
 
 
 class GeometryLoss:
     """An objective as NeMo-RL's `LossFunction` of log-probabilities.
 
     Args:
-        objective: an objective of single responses, or a recipe in one line, "opo alpha=0.4".
+        objective: an objective of single responses, or its description in one line, "opo alpha=0.4".
+
+    Raises:
+        ValueError: what `recipes.get` raises.
+
+    >>> GeometryLoss("opo alpha=0.5").objective.sampling
+    Escort(alpha=0.5, temperature=1.0, scaled=False, inverse_probability=False)
     """
 
     def __init__(self, objective: BaseObjective | str):
-        self.objective = hosted.objective_of(objective) if isinstance(objective, str) else objective
+        self.objective = hosted.objective_of(objective)
 
     @property
     def input_type(self) -> Any:
@@ -51,15 +57,11 @@ class GeometryLoss:
         """By which of the two global counts gradients are divided."""
         from nemo_rl.algorithms.loss.interfaces import LossType
 
-        return LossType.TOKEN_LEVEL if self._pooled else LossType.SEQUENCE_LEVEL
-
-    @property
-    def _pooled(self) -> bool:
-        return all(term.unit.per_token and isinstance(term.measure, PooledMean) for _, term in self.objective.terms)
+        return LossType.TOKEN_LEVEL if hosted.pooled(self.objective) else LossType.SEQUENCE_LEVEL
 
     @property
     def metric_normalizations(self) -> dict[str, Any]:
-        """Which metrics are not divided by the count that gradients are divided by; none before NeMo-RL asked."""
+        """Which metrics are not divided by the count that gradients are; empty for releases that do not ask."""
         from nemo_rl.algorithms.loss import interfaces
 
         kinds = getattr(interfaces, "MetricNormalizer", None)
@@ -100,10 +102,26 @@ class GeometryLoss:
         rows = torch.as_tensor(global_valid_seqs)
         counts = Counts(torch.as_tensor(global_valid_toks), rows, torch.zeros_like(rows), rows)
         outcome = hosted.evaluate(self.objective, batch, data["advantages"][:, 1:], counts=counts)
-        share = mask.sum() / counts.tokens if self._pooled else mask.any(-1).sum() / counts.sequences
-        numbers = {name: value.item() for name, value in hosted.found(outcome, share).items()}
+        share = mask.sum() / counts.tokens if hosted.pooled(self.objective) else mask.any(-1).sum() / counts.sequences
+        numbers = {name: value.item() for name, value in hosted.host_metrics(outcome, share).items()}
         return outcome.loss, {
             "loss": outcome.loss.item(),
             "num_valid_samples": float(data["sample_mask"].sum()),
             **numbers,
         }
+
+
+def configuration(name: str, objective: BaseObjective, hyperparameters: Mapping[str, Any]) -> str:
+    """The lines that change in NeMo-RL's script to train an objective.
+
+    >>> from geomalign import recipes
+    >>> print(configuration("opo", recipes.get("opo"), {}).splitlines()[-1])
+    loss_fn = GeometryLoss("opo")
+    """
+    return (
+        f"{hosted.note(objective, 'NeMo-RL')}\n"
+        "# NeMo-RL: in a copy of examples/run_grpo.py, after setup(…) and before grpo_train(…)\n"
+        "from geomalign.adapters.nemo_rl import GeometryLoss\n"
+        "\n"
+        f"loss_fn = GeometryLoss({json.dumps(hosted.in_one_line(name, hyperparameters))})\n"
+    )

@@ -4,8 +4,8 @@
 python -m geomalign.adapters.openrlhf "opo alpha=0.4 mu=1.0" -- --actor.model_name_or_path … # train_ppo_ray's arguments
 ```
 
-OpenRLHF has no configuration of its loss by import path; the launcher starts Ray with a set-up hook that exchanges the
-class in the workers and then runs `openrlhf.cli.train_ppo_ray` unchanged. Advantages are OpenRLHF's
+OpenRLHF has no setting for its loss. The launcher starts Ray with a set-up hook that exchanges the class in the workers
+and then runs `openrlhf.cli.train_ppo_ray` unchanged. Advantages are OpenRLHF's
 (`--algo.advantage.estimator`) and are the drive; the reduction follows `actor.loss_agg_mode` and its global counts; its
 KL and entropy terms stay its own.
 """
@@ -13,8 +13,10 @@ KL and entropy terms stay its own.
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -23,7 +25,7 @@ from geomalign.adapters import hosted
 from geomalign.batch import Batch
 from geomalign.objective import BaseObjective
 
-__all__ = ["PolicyLoss", "install", "main"]
+__all__ = ["PolicyLoss", "configuration", "install", "main"]
 
 VARIABLE = "GEOMALIGN_OBJECTIVE"
 
@@ -32,14 +34,17 @@ class PolicyLoss(nn.Module):
     """An objective with the constructor and the call of OpenRLHF's `PolicyLoss`.
 
     Args:
-        objective: an objective of single responses, or a recipe in one line; the environment variable
-            GEOMALIGN_OBJECTIVE where None.
+        objective: an objective of single responses, or its description in one line; None: the environment variable
+            GEOMALIGN_OBJECTIVE.
         token_level_loss: OpenRLHF's: divide by tokens, or average responses.
         options: OpenRLHF's other arguments; the clip range and `policy_loss_type` are the objective's affair, and a
             correction for the rollout engine must be "off" (use `ga.TruncatedImportance` with the log-probabilities).
 
     Raises:
-        ValueError: `is_correction_level` is not "off".
+        ValueError: `is_correction_level` is not "off", or what `recipes.get` raises.
+
+    >>> PolicyLoss("opo alpha=0.5", token_level_loss=False).objective.sampling
+    Escort(alpha=0.5, temperature=1.0, scaled=False, inverse_probability=False)
     """
 
     def __init__(self, objective: BaseObjective | str | None = None, token_level_loss: bool = True, **options: Any):
@@ -50,7 +55,7 @@ class PolicyLoss(nn.Module):
                 "the objective replaces: set it to off."
             )
         objective = os.environ.get(VARIABLE, "opo") if objective is None else objective
-        self.objective = hosted.objective_of(objective) if isinstance(objective, str) else objective
+        self.objective = hosted.objective_of(objective)
         self.token_level_loss = token_level_loss
 
     def forward(
@@ -75,20 +80,53 @@ class PolicyLoss(nn.Module):
         outcome = hosted.evaluate(
             self.objective, batch, advantages, hosted.weights_of(reduce, batch.support, batch.dtype)
         )
-        seen = hosted.found(outcome)
-        log_ratio = outcome.token_log_ratio
-        assert log_ratio is not None
-        return outcome.loss, hosted.clip_fraction(seen), -log_ratio.sum() / mask.sum().clamp(min=1), None, None
+        clipped = hosted.clip_fraction(hosted.host_metrics(outcome))
+        return outcome.loss, clipped, hosted.approximate_kl(outcome), None, None
 
 
 def install() -> None:
-    """Put `PolicyLoss` in the place of OpenRLHF's, in this process; called in every Ray worker as it starts."""
+    """Put `PolicyLoss` in the place of OpenRLHF's, in this process; called in every Ray worker as it starts.
+
+    ```py
+    os.environ["GEOMALIGN_OBJECTIVE"] = "opo alpha=0.4"
+    install()
+    ```
+    """
     for module in ("openrlhf.models", "openrlhf.models.loss"):
         setattr(importlib.import_module(module), "PolicyLoss", PolicyLoss)  # noqa: B010 (of a foreign module)
 
 
+def configuration(name: str, objective: BaseObjective, hyperparameters: Mapping[str, Any]) -> str:
+    """The command with which OpenRLHF trains an objective.
+
+    >>> from geomalign import recipes
+    >>> print(configuration("opo", recipes.get("opo"), {}).splitlines()[1])
+    python -m geomalign.adapters.openrlhf "opo" -- \\
+    """
+    note = hosted.note(objective, "OpenRLHF", reference=False)
+    mode = "token-mean" if hosted.pooled(objective) else "seq-mean-token-mean"
+    return (
+        f"{note}\n"
+        f"python -m geomalign.adapters.openrlhf {json.dumps(hosted.in_one_line(name, hyperparameters))} -- \\\n"
+        f"    --actor.loss_agg_mode {mode} --algo.advantage.is_correction_level off \\\n"
+        "    --actor.model_name_or_path MODEL --data.prompt_dataset DATA\n"
+    )
+
+
 def main(arguments: list[str]) -> None:
-    """`OBJECTIVE -- ARGUMENTS`: run OpenRLHF's own PPO command with the objective as its policy loss."""
+    """Run OpenRLHF's own PPO command with an objective as its policy loss.
+
+    Args:
+        arguments: the objective's description, "--", and the arguments of `openrlhf.cli.train_ppo_ray`.
+
+    Raises:
+        SystemExit: there is no "--" behind the first argument.
+        ValueError: what `recipes.get` raises of the description.
+
+    ```py
+    main(["opo alpha=0.4", "--", "--actor.model_name_or_path", "Qwen/Qwen3-0.6B"])
+    ```
+    """
     if len(arguments) < 2 or arguments[1] != "--":
         raise SystemExit(
             f"usage: python -m {__spec__.name if __spec__ else __name__} OBJECTIVE -- ARGUMENTS of train_ppo_ray"

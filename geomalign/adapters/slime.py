@@ -5,15 +5,15 @@
 --custom-reward-post-process-path geomalign.adapters.slime.rewards --custom-config-path geomalign.yaml
 ```
 
-with `geomalign_objective: opo alpha=0.4 mu=1.0` in geomalign.yaml. `rewards` makes the recipe's own drive where groups
-are whole, and slime's estimator `grpo` hands it on as advantages; without it slime's own advantages are the drive. The
-reduction is slime's reducer. A KL penalty to the reference belongs to the objective (`grpo beta=0.04`), not to
-`--use-kl-loss`.
+with `geomalign_objective: opo alpha=0.4 mu=1.0` in geomalign.yaml. `rewards` makes the objective's own drive where
+groups are whole, and slime's estimator `grpo` hands it on as advantages; without it slime's own advantages are the
+drive. The reduction is slime's reducer. A KL penalty to the reference belongs to the objective (`grpo beta=0.04`), not
+to `--use-kl-loss`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ from geomalign.adapters import hosted
 from geomalign.batch import Batch
 from geomalign.objective import BaseObjective
 
-__all__ = ["loss", "rewards"]
+__all__ = ["configuration", "loss", "rewards"]
 
 
 def rewards(args: Any, samples: Sequence[Any]) -> tuple[list[float], list[float]]:
@@ -36,7 +36,13 @@ def rewards(args: Any, samples: Sequence[Any]) -> tuple[list[float], list[float]
         samples: of a rollout, prompt after prompt, with `get_reward_value(args)` and `group_index` (or None).
 
     Raises:
-        ValueError: an estimator that would not hand the drive on unchanged.
+        ValueError: an estimator that would not hand the drive on unchanged, or terms with different drives.
+
+    >>> from types import SimpleNamespace
+    >>> settings = {"geomalign_objective": "rloo", "advantage_estimator": "grpo", "n_samples_per_prompt": 2}
+    >>> answers = [SimpleNamespace(group_index=0, get_reward_value=lambda args, r=r: r) for r in (1.0, 0.0)]
+    >>> rewards(SimpleNamespace(**settings), answers)
+    ([1.0, 0.0], [1.0, -1.0])
     """
     if args.advantage_estimator not in ("grpo", "gspo", "cispo"):
         raise ValueError(
@@ -46,9 +52,9 @@ def rewards(args: Any, samples: Sequence[Any]) -> tuple[list[float], list[float]
     raw = [float(sample.get_reward_value(args)) for sample in samples]
     named = [sample.group_index for sample in samples]
     group = [k // args.n_samples_per_prompt if name is None else int(name) for k, name in enumerate(named)]
-    nothing = torch.zeros(len(raw), 1)
-    batch = Batch(nothing, nothing, reward=torch.tensor(raw), group=torch.tensor(group))
-    drive: list[float] = hosted.drive_of(_objective(args), batch).tolist()
+    mask = torch.ones(len(raw), 1)
+    rows = hosted.rollout(mask, mask.dtype, reward=torch.tensor(raw), group=torch.tensor(group))
+    drive: list[float] = hosted.drive_of(_objective(args), rows).tolist()
     return raw, drive
 
 
@@ -63,7 +69,7 @@ def loss(
     Args:
         args: with `geomalign_objective` ("opo" if absent); an entropy bonus by `entropy_coef` as in slime's own loss;
             `use_rollout_logprobs` and `rollout_top_p` as slime means them.
-        batch: lists with one `(token,)` tensor a response: `log_probs` (rollout policy; none where slime would use the
+        batch: lists with one `(token,)` tensor per response: `log_probs` (old policy; none where slime would use the
             current ones, at Δ = 0), `rollout_log_probs` (engine), `advantages`, `loss_masks`, `ref_log_probs`.
         logits: of the packed micro-batch.
         sum_of_sample_mean: slime's reducer of one flat `(tokens,)` tensor.
@@ -71,6 +77,10 @@ def loss(
     Raises:
         ValueError: a unit of whole responses under context parallelism, where a rank holds parts of them; `use_tis`,
             which weighs slime's own token losses.
+
+    ```py
+    total, seen = loss(args, batch, logits, sum_of_sample_mean)  # slime calls it, named by the flags above
+    ```
     """
     from slime.backends.megatron_utils.loss import get_log_probs_and_entropy
 
@@ -117,7 +127,27 @@ def loss(
         total = total - bonus * sum_of_sample_mean(torch.cat(scored["entropy"]))
     if not sum(x.numel() for x in policy):
         total = total + 0 * logits.sum()  # a rank without a token takes part in the backward pass
-    return total, {"loss": total.detach(), **hosted.found(outcome, weights.sum())}
+    return total, {"loss": total.detach(), **hosted.host_metrics(outcome, weights.sum())}
+
+
+def configuration(name: str, objective: BaseObjective, hyperparameters: Mapping[str, Any]) -> str:
+    """The YAML and, as comments, the flags with which slime trains an objective.
+
+    >>> from geomalign import recipes
+    >>> print(configuration("opo", recipes.get("opo"), {}).splitlines()[-1])
+    geomalign_objective: opo
+    """
+    note = hosted.note(objective, "slime")
+    lines = [
+        "# slime: --loss-type custom_loss --custom-loss-function-path geomalign.adapters.slime.loss",
+        "#        --custom-config-path THIS.yaml --advantage-estimator grpo",
+        f"geomalign_objective: {hosted.in_one_line(name, hyperparameters)}",
+    ]
+    if len({term.sampling for term in objective.driven_terms}) == 1:
+        lines.insert(2, "#        --custom-reward-post-process-path geomalign.adapters.slime.rewards")
+    else:
+        lines.insert(0, note)
+    return "\n".join(lines) + "\n"
 
 
 def _objective(args: Any) -> BaseObjective:

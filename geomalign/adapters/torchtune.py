@@ -17,6 +17,8 @@ loss:
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -26,7 +28,7 @@ from geomalign.adapters import hosted
 from geomalign.batch import Batch, PreferenceBatch
 from geomalign.objective import BaseObjective
 
-__all__ = ["PPOLoss", "PreferenceLoss"]
+__all__ = ["PPOLoss", "PreferenceLoss", "configuration"]
 
 
 class PreferenceLoss(nn.Module):
@@ -36,13 +38,20 @@ class PreferenceLoss(nn.Module):
     reason; with sums pass `normalize="sum"` to `ipo`.
 
     Args:
-        objective: a recipe, with its hyper-parameters as the other arguments, or an objective.
+        objective: an objective, or its description, with hyper-parameters as the other arguments.
+
+    Raises:
+        ValueError: what `recipes.get` raises; when called, a unit that needs the single tokens.
+
+    >>> import torch
+    >>> losses, chosen, rejected = PreferenceLoss("dpo", beta=0.1)(*torch.zeros(4, 2))
+    >>> losses
+    tensor([0.6931, 0.6931])
     """
 
     def __init__(self, objective: BaseObjective | str = "dpo", **hyperparameters: Any):
         super().__init__()
-        settings = tuple(sorted(hyperparameters.items()))
-        self.objective = hosted.objective_of(objective, settings) if isinstance(objective, str) else objective
+        self.objective = hosted.objective_of(objective, hyperparameters.items())
 
     def forward(
         self,
@@ -53,15 +62,16 @@ class PreferenceLoss(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """`(pair,)` each → losses, chosen and rejected rewards (drive · chart(Δ); β Δ for DPO), `(pair,)` each.
 
-        The losses are all the batch's mean, which is what the recipes take of them.
+        All losses are the batch's mean, as torchtune's recipes take the mean of them. Of a sum the rewards are those of
+        its first term.
         """
         batch = PreferenceBatch(
             policy_chosen_logps, policy_rejected_logps, reference_chosen_logps, reference_rejected_logps
         )
         outcome = self.objective(batch)
-        chart = outcome.objective.chart(outcome.log_ratio.detach())
-        chosen, rejected = chart.chunk(2)
-        drive = outcome.drive if outcome.drive.shape == chosen.shape else torch.ones_like(chosen)
+        first = outcome.terms[0]
+        chosen, rejected = first.objective.chart(first.log_ratio.detach()).chunk(2)
+        drive = first.drive if first.drive.shape == chosen.shape else torch.ones_like(chosen)
         return outcome.loss.expand(batch.size), drive * chosen, drive * rejected
 
 
@@ -69,9 +79,18 @@ class PPOLoss(nn.Module):
     """An objective of tokens or responses with torchtune's PPO signature; the value loss stays torchtune's.
 
     Args:
-        objective: a recipe, with its hyper-parameters as the other arguments, or an objective.
+        objective: an objective, or its description, with hyper-parameters as the other arguments.
         value_clip_range: torchtune's.
         value_coeff: torchtune's.
+
+    Raises:
+        ValueError: what `recipes.get` raises; when called, an objective of pairs.
+
+    ```py
+    loss, policy_loss, value_loss, ratios, clipped = PPOLoss("ppo", epsilon=0.1)(
+        old, policy, advantages, old_values, values, returns, mask, mask
+    )
+    ```
     """
 
     def __init__(
@@ -84,8 +103,7 @@ class PPOLoss(nn.Module):
         super().__init__()
         from torchtune.rlhf.loss import PPOLoss as Host
 
-        settings = tuple(sorted(hyperparameters.items()))
-        self.objective = hosted.objective_of(objective, settings) if isinstance(objective, str) else objective
+        self.objective = hosted.objective_of(objective, hyperparameters.items())
         self.host = Host(value_clip_range=value_clip_range, value_coeff=value_coeff)
 
     def forward(
@@ -114,4 +132,29 @@ class PPOLoss(nn.Module):
         )
         # Of a policy without gradient only the value term of torchtune's loss is left to differentiate.
         loss = outcome.loss + (theirs - surrogate)
-        return loss, outcome.loss.detach(), value, ratio, hosted.clip_fraction(hosted.found(outcome))
+        return loss, outcome.loss.detach(), value, ratio, hosted.clip_fraction(hosted.host_metrics(outcome))
+
+
+def configuration(name: str, objective: BaseObjective, hyperparameters: Mapping[str, Any]) -> str:
+    """The YAML with which torchtune trains an objective.
+
+    >>> from geomalign import recipes
+    >>> print(configuration("chi_po", recipes.get("chi_po"), {}).splitlines()[-1])
+      objective: chi_po
+    """
+    note = []
+    component, config = "PreferenceLoss", "full_dpo_distributed"
+    if not objective.paired:
+        note = [hosted.note(objective, "torchtune", reference=False)]
+        component, config = "PPOLoss", "ppo_full_finetune_single_device"
+    elif any(term.unit.needs_tokens for _, term in objective.terms):
+        raise ValueError(f"torchtune hands over sums over responses, but {name} divides by their lengths.")
+    lines = [
+        *note,
+        f"# torchtune: tune run {config} --config …, with",
+        "loss:",
+        f"  _component_: geomalign.adapters.torchtune.{component}",
+        f"  objective: {name}",
+        *(f"  {key}: {json.dumps(value)}" for key, value in hyperparameters.items()),
+    ]
+    return "\n".join(lines) + "\n"

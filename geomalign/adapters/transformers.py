@@ -3,14 +3,14 @@
 ```python
 from geomalign.adapters.transformers import ObjectiveLoss
 
-loss = ObjectiveLoss(ga.recipes.dpo(beta=0.1), pad_token_id=tokenizer.pad_token_id)
+loss = ObjectiveLoss("dpo beta=0.1", pad_token_id=tokenizer.pad_token_id)
 Trainer(model=model, args=args, train_dataset=pairs, data_collator=loss.collate, compute_loss_func=loss)
 ```
 
-with `remove_unused_columns=False` in the arguments, as the Trainer would drop columns that the model does not take.
+The arguments need `remove_unused_columns=False`, as the Trainer would drop columns that the model does not take.
 
-The log-probabilities of the reference (and of the rollout policy) are columns of the dataset: nothing is scored here
-but the model in training. Rewards, groups and drives are columns too, so any offline objective trains this way, on one
+The log-probabilities under the reference (and the old policy) are columns of the dataset: nothing is scored here but
+the model in training. Rewards, groups and drives are columns too, so any offline objective trains this way, on one
 device, under DDP, FSDP or DeepSpeed, as the Trainer's arguments say.
 """
 
@@ -23,9 +23,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from geomalign import recipes
 from geomalign.batch import Batch, Counts, PreferenceBatch
 from geomalign.measure import PooledMean
-from geomalign.objective import BaseObjective, metrics
+from geomalign.objective import BaseObjective, Objective, metrics
 
 __all__ = ["Labels", "ObjectiveLoss"]
 
@@ -37,6 +38,10 @@ class Labels(dict[str, Any]):
 
     To the Trainer it looks like labels, whose entries other than −100 are counted over an accumulation window and all
     ranks: it counts what the objective divides by, so that the mean is the window's and not a mean of means.
+
+    >>> labels = Labels(mask=torch.ones(1, 3), counted=torch.tensor([[-100, 0, 0]]))
+    >>> labels["mask"].shape, int(labels.ne(-100).sum())
+    (torch.Size([1, 3]), 2)
     """
 
     def __getitem__(self, key: Any) -> Any:
@@ -52,25 +57,32 @@ class ObjectiveLoss:
 
     A row of the dataset for an objective of pairs: `prompt_ids`, `chosen_ids`, `rejected_ids` (lists of token ids) and
     `reference_chosen`, `reference_rejected` (a log-probability of every token of the response, or one number, their
-    sum). For single responses: `prompt_ids`, `response_ids`, and of `anchor`, `reference`, `behavior`
-    (log-probabilities) and `reward`, `advantage`, `group`, `drive` (numbers) those the objective needs. Without `drive`
-    groups must be whole in every micro-batch; better compute it once, `objective.drive(whole_dataset)`, and make it a
-    column.
+    sum). For single responses: `prompt_ids`, `response_ids`, and of `old`, `reference`, `behavior` (log-probabilities)
+    and `reward`, `advantage`, `group`, `drive` (numbers) those the objective needs. Without `drive` groups must be
+    whole in every micro-batch; better compute it once, `objective.drive(whole_dataset)`, and make it a column.
 
     Args:
-        objective: single-term, or a sum whose terms divide by the same count (tokens, responses or pairs).
+        objective: an objective, or its description, "dpo beta=0.1"; of one term, or a sum whose terms divide by the
+            same count (tokens, responses or pairs).
         pad_token_id: of the tokenizer.
 
     Raises:
-        ValueError: terms that divide by different counts, of which the Trainer passes one.
+        ValueError: what `recipes.get` raises, or terms that divide by different counts, of which the Trainer passes
+            one.
+
+    >>> loss = ObjectiveLoss("simpo", pad_token_id=0)
+    >>> batch = loss.collate([{"prompt_ids": [5], "chosen_ids": [7, 8], "rejected_ids": [9]}])
+    >>> batch["input_ids"]
+    tensor([[5, 7, 8],
+            [5, 9, 0]])
     """
 
-    def __init__(self, objective: BaseObjective, pad_token_id: int = 0):
-        self.objective = objective
+    def __init__(self, objective: BaseObjective | str, pad_token_id: int = 0):
+        self.objective = recipes.get(objective) if isinstance(objective, str) else objective
         self.pad_token_id = pad_token_id
-        self.paired = objective.paired
+        self.paired = self.objective.paired
         self.metrics: dict[str, Tensor] = {}
-        counted = {_divided_by(term) for _, term in objective.terms}
+        counted = {_divided_by(term) for _, term in self.objective.terms}
         if len(counted) > 1:
             raise ValueError(
                 f"the terms of this objective divide by {' and by '.join(sorted(counted))}, but the Trainer passes one "
@@ -107,7 +119,13 @@ class ObjectiveLoss:
         return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
 
     def __call__(self, outputs: Any, labels: Labels, num_items_in_batch: Tensor | int | None = None) -> Tensor:
-        """The loss of a micro-batch: its part of the mean over `num_items_in_batch`, or its own mean without that."""
+        """The loss of a micro-batch: its part of the mean over `num_items_in_batch`, or its own mean without that.
+
+        Args:
+            outputs: the model's, with `logits` `(row, token, vocabulary)`.
+            labels: of `collate`.
+            num_items_in_batch: what the Trainer counted over the accumulation window and all ranks.
+        """
         logits = (outputs["logits"] if isinstance(outputs, dict) else outputs[0])[:, :-1]
         tokens = labels["input_ids"][:, 1:]
         # In float32 whatever the model computed in: half-precision log-probabilities are off by 1e-2.
@@ -142,7 +160,7 @@ class ObjectiveLoss:
         return torch.where(counts, 0, -100)
 
 
-def _divided_by(term: Any) -> str:
+def _divided_by(term: Objective) -> str:
     if term.unit.paired:
         return "pairs"
     return "tokens" if term.unit.per_token and isinstance(term.measure, PooledMean) else "responses"
@@ -159,7 +177,7 @@ def _placed(values: Sequence[Any], mask: Tensor) -> Tensor:
         if len(entries) != count:
             raise ValueError(
                 f"a response of {count} tokens has {len(entries)} log-probabilities; expected one for each of its "
-                "tokens, or their sum as one number."
+                "tokens, or their sum as one number. Usually they cover the prompt too, or another tokenizer made them."
             )
         placed[k, mask[k]] = entries
     return placed

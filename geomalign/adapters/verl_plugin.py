@@ -1,7 +1,6 @@
-"""What verl's entry-point group `verl.plugins` names: importing this module registers geomalign's losses and
-estimators.
+"""The entry point of group `verl.plugins`: importing this module registers geomalign's losses and estimators with verl.
 
-verl swallows whatever a plug-in raises while it loads, so a failure is written to the log first.
+verl says nothing of what a plug-in raises while it loads, so a failure is written to the log first.
 """
 
 import logging

@@ -1,10 +1,9 @@
 """What a geometry does to learning: derivatives in every coordinate, saturation, contraction, conditioning, exact
-dynamics.
+dynamics, and the geometry of a loss of which only the values are known (`identification`).
 
 Everything is computed in closed form or by enumeration; nothing is sampled.
 """
 
-from geomalign.analysis.decoupling import Decoupling, cross_derivative, decoupling
 from geomalign.analysis.derivatives import (
     Coordinates,
     Derivatives,
@@ -18,6 +17,7 @@ from geomalign.analysis.descent import Contraction, contraction, descend, positi
 from geomalign.analysis.dynamics import Flow, Portrait, gradient_flow, mirror_descent, portrait
 from geomalign.analysis.finite import Tree
 from geomalign.analysis.products import Spectrum, fisher, flatten, gauss_newton, hessian, matrix, spectrum
+from geomalign.analysis.sensitivity import Decoupling, cross_derivative, decoupling
 
 __all__ = [
     "Contraction",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
+from scipy import optimize
 from torch import Tensor
 
-_NEGLIGIBLE = 1e-6
-_UNSETTLED = 0.1
+_NEGLIGIBLE, _UNSETTLED = 1e-6, 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,13 +43,9 @@ class Tail:
             return "zero"
         if math.isnan(self.rate):
             return "undetermined"
-        if math.isinf(self.rate):
-            return "decays faster than exponentially" if self.rate < 0 else "grows faster than exponentially"
-        if self.rate:
-            return "decays exponentially" if self.rate < 0 else "grows exponentially"
-        if self.power:
-            return "decays as a power" if self.power < 0 else "grows as a power"
-        return "constant"
+        order = self.rate or self.power
+        manner = "faster than exponentially" if math.isinf(order) else "exponentially" if self.rate else "as a power"
+        return f"{'decays' if order < 0 else 'grows'} {manner}" if order else "constant"
 
     @property
     def saturates(self) -> bool:
@@ -58,21 +54,15 @@ class Tail:
 
     def __str__(self) -> str:
         if self.onset is not None:
-            return (
-                "identically zero"
-                if self.coefficient == 0 and self.onset == 0
-                else f"exactly zero beyond {self.onset:.6g}"
-            )
+            everywhere = self.coefficient == 0 and self.onset == 0
+            return "identically zero" if everywhere else f"exactly zero beyond {self.onset:.6g}"
         if not math.isfinite(self.rate):
             return self.kind
-        settled = self.uncertainty < 1e-3
-        terms = [f"{self.coefficient:{'.4g' if settled else '.2g'}}"]
-        if self.rate:
-            rate = f"{self.rate:{'.6g' if settled else '.2g'}}"
-            terms.append("e^{" + {"1": "", "-1": "-"}.get(rate, rate) + "|x|}")
-        if self.power:
-            terms.append(f"|x|^{self.power:{'.6g' if settled else '.2g'}}")
-        return ("~ " if settled else "≈ ") + " ".join(terms)
+        short, digits = (".4g", ".6g") if self.uncertainty < 1e-3 else (".2g", ".2g")
+        rate = {1.0: "", -1.0: "-"}.get(self.rate, f"{self.rate:{digits}}")
+        exponential = f" e^{{{rate}|x|}}" if self.rate else ""
+        power = f" |x|^{self.power:{digits}}" if self.power else ""
+        return f"{'~' if self.uncertainty < 1e-3 else '≈'} {self.coefficient:{short}}{exponential}{power}"
 
 
 def asymptote(function: Callable[[Tensor], Tensor], side: int, *, scale: float | None = None) -> Tail:
@@ -81,12 +71,16 @@ def asymptote(function: Callable[[Tensor], Tensor], side: int, *, scale: float |
     log|f| = c + rate·|x| + power·log|x| + d/|x| is solved through the points |x|, |x|/2, |x|/4, |x|/8 up to |x| = 10⁶;
     of the fits the one that differs least from those before it, for the square of its distance, is kept: underflow and
     rounding at large |x|, and lower orders at small |x|, both lose. No sample is drawn and nothing is differentiated.
-    What has no such law is reported as undetermined; a logarithm reads as a small power.
+    What has no such order is reported as undetermined; a logarithm reads as a small power.
 
     Args:
         function: `(points,)` → `(points,)` in float64.
         side: 1 or −1.
         scale: size of f near the origin, below a 10⁻¹⁰th of which it cannot be told from rounding; measured if None.
+
+    >>> import torch
+    >>> print(asymptote(lambda x: 3 * x**2 * torch.exp(-x), 1), "and", asymptote(lambda x: torch.relu(1 - x), 1))
+    ~ 3 e^{-|x|} |x|^2 and exactly zero beyond 1
     """
     x = 2.0 ** torch.arange(0.0, 20.25, 0.25, dtype=torch.float64)
     f = function(side * x)
@@ -94,96 +88,69 @@ def asymptote(function: Callable[[Tensor], Tensor], side: int, *, scale: float |
     overflow = (~torch.isfinite(f)).nonzero()
     if len(overflow):
         x, f = x[: int(overflow[0])], f[: int(overflow[0])]
-    nonzero = f != 0
     if len(x) < 12:
         return Tail(math.nan, math.nan, math.nan)
-    if not bool(nonzero.any()):
-        return Tail(0.0, 0.0, 0.0, onset=_onset(function, side, 0.0, 1.0))
-    last = int(nonzero.nonzero()[-1])
-    beyond = f[last + 1 :]
-    if beyond.numel() and bool((beyond == 0).all()):
-        onset = _onset(function, side, float(x[last]), float(x[last + 1]))
-        before = torch.tensor([side * (abs(onset) - 0.01)], dtype=torch.float64)
-        if float(function(before).abs()) > 1e-6 * size:
-            return Tail(0.0, 0.0, float(f[last]), onset=onset)
+    nonzero = f != 0
+    last = int(nonzero.nonzero()[-1]) if bool(nonzero.any()) else -1
+    if last + 1 < len(f):
+        low, high = float(x[last]) if last >= 0 else 0.0, float(x[last + 1])
+        # A point by itself may be rounded otherwise than among many, so what is known of the ends is kept.
+        known = {high: False, low: True} if last >= 0 else {high: False}
+
+        def support(at: float) -> float:
+            """1/2 where f is not zero, −1/2 where it is."""
+            return known.get(at, bool(function(torch.tensor([side * at], dtype=torch.float64)) != 0)) - 0.5
+
+        onset = side * float(optimize.bisect(support, low, high, xtol=1e-15)) if support(low) > 0 else 0.0
+        before = function(torch.tensor([side * (abs(onset) - 0.01)], dtype=torch.float64)).abs()
+        if last < 0 or float(before) > 1e-6 * size:
+            return Tail(0.0, 0.0, float(f[last]) if last >= 0 else 0.0, onset=onset)
     usable = nonzero & (f.abs() > 1e-290) & (f.abs() < 1e290)
-    near = _fit(x[:33], f[:33], usable[:33])
     # Nearer than 256 is enough for most, and keeps out the linear continuation of saturating exponentials.
+    near = _fit(x[:33], f[:33], usable[:33])
     return near if near.uncertainty < 1e-3 or math.isinf(near.rate) else _fit(x, f, usable)
-
-
-def _onset(function: Callable[[Tensor], Tensor], side: int, low: float, high: float) -> float:
-    """The end of f's support between |x| = low, where it is not zero, and |x| = high, from which on it is."""
-    if low == 0 and float(function(torch.zeros(1, dtype=torch.float64)).abs()) == 0:
-        return 0.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        if float(function(torch.tensor([side * middle], dtype=torch.float64))) == 0:
-            high = middle
-        else:
-            low = middle
-    return side * (low + high) / 2
-
-
-def _solve(log: Tensor, basis: Tensor) -> Tensor:
-    """Coefficients of log|f| on a basis of s = |x|/X at s = …, 1/4, 1/2, 1, for every X: (windows, coefficients)."""
-    count = len(basis)
-    windows = len(log) - 4 * (count - 1)
-    points = torch.stack([log[4 * k : 4 * k + windows] for k in range(count)], -1)
-    return points @ torch.linalg.inv(basis).T
 
 
 def _fit(x: Tensor, f: Tensor, usable: Tensor) -> Tail:
     log = torch.where(usable, f.abs(), 1.0).log()
-    s = 2.0 ** torch.arange(-3, 1, dtype=torch.float64)
-    one, t = torch.ones(4, dtype=torch.float64), s[1:]
-    found = _settled(x, _solve(log, torch.stack([one, s, s.log(), 1 / s], -1)), usable, 4)
-    if found is None or found[2] > _UNSETTLED:
-        # Rounding leaves too short a stretch: without the next order.
-        fits = _solve(log, torch.stack([one[1:], t, t.log()], -1))
-        found = _settled(x, torch.nn.functional.pad(fits, (0, 1)), usable, 3)
+    found = _settled(x, log, usable, (0, 1, 2, 3))
+    if found is None or found[2] > _UNSETTLED:  # rounding leaves too short a stretch: without the next order
+        found = _settled(x, log, usable, (0, 1, 2))
     if found is not None and abs(found[1][1]) < max(1e-3, 100 * found[2]):
-        fits = _solve(log, torch.stack([one[1:], t.log(), 1 / t], -1))
-        fits = torch.stack([fits[:, 0], torch.zeros(len(fits)).double(), fits[:, 1], fits[:, 2]], -1)
-        found = _settled(x, fits, usable, 3)
-    if found is None or found[2] > _UNSETTLED:
-        return _superexponential(x, log, usable, math.inf if found is None else found[2])
-    at, (constant, rate, power, _), error = found
-    rate, power = _tidy(rate / at, error / at), _tidy(power, error)
-    size = math.exp(min(constant - power * math.log(at), 700.0))
-    return Tail(rate, power, math.copysign(size, float(f[x == at][0])), uncertainty=error)
+        found = _settled(x, log, usable, (0, 2, 3))
+    if found is not None and found[2] <= _UNSETTLED:
+        at, (constant, rate, power, _), error = found
+        rate, power = _rounded(rate / at, error / at), _rounded(power, error)
+        size = math.exp(min(constant - power * math.log(at), 700.0))
+        return Tail(rate, power, math.copysign(size, float(f[x == at][0])), uncertainty=error)
+    # Rates that keep growing are infinite; anything else is not settled.
+    slope = ((log[4:] - log[:-4]) / (x[4:] - x[:-4]))[usable[4:] & usable[:-4]][-6:]
+    grows = len(slope) == 6 and bool((slope[1:] / slope[:-1] > 1.05).all())
+    rate = math.copysign(math.inf, float(slope[-1])) if grows else math.nan
+    return Tail(rate, 0.0 if grows else math.nan, math.nan, uncertainty=math.inf if found is None else found[2])
 
 
-def _settled(x: Tensor, fits: Tensor, usable: Tensor, points: int) -> tuple[float, list[float], float] | None:
-    """The fit that differs least from its two predecessors for the square of its distance; where, what, by how much."""
-    good = torch.stack([usable[4 * k : 4 * k + len(fits)] for k in range(points)]).all(0)
-    reach = x[4 * (points - 1) :]
+def _settled(x: Tensor, log: Tensor, usable: Tensor, columns: Sequence[int]) -> tuple[float, list[float], float] | None:
+    """Of fits of log|f| at s = |x|/X = …, 1/4, 1/2, 1 for every X, by these of the functions 1, s, log s and 1/s, the
+    one that differs least from its two predecessors for the square of its distance: where, what, by how much.
+    """
+    count = len(columns)
+    windows, s = len(log) - 4 * (count - 1), 2.0 ** torch.arange(1 - count, 1, dtype=torch.float64)
+    basis = torch.stack([torch.ones_like(s), s, s.log(), 1 / s], -1)[:, columns]
+    points, good = (torch.stack([each[4 * k : 4 * k + windows] for k in range(count)], -1) for each in (log, usable))
+    fits, good, reach = log.new_zeros(windows, 4), good.all(-1), x[4 * (count - 1) :]
+    fits[:, columns] = points @ torch.linalg.inv(basis).T
     step = (fits[:, 1] / reach).diff().abs() * reach[1:] + fits[:, 2].diff().abs()
-    change = torch.maximum(step[1:], step[:-1]).where(
-        good[2:] & good[1:-1] & good[:-2], torch.tensor(math.inf).double()
-    )
+    change = torch.where(good[2:] & good[1:-1] & good[:-2], torch.maximum(step[1:], step[:-1]), math.inf)
     if not bool(torch.isfinite(change).any()):
         return None
-    far = reach[2:]
-    best = int(((change + 1e-13) / far**2).argmin())
-    return float(far[best]), fits[best + 2].tolist(), float(change[best])
+    best = int(((change + 1e-13) / reach[2:] ** 2).argmin())
+    return float(reach[best + 2]), fits[best + 2].tolist(), float(change[best])
 
 
-def _superexponential(x: Tensor, log: Tensor, usable: Tensor, error: float) -> Tail:
-    """Rates that keep growing are infinite; anything else is not settled."""
-    rate = ((log[4:] - log[:-4]) / (x[4:] - x[:-4]))[usable[4:] & usable[:-4]]
-    if len(rate) >= 6:
-        growth = rate[-5:] / rate[-6:-1]
-        if bool((growth > 1.05).all()):
-            return Tail(math.copysign(math.inf, float(rate[-1])), 0.0, math.nan, uncertainty=error)
-    return Tail(math.nan, math.nan, math.nan, uncertainty=error)
-
-
-def _tidy(value: float, error: float) -> float:
+def _rounded(value: float, error: float) -> float:
     """The number with the fewest decimals that the error cannot tell from the value; 0 for what is below 1e-6."""
     if abs(value) < _NEGLIGIBLE:
         return 0.0
-    for digits in range(7):
-        if abs(round(value, digits) - value) <= min(max(10 * error, 1e-9), 0.05):
-            return round(value, digits)
-    return value
+    shorter = (round(value, digits) for digits in range(7))
+    return next((short for short in shorter if abs(short - value) <= min(max(10 * error, 1e-9), 0.05)), value)

@@ -1,4 +1,4 @@
-"""Gradient and curvature of one event's energy in every coordinate: what is constant in one is not in another."""
+"""Gradient and curvature of one event's energy in the chart, the log-ratio, the ratio and the logits of a policy."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ class Derivatives:
 
     Args:
         gradient, curvature: in the shape of the coordinate.
+
+    >>> import torch
+    >>> Derivatives(torch.tensor(-1.0), torch.tensor(0.5)).curvature
+    tensor(0.5000)
     """
 
     gradient: Tensor
@@ -33,7 +37,12 @@ class Coordinates:
     Args:
         u: in the objective's chart: φ' − g and φ''.
         log_ratio: in Δ.
-        ratio: in v = t − 1 (in t, that is).
+        ratio: in t = e^Δ, or in v = t − 1, which has the same derivatives.
+
+    >>> import torch, geomalign as ga
+    >>> from geomalign import analysis
+    >>> analysis.coordinates(ga.recipes.opo(mu=2.0), torch.zeros(1), 1.0).log_ratio.gradient
+    tensor([-1.])
     """
 
     u: Derivatives
@@ -111,7 +120,7 @@ def in_logit(
     u, du, ddu = side(logsigmoid(z) - logsigmoid(z_k), q, -p * q)
     if objective.unit.paired:
         w, dw, ddw = side(logsigmoid(-z) - logsigmoid(-z_k), -p, -p * q)
-        u, du, ddu = u - w - getattr(objective.unit, "margin", 0.0), du - dw, ddu - ddw
+        u, du, ddu = u - w - objective.unit.margin, du - dw, ddu - ddw
     f, k = objective.optimization.force(u, g), objective.optimization.curvature(u, g)
     return Derivatives(f * du, k * du**2 + f * ddu)
 
@@ -125,6 +134,12 @@ class Softmax:
         gradient: `(support,)`; its sum is zero, since a softmax does not see a common shift.
         hessian: `(support, support)`.
         gauss_newton: the part of the Hessian that is due to φ'' alone, positive semi-definite for a convex φ.
+
+    >>> import torch, geomalign as ga
+    >>> from geomalign import analysis
+    >>> found = analysis.in_logits(ga.recipes.opo(mu=2.0), torch.zeros(3), torch.tensor([1.0, 0.0, -1.0]))
+    >>> found.gradient, found.hessian.shape
+    (tensor([-0.3333,  0.0000,  0.3333]), torch.Size([3, 3]))
     """
 
     loss: Tensor
@@ -147,6 +162,12 @@ def in_logits(objective: Objective, logits: Tensor, drive: Tensor, *, anchor_log
 
     Raises:
         ValueError: the objective is one of pairs.
+
+    >>> import torch, geomalign as ga
+    >>> from geomalign import analysis
+    >>> analysis.in_logits(ga.recipes.opo(form="ratio", mu=3.0), torch.zeros(2), torch.zeros(2)).hessian
+    tensor([[ 0.7500, -0.7500],
+            [-0.7500,  0.7500]])
     """
     if objective.unit.paired:
         raise ValueError(f"in_logits is of single responses, but {objective.unit!r} compares pairs: use Tree.loss.")
@@ -165,15 +186,21 @@ def in_logits(objective: Objective, logits: Tensor, drive: Tensor, *, anchor_log
 
 
 def saturation(objective: Objective, drive: float, *, anchor_logit: float = 0.0) -> dict[str, tuple[Tail, Tail]]:
-    """How the gradient of an event behaves at both ends of every coordinate: `Tail`s at −∞ and +∞.
-
-    "u" only for charts without a bound; "log_ratio"; "logit" of a policy over two responses. Of a pair, "u" and
-    "logit".
+    """How the gradient of an event behaves at both ends of every coordinate.
 
     Args:
         objective: one term.
         drive: g.
         anchor_logit: z_k.
+
+    Returns:
+        by coordinate, the `Tail`s at −∞ and +∞: "u", if the chart has no bound; "log_ratio", of single responses;
+        "logit", of a policy over two responses.
+
+    >>> import geomalign as ga
+    >>> from geomalign import analysis
+    >>> [str(tail) for tail in analysis.saturation(ga.recipes.dpo(beta=1.0), 1.0)["logit"]]
+    ['~ -1', '~ -1 e^{-|x|}']
     """
 
     def both(gradient: Callable[[Tensor], Tensor]) -> tuple[Tail, Tail]:

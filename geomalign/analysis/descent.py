@@ -1,5 +1,4 @@
-"""Descent in the chart: how fast it contracts, how large a step may be, and how stiff a penalty keeps probabilities
-positive."""
+"""Descent in the chart: its contraction, its largest step, and the stiffness that keeps probabilities positive."""
 
 from __future__ import annotations
 
@@ -21,10 +20,13 @@ class Contraction:
     Args:
         rate: η.
         at_equilibrium: |1 − ηφ''(u*)|, the factor of the last steps; NaN where there is no finite equilibrium.
-        worst: the largest |1 − ηφ''| between `low` and `high`: a bound of every step's factor there. Below 1: a
-            contraction.
+        worst: the largest |1 − ηφ''| between `low` and `high`: a bound of every step's factor there. Below 1 the steps
+            contract.
         largest_rate: 2/max φ'' there, beyond which some pair of points is driven apart.
         conditioning: max φ''/min φ'' there, 1 for χ²; inf where the curvature vanishes.
+
+    >>> Contraction(0.4, at_equilibrium=0.8, worst=0.8, largest_rate=4.0, conditioning=1.0).worst
+    0.8
     """
 
     rate: float
@@ -45,14 +47,18 @@ def contraction(
 ) -> Contraction:
     """The contraction of gradient descent on one coordinate, from the curvature between two bounds.
 
-    For χ² it is |1 − ημ| everywhere and for every drive. Elsewhere it depends on where u is, and through u* on the
+    For χ² it is |1 − ημ| everywhere and for every drive. For other potentials it depends on u, and through u* on the
     drive.
 
     Args:
         optimization: the potential; its kinks are not seen (a step across one contracts more).
         rate: η > 0.
         drive: g.
-        low, high: coordinates between which the curvature is taken, on `points` points and at u* if it is there.
+        low, high: coordinates between which the curvature is taken.
+        points: how many coordinates are tried there; u* is added if it lies between them.
+
+    Raises:
+        ValueError: the rate is not positive.
 
     >>> import geomalign as ga
     >>> from geomalign import analysis
@@ -60,7 +66,7 @@ def contraction(
     0.8
     """
     if not rate > 0:
-        raise ValueError(f"contraction(rate={rate!r}): the step of descent is positive.")
+        raise ValueError(f"contraction(rate={rate!r}): the step size of descent must be positive, such as 0.1.")
     g = torch.tensor(drive, dtype=torch.float64)
     target = optimization.equilibrium(g)
     finite = bool(torch.isfinite(target))
@@ -82,7 +88,13 @@ def contraction(
 def descend(
     optimization: OptimizationGeometry, start: Tensor, rate: float, steps: int, *, drive: float = 0.0
 ) -> Tensor:
-    """The iterates of u ← u − η(φ'(u) − g): `(steps + 1, …)`, the first of which is `start`."""
+    """The iterates of u ← u − η(φ'(u) − g): `(steps + 1, …)`, the first of which is `start`.
+
+    >>> import torch, geomalign as ga
+    >>> from geomalign import analysis
+    >>> analysis.descend(ga.ChiSquare(1.0), torch.tensor(4.0), 0.5, 3)
+    tensor([4.0000, 2.0000, 1.0000, 0.5000])
+    """
     g = torch.full_like(start, drive)
     path = [start]
     for _ in range(steps):
@@ -91,12 +103,11 @@ def descend(
 
 
 def positivity(drive: Tensor, divergence: Divergence, *, log_prior: Tensor | None = None) -> Tensor:
-    r"""The smallest stiffness μ whose unconstrained target policy is nowhere zero: above it t* > 0 everywhere.
+    """The smallest stiffness μ whose unconstrained target policy is nowhere zero: above it t* > 0 everywhere.
 
-    .. math:: E_{\pi_k}\big[(\psi^*)'\big(\psi'(0) + (g - \min g)/\mu\big)\big] = 1
-
-    At the threshold the worst outcome has t* = 0, which fixes the multiplier. Pearson's χ²: E g − min g. Where ψ'(0) =
-    −∞ (both KLs, all orders α ≤ 1) no stiffness is too small: 0.
+    It solves E_{π_k}[(ψ*)'(ψ'(0) + (g − min g)/μ)] = 1: at the threshold the worst outcome has t* = 0, which fixes the
+    multiplier. For Pearson's χ² it is E g − min g. Where ψ'(0) = −∞ (both KLs, all orders α ≤ 1) it is 0, since no
+    stiffness is too small.
 
     Args:
         drive: g, `(..., support)`.

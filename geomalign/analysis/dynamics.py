@@ -22,6 +22,12 @@ class Flow:
         probabilities: `(points, responses)`.
         loss: `(points,)`, NaN where the method has none.
         reward: `(points,)`, expected.
+
+    >>> import torch, geomalign as ga
+    >>> from geomalign import analysis
+    >>> bandit = analysis.Tree.bandit(torch.tensor([1.0, 0.0]))
+    >>> analysis.mirror_descent(bandit, ga.KullbackLeibler(), 3).logits.shape
+    torch.Size([4, 1, 2])
     """
 
     time: Tensor
@@ -37,14 +43,14 @@ _METRICS = ("euclidean", "fisher")
 def _velocity(
     tree: Tree, objective: BaseObjective, logits: Tensor, anchor: Tensor, drive: Tensor | None, metric: str
 ) -> Tensor:
-    """Of the logits: −∇L, or −F⁺∇L."""
+    """The velocity of the logits, −∇L or −F⁺∇L."""
     gradient = tree.gradient(objective, logits, anchor, drive)
     return -(tree.natural(logits, gradient) if metric == "fisher" else gradient)
 
 
 def _check(metric: str) -> None:
     if metric not in _METRICS:
-        raise ValueError(f"metric={metric!r}: choose one of {', '.join(map(repr, _METRICS))}.")
+        raise ValueError(f"metric={metric!r} is unknown: choose one of {', '.join(map(repr, _METRICS))}.")
 
 
 def gradient_flow(
@@ -76,6 +82,13 @@ def gradient_flow(
 
     Raises:
         ValueError: the metric is unknown, or the integration fails (a flow that reaches the border in finite time).
+
+    >>> import torch, geomalign as ga
+    >>> from geomalign import analysis
+    >>> bandit = analysis.Tree.bandit(torch.tensor([1.0, 0.0]))
+    >>> flow = analysis.gradient_flow(bandit, ga.recipes.opo(mu=1.0), torch.tensor([0.0, 10.0]))
+    >>> bool(flow.reward[1] > flow.reward[0])
+    True
     """
     from scipy.integrate import solve_ivp
 
@@ -97,7 +110,10 @@ def gradient_flow(
         atol=tolerance,
     )
     if not found.success:
-        raise ValueError(f"the flow could not be followed to time {float(time[-1]):g}: {found.message}")
+        raise ValueError(
+            f"the flow could not be followed to time {float(time[-1]):g}: {found.message} A flow may reach a zero "
+            "probability in finite time; end it earlier, or raise the tolerance."
+        )
     logits = torch.as_tensor(found.y.T, dtype=torch.float64).reshape(-1, *z.shape)
     with torch.no_grad():
         loss = torch.stack([tree.loss(objective, x, anchor, drive) for x in logits])
@@ -112,7 +128,7 @@ def _flow(tree: Tree, time: Tensor, logits: Tensor, loss: Tensor) -> Flow:
 def mirror_descent(
     tree: Tree, divergence: Divergence, steps: int, *, start: Tensor | None = None, moving: bool = True
 ) -> Flow:
-    """π ← argmax ⟨r, π⟩ − D_ψ(π‖π_k), exactly, over all responses at once.
+    """π ← argmax ⟨r, π⟩ − D_ψ(π‖π_k), solved exactly over all responses at once.
 
     Args:
         tree: the problem.
@@ -124,6 +140,12 @@ def mirror_descent(
 
     Returns:
         `Flow` of `steps + 1` policies. A divergence that allows zeros gives logits of −inf.
+
+    >>> import torch, geomalign as ga
+    >>> from geomalign import analysis
+    >>> bandit = analysis.Tree.bandit(torch.tensor([1.0, 0.0]))
+    >>> analysis.mirror_descent(bandit, ga.KullbackLeibler(), 2).probabilities[:, 0]
+    tensor([0.5000, 0.7311, 0.8808])
     """
     logits = tree.uniform() if start is None else start
     first = tree.log_probs(logits).sum(-1)
@@ -147,7 +169,10 @@ class Portrait:
         probabilities: `(points, 3)`, a triangular lattice inside the simplex.
         velocity: `(points, 3)`, dπ/ds; each row sums to zero.
         loss: `(points,)`.
-        plane: `(points, 2)`, the points in an equilateral triangle of side 1; `arrows` the velocities there.
+
+    >>> import torch
+    >>> Portrait(torch.tensor([[1.0, 0.0, 0.0]]), torch.zeros(1, 3), torch.zeros(1)).plane
+    tensor([[0., 0.]])
     """
 
     probabilities: Tensor
@@ -156,6 +181,7 @@ class Portrait:
 
     @property
     def plane(self) -> Tensor:
+        """`(points, 2)`: the points in an equilateral triangle of side 1."""
         return self.probabilities @ _corners(self.probabilities)
 
     @property
@@ -182,14 +208,23 @@ def portrait(
     Args:
         tree: `Tree.bandit` of three rewards.
         objective, anchor, drive, metric: as for `gradient_flow`.
-        resolution: lattice points a side, at least 2; the border, where softmax policies never are, is left out.
+        resolution: lattice points per side, at least 2; the border, where softmax policies never are, is left out.
 
     Raises:
         ValueError: the tree is no bandit with three arms.
+
+    >>> import torch, geomalign as ga
+    >>> from geomalign import analysis
+    >>> bandit = analysis.Tree.bandit(torch.tensor([1.0, 0.0, 0.0]))
+    >>> analysis.portrait(bandit, ga.recipes.opo(), resolution=2).velocity.shape
+    torch.Size([3, 3])
     """
     _check(metric)
     if tree.horizon != 1 or tree.actions != 3:
-        raise ValueError(f"a portrait is drawn on the simplex of three responses, not of {len(tree.reward)}.")
+        raise ValueError(
+            f"a portrait is drawn on the simplex of three responses of one token, but this tree has {len(tree.reward)} "
+            f"responses of {tree.horizon}: use Tree.bandit of three rewards."
+        )
     anchor = tree.uniform() if anchor is None else anchor
     n = resolution + 2
     lattice = [(i, j, n - i - j) for i in range(1, n) for j in range(1, n - i)]

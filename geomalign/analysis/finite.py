@@ -15,12 +15,15 @@ from geomalign.objective import BaseObjective
 class Tree:
     """All responses of `horizon` tokens over an alphabet of `actions`, each with a reward: a bandit for a horizon of 1.
 
-    A policy is a table of logits, `(nodes, actions)`: one row for every prefix, in the order of their lengths and then
+    A policy is a table of logits, `(nodes, actions)`: one row per prefix, in the order of their lengths and then
     lexicographically. Responses are in lexicographic order.
 
     Args:
         reward: `(actions ** horizon,)`.
         actions: at least 2.
+
+    Raises:
+        ValueError: there are fewer than two actions, or the number of rewards is no power of theirs.
 
     >>> import torch
     >>> Tree(torch.tensor([1.0, 0.0, 0.0, 2.0]), actions=2).horizon
@@ -33,18 +36,18 @@ class Tree:
     def __post_init__(self) -> None:
         if self.actions < 2 or len(self.reward) != self.actions**self.horizon:
             raise ValueError(
-                f"Tree(reward of shape {tuple(self.reward.shape)}, actions={self.actions!r}): the responses of T "
-                "tokens are actions ** T in number, and there are at least 2 actions."
+                f"Tree(reward of shape {tuple(self.reward.shape)}, actions={self.actions!r}): responses of T tokens "
+                "are actions ** T in number, and at least 2 actions. Give one reward per response, in their order."
             )
 
     @classmethod
     def bandit(cls, reward: Tensor) -> Tree:
-        """One token: `reward` for each action."""
+        """A tree of one token, with one reward per action."""
         return cls(reward, len(reward))
 
     @property
     def horizon(self) -> int:
-        """T, tokens a response."""
+        """T, the tokens of a response."""
         count, horizon = 1, 0
         while count < len(self.reward) and self.actions > 1:
             count, horizon = count * self.actions, horizon + 1
@@ -89,16 +92,16 @@ class Tree:
     def loss(self, objective: BaseObjective, logits: Tensor, anchor: Tensor, drive: Tensor | None = None) -> Tensor:
         """The expected loss under responses of the anchor, by enumeration: 0-dim, differentiable in the logits.
 
-        Every response is one row that counts π_k(y) times. For objectives of pairs all ordered pairs of different
-        responses are taken, π_k(y)π_k(y')σ(r(y) − r(y')) times (Bradley–Terry), normalised.
+        Every response is one row of weight π_k(y). For objectives of pairs all ordered pairs of different responses are
+        taken, with weights π_k(y)π_k(y')σ(r(y) − r(y')) (Bradley–Terry) that are normalised.
 
         Args:
             objective: any sum of terms.
             logits: of the policy, `(nodes, actions)`.
             anchor: logits of the policy that responses come from, also the reference.
-            drive: `(responses,)`; the exact advantage under the anchor if None. Labels keep their strength. (Group
-                statistics of a sampling geometry are those of the expectation only under a uniform anchor: there,
-                pass `objective.drive(tree.batch(logits, anchor))`.)
+            drive: `(responses,)`; the exact advantage under the anchor if None. Labels keep their strength. Group
+                statistics of a sampling geometry equal the expectation under a uniform anchor only; there, pass
+                `objective.drive(tree.batch(logits, anchor))`.
         """
         prior = self.probabilities(anchor)
         batch: Batch | PreferenceBatch
@@ -109,15 +112,15 @@ class Tree:
                 outcome = term(batch)
             else:
                 batch, weight = self.batch(logits, anchor), prior
-                label = term.sampling.drive_range.low == term.sampling.drive_range.high
-                outcome = term(batch, drive=None if label else self.advantage(anchor) if drive is None else drive)
+                felt = self.advantage(anchor) if drive is None else drive
+                outcome = term(batch, drive=felt if term.sampling.driven else None)
             value = term.optimization.energy(outcome.u, outcome.drive) + term.offset(term.optimization, outcome.drive)
             share = (weight * len(weight)).reshape(-1, *[1] * (value.ndim - 1))
             total = total + coefficient * (share * outcome.weights * torch.where(outcome.support, value, 0)).sum()
         return total
 
     def batch(self, logits: Tensor, anchor: Tensor) -> Batch:
-        """All responses, one a row, as an objective sees them; the reward is the tree's."""
+        """All responses, one per row, as an objective sees them, with the tree's rewards."""
         log_prob, log_anchor = self.log_probs(logits), self.log_probs(anchor).detach()
         return Batch(log_prob, log_anchor, reward=self.reward, reference=log_anchor, behavior=log_anchor)
 
@@ -139,8 +142,8 @@ class Tree:
     def natural(self, logits: Tensor, gradient: Tensor) -> Tensor:
         """F⁺·gradient with the Fisher matrix F of the responses, as an advantage of every action at every node.
 
-        F is block-diagonal, one block ρ(node)(diag π − ππᵀ) a prefix of probability ρ, so its pseudo-inverse is
-        closed: (gradient/π)/ρ, centred.
+        F has one diagonal block ρ(diag π − ππᵀ) per prefix of probability ρ, so its pseudo-inverse is closed:
+        (gradient/π)/ρ, centred.
         """
         pi = torch.softmax(logits, -1)
         scaled = gradient / (self.visits(logits)[:, None] * pi)

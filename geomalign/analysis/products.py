@@ -11,31 +11,37 @@ import torch
 from torch import Tensor, nn
 
 from geomalign.batch import Batch, PreferenceBatch
-from geomalign.objective import BaseObjective, Outcome, TermOutcome
+from geomalign.objective import BaseObjective
 
 BatchOf = Callable[[Tensor], "Batch | PreferenceBatch"]
+"""The batch at the parameters θ, differentiable in the policy's log-probabilities."""
 
 
 def flatten(module: nn.Module) -> tuple[Callable[..., Any], Tensor]:
     """A network as a function of one vector θ: `(call, theta)` with `call(theta, *inputs)` the network at θ.
 
     Args:
-        module: any; its buffers stay as they are.
+        module: any network; its buffers stay as they are.
+
+    >>> import torch
+    >>> from geomalign import analysis
+    >>> call, theta = analysis.flatten(torch.nn.Linear(2, 3))
+    >>> theta.shape, call(theta, torch.ones(1, 2)).shape
+    (torch.Size([9]), torch.Size([1, 3]))
     """
-    names = [name for name, _ in module.named_parameters()]
-    shapes = [p.shape for _, p in module.named_parameters()]
-    theta = torch.cat([p.detach().reshape(-1) for _, p in module.named_parameters()])
+    shapes = {name: p.shape for name, p in module.named_parameters()}
+    theta = torch.cat([p.detach().reshape(-1) for p in module.parameters()])
 
     def call(theta: Tensor, *inputs: Any) -> Any:
-        parts = theta.split([shape.numel() for shape in shapes])
-        weights = {name: part.reshape(shape) for name, part, shape in zip(names, parts, shapes)}
+        parts = theta.split([shape.numel() for shape in shapes.values()])
+        weights = {name: part.reshape(shape) for part, (name, shape) in zip(parts, shapes.items())}
         return torch.func.functional_call(module, weights, inputs)
 
     return call, theta
 
 
 def _push_and_pull(output: Tensor, theta: Tensor, vector: Tensor, weight: Tensor) -> Tensor:
-    """Jᵀ(weight · J vector), J = ∂output/∂θ; J vector by differentiating the reverse pass."""
+    """Jᵀ(weight · J vector) with J = ∂output/∂θ; J vector is the derivative of the reverse pass in its own input."""
     probe = torch.zeros_like(output, requires_grad=True)
     (pulled,) = torch.autograd.grad(output, theta, probe, create_graph=True)
     (pushed,) = torch.autograd.grad(pulled, probe, vector, retain_graph=True)
@@ -43,40 +49,48 @@ def _push_and_pull(output: Tensor, theta: Tensor, vector: Tensor, weight: Tensor
     return product
 
 
-def _terms(outcome: Outcome, objective: BaseObjective) -> list[tuple[float, TermOutcome]]:
-    coefficients = [c for c, _ in objective.terms]
-    return list(zip(coefficients, outcome.terms, strict=True))
-
-
 def gauss_newton(
     objective: BaseObjective, batch_of: BatchOf, theta: Tensor, vector: Tensor, *, drive: Any = None
 ) -> Tensor:
     """Σ_events weight·φ''(u)·(∇u·vector)∇u: the part of the Hessian that the optimization geometry alone makes.
 
-    Positive semi-definite for a convex potential, and free of the drive where that is decoupled. At the anchor, of χ²
-    over all of a finite support, it is μ times the Fisher matrix in either chart.
+    It is positive semi-definite for a convex potential, and free of the drive where the objective is decoupled. At the
+    anchor, of χ² over all of a finite support, it is μ times the Fisher matrix in either chart.
 
     Args:
-        objective: any; `drive` of its batch is fixed, computed at `theta` if None.
+        objective: any objective.
         batch_of: θ → the batch, differentiable in the policy's log-probabilities.
         theta, vector: `(parameters,)`.
+        drive: of the batch, held fixed; None: the one at `theta`.
+
+    >>> import torch, geomalign as ga
+    >>> from geomalign import analysis
+    >>> batch_of = lambda theta: ga.Batch(theta[:, None], torch.zeros(3, 1), advantage=torch.ones(3))
+    >>> analysis.gauss_newton(ga.recipes.opo(mu=6.0), batch_of, torch.zeros(3), torch.tensor([1.0, 0.0, 0.0]))
+    tensor([2., 0., 0.])
     """
     theta = theta.detach().clone().requires_grad_()
     with torch.enable_grad():
         batch = batch_of(theta)
         outcome = objective(batch, drive=objective.drive(batch) if drive is None else drive)
         product = torch.zeros_like(theta)
-        for coefficient, term in _terms(outcome, objective):
+        for (coefficient, _), term in zip(objective.terms, outcome.terms, strict=True):
             weight = (coefficient * term.weights * term.curvature).detach()
             product = product + _push_and_pull(term.u, theta, vector, weight)
     return product.detach()
 
 
 def hessian(objective: BaseObjective, batch_of: BatchOf, theta: Tensor, vector: Tensor, *, drive: Any = None) -> Tensor:
-    """∇²L·vector with the drive held fixed. Less `gauss_newton` it is Σ weight·(φ' − g)∇²u: where the drive enters.
+    """∇²L·vector with the drive held fixed: `gauss_newton` and Σ weight·(φ' − g)(∇²u)·vector, where the drive enters.
 
     Args:
         objective, batch_of, theta, vector, drive: as for `gauss_newton`.
+
+    >>> import torch, geomalign as ga
+    >>> from geomalign import analysis
+    >>> batch_of = lambda theta: ga.Batch(theta[:, None], torch.zeros(3, 1), advantage=torch.ones(3))
+    >>> analysis.hessian(ga.recipes.reinforce(), batch_of, torch.zeros(3), torch.ones(3))
+    tensor([0., 0., 0.])
     """
     theta = theta.detach().clone().requires_grad_()
     with torch.enable_grad():
@@ -98,6 +112,11 @@ def fisher(
         log_probs_of: θ → `(context, action)` log-probabilities of all actions.
         theta, vector: `(parameters,)`.
         weights: `(context,)` that sum to one; None: equal.
+
+    >>> import torch
+    >>> from geomalign import analysis
+    >>> analysis.fisher(lambda z: torch.log_softmax(z[None], -1), torch.zeros(2), torch.tensor([1.0, 0.0]))
+    tensor([ 0.2500, -0.2500])
     """
     theta = theta.detach().clone().requires_grad_()
     with torch.enable_grad():
@@ -107,19 +126,30 @@ def fisher(
 
 
 def matrix(product: Callable[[Tensor], Tensor], theta: Tensor) -> Tensor:
-    """The `(parameters, parameters)` matrix of a product with vectors, a column at a time: for small networks."""
+    """The `(parameters, parameters)` matrix of a product with vectors, one column per call: for small networks.
+
+    >>> import torch
+    >>> from geomalign import analysis
+    >>> analysis.matrix(lambda vector: 2 * vector, torch.zeros(2))
+    tensor([[2., 0.],
+            [0., 2.]])
+    """
     return torch.stack([product(e) for e in torch.eye(len(theta), dtype=theta.dtype)], -1)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Spectrum:
-    """The eigenvalues of a symmetric matrix, in increasing order, and what they say of descent.
+    """The eigenvalues of a symmetric matrix and what they say of descent.
 
     Args:
-        eigenvalues: `(size,)`.
+        eigenvalues: `(size,)`, in increasing order.
         rank: how many differ from zero.
         conditioning: the largest over the smallest of the non-zero ones; inf with a negative one among them.
         largest_rate: 2/the largest, up to which descent on the quadratic is stable; inf if none is positive.
+
+    >>> import torch
+    >>> Spectrum(torch.tensor([0.0, 4.0]), rank=1, conditioning=1.0, largest_rate=0.5).rank
+    1
     """
 
     eigenvalues: Tensor
@@ -134,6 +164,12 @@ def spectrum(symmetric: Tensor, *, tolerance: float = 1e-10) -> Spectrum:
     Args:
         symmetric: `(size, size)`; only its symmetric part is used.
         tolerance: relative to the largest eigenvalue, below which one counts as zero.
+
+    >>> import torch
+    >>> from geomalign import analysis
+    >>> found = analysis.spectrum(torch.diag(torch.tensor([0.0, 0.5, 4.0])))
+    >>> found.rank, found.conditioning, found.largest_rate
+    (2, 8.0, 0.5)
     """
     values = torch.linalg.eigvalsh((symmetric + symmetric.T) / 2)
     size = float(values.abs().max())

@@ -1,14 +1,16 @@
-"""What a run wrote down, one response a row: JSON lines or parquet, under the names that trainers use.
+"""Dumps of a run, with one response per row: JSON lines or parquet, under the names that trainers use.
 
-| column | aliases | |
-|---|---|---|
-| `policy` | `per_token_logps`, `log_probs`, `log_prob` | log-probabilities of the response's tokens at the update |
-| `anchor` | `old_per_token_logps`, `old_log_probs` | the same under the policy that sampled it |
-| `reference` | `ref_per_token_logps`, `ref_log_prob` | the same under the reference |
-| `behavior` | `sampling_per_token_logps`, `rollout_log_probs` | the same as the rollout engine reported it |
-| `mask` | `completion_mask`, `response_mask` | which tokens count |
-| `reward` | `score`, `rewards` | a number, or one a token; of TRL's table every numeric column, by reward function |
-| `group` | `uid`, `index`, `prompt`, `input` | what the response answers, within one `rollout` or `step` |
+| column | what it holds |
+|---|---|
+| `policy` | log-probabilities of the response's tokens at the optimiser's step, a list of numbers |
+| `old` | the same under the policy that sampled it |
+| `reference` | the same under the reference policy |
+| `behavior` | the same as the rollout engine reported it |
+| `mask` | which tokens count |
+| `reward` | a number, or one per token; of TRL's table every numeric column, by reward function |
+| `group` | what the response answers, within one `rollout` (or `step`) |
+
+`geomalign._util.columns.COLUMN_ALIASES` has the other names of these columns.
 """
 
 from __future__ import annotations
@@ -23,28 +25,29 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from geomalign._util.columns import COLUMN_ALIASES
 from geomalign._util.files import json_lines, parquet_rows
 from geomalign.batch import Batch
 
 __all__ = ["Rows", "as_batch", "names", "read", "record"]
 
-_ALIASES: dict[str, tuple[str, ...]] = {
-    "policy": ("policy", "per_token_logps", "log_probs", "log_prob"),
-    "old": ("old", "old_per_token_logps", "old_log_probs", "old_log_prob"),
-    "reference": ("reference", "ref_per_token_logps", "ref_log_prob", "ref_log_probs"),
-    "behavior": ("behavior", "sampling_per_token_logps", "rollout_log_probs"),
-    "mask": ("mask", "completion_mask", "response_mask"),
-    "reward": ("reward", "score", "rewards", "token_level_scores"),
-    "group": ("group", "uid", "index", "prompt", "input"),
-    "rollout": ("rollout", "step"),
-}
 _LOG_PROBS = ("policy", "old", "reference", "behavior")
+_ALIASES = {name: COLUMN_ALIASES[name] for name in (*_LOG_PROBS, "mask", "reward", "group", "rollout")}
 _NOT_REWARDS = {"step", "advantage", "rollout", "rank", "index", "group", "gts"}
 _TRL = {"step", "prompt", "completion", "advantage"}  # what its completions tables have besides the reward functions
 
 
 class Rows(NamedTuple):
-    """All rows as one batch in float64, the number of each row's rollout, and which of our columns all of them have."""
+    """All rows of a dump as one batch.
+
+    Args:
+        batch: of all rows, in float64.
+        rollout: `(row,)` integers, the number of each row's rollout.
+        columns: those of our columns that all rows have.
+
+    >>> as_batch([{"reward": 1.0, "rollout": "a"}, {"reward": 0.0, "rollout": "b"}]).rollout
+    tensor([0, 1])
+    """
 
     batch: Batch
     rollout: Tensor
@@ -52,14 +55,18 @@ class Rows(NamedTuple):
 
 
 def names() -> list[str]:
-    """Every column name that is understood."""
+    """Every column name that is understood.
+
+    >>> {"policy", "old_log_probs", "completion_mask"} <= set(names())
+    True
+    """
     return [alias for aliases in _ALIASES.values() for alias in aliases]
 
 
 def read(*paths: str | Path, rewards: Mapping[str, float] | None = None) -> list[dict[str, Any]]:
     """The rows of the files, with our names for the columns that are known under another.
 
-    A table of TRL's that repeats the one before it, as it does where several updates share a rollout, is left out.
+    A table of TRL's that repeats the one before it, as it does where several steps share a rollout, is left out.
 
     Args:
         paths: files, or folders of `.jsonl` and `.parquet` files, in the order of the numbers in their names.
@@ -69,6 +76,12 @@ def read(*paths: str | Path, rewards: Mapping[str, float] | None = None) -> list
     Raises:
         ValueError: no file, no row, a line that is no JSON object, a file that is no parquet, or no column of rewards
             under the name that was given.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "1.jsonl").write_text('{"score": 1.0, "uid": "a", "step": 7}')
+    ...     print(read(folder))
+    [{'reward': 1.0, 'group': 'a', 'rollout': 7}]
     """
     files: list[Path] = []
     for path in map(Path, paths):
@@ -92,7 +105,7 @@ def read(*paths: str | Path, rewards: Mapping[str, float] | None = None) -> list
 
 
 def record(path: str | Path, batch: Batch, *, rollout: int = 0, step: int = 0, rank: int = 0) -> None:
-    """Append the rows of a batch as JSON lines that `read` and `audit` understand, one file a process.
+    """Append the rows of a batch as JSON lines that `read` and `audit` understand, one file per process.
 
     Args:
         path: a file; with a suffix of the rank for ranks above zero.
@@ -100,6 +113,13 @@ def record(path: str | Path, batch: Batch, *, rollout: int = 0, step: int = 0, r
         rollout: number of the rollout, in which equal `group` ids are one prompt.
         step: number of the optimiser step.
         rank: of this process.
+
+    >>> import tempfile
+    >>> rows = Batch(torch.tensor([[-0.5, -1.5]]), torch.tensor([[-0.5, -1.0]]), reward=torch.tensor([1.0]))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     record(folder, rows, rollout=3, step=12)
+    ...     print(Path(folder, "rollouts.jsonl").read_text().strip())
+    {"rollout": 3, "step": 12, "policy": [-0.5, -1.5], "old": [-0.5, -1.0], "reward": 1.0}
     """
     path = Path(path)
     path = path if path.suffix else path / "rollouts.jsonl"
@@ -127,12 +147,19 @@ def as_batch(rows: Sequence[Mapping[str, Any]]) -> Rows:
     """Rows that `read` gave, as tensors. NaN rewards and NaN log-probabilities are masked.
 
     Raises:
-        ValueError: an anchor without a policy, or log-probabilities of different lengths in one row.
+        ValueError: `old` without `policy`, or log-probabilities of different lengths in one row.
+
+    >>> dump = [{"policy": [-0.5, -1.5], "old": [-0.5, -1.0], "reward": 1.0, "group": "a", "rollout": 0}]
+    >>> as_batch(dump).batch.policy
+    tensor([[-0.5000, -1.5000]], dtype=torch.float64)
     """
     columns = frozenset(name for name in _ALIASES if all(name in row for row in rows))
     tokens = [name for name in _LOG_PROBS if name in columns]
     if "policy" not in columns and "old" in columns:
-        raise ValueError("`anchor` without `policy`: where the updates happened needs both.")
+        raise ValueError(
+            "the rows have `old` but no `policy`: how far a step went is measured between the two. Record the policy's "
+            "log-probabilities at the step as well."
+        )
     widths = [len(_list(row[tokens[0]])) if tokens else 1 for row in rows]
     values = {name: torch.zeros(len(rows), max(1, *widths), dtype=torch.float64) for name in tokens}
     mask = torch.zeros(len(rows), max(1, *widths), dtype=torch.bool)
@@ -162,10 +189,10 @@ def as_batch(rows: Sequence[Mapping[str, Any]]) -> Rows:
         mask &= ~reward.isnan()[:, None]
     if not tokens:
         mask[:, 0] = True if reward is None else ~reward.isnan()
-    blank = torch.zeros_like(mask, dtype=torch.float64)
+    unscored = torch.zeros_like(mask, dtype=torch.float64)  # rewards alone can be audited too
     return Rows(
         Batch(
-            values.get("policy", blank),
+            values.get("policy", unscored),
             values.get("old"),
             mask,
             reward,

@@ -1,21 +1,28 @@
-"""The command line: `geomalign COMMAND`, one function each. Nothing heavy loads before it is needed."""
+"""The command line `geomalign COMMAND`, with one function per command, which imports what it needs when it runs."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 
-from geomalign.cli.commands import app
+from geomalign.cli import runs, study  # their commands register themselves
+from geomalign.cli.app import app
 from geomalign.cli.progress import Stopped, console
 from geomalign.training.events import Failed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0; 1 where code of the user's raised or a run failed; 2 for what the user
-    can mend, in words, settings, files or directories; 130 after Ctrl-C.
+    """Run a command and return its exit code.
+
+    The code is 0; 1 where the user's code raised or a run failed; 2 for what the user can correct: words, settings,
+    files or directories; 130 after Ctrl-C.
 
     Args:
         arguments: without the program's name; those of the process if None.
+
+    >>> main(["show", "opoo"])  # doctest: +ELLIPSIS
+    Error: there is no recipe 'opoo'. Did you mean 'opo'? ...
+    2
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:

@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from geomalign._util.words import literal, named
-from geomalign.tasks.config import KINDS
-from geomalign.training.config.settings import Choice
+
+
+def given(settings: Mapping[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    """The options that were given: those that are not None, false or an empty list.
+
+    >>> given({"model.path": None, "seed": 0}, rates=[], mode="rl")
+    {'seed': 0, 'mode': 'rl'}
+    """
+    return {
+        key: value
+        for key, value in {**(settings or {}), **more}.items()
+        if value not in (None, []) and value is not False
+    }
+
+
+def objective(text: str, words: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """The name of an objective and its hyper-parameters, from the text and from options of their own, which win.
+
+    >>> objective("opo mu=2 alpha=0.5", ["--mu", "3"])
+    ('opo', {'mu': 3, 'alpha': 0.5})
+
+    Raises:
+        ValueError: no name, a word without "=", or an option without a value.
+    """
+    name, hyper = named(text, where="the objective", example="opo mu=2")
+    return name, hyper | hyperparameters(words)
 
 
 def hyperparameters(words: Sequence[str]) -> dict[str, Any]:
@@ -52,45 +76,34 @@ def settings(words: Iterable[str]) -> dict[str, Any]:
     return found
 
 
-def choice(text: str) -> Choice:
-    """One objective of a comparison: its name, then its hyper-parameters, `label=` for how the report calls it, and
-    `control=` for what sets its stiffness.
-
-    >>> choice("opo mu=10 alpha=0.4 label=soft")
-    Choice(name='opo', options={'mu': 10, 'alpha': 0.4}, label='soft', tuning='', control='')
-
-    Raises:
-        ValueError: no name, or a word without "=".
-    """
-    name, given = named(text, where="--objective", example="opo mu=10 label=soft")
-    label, control = str(given.pop("label", "")), str(given.pop("control", ""))
-    return Choice(name, given, label, control=control)
-
-
-def task(text: str, before: str) -> dict[str, Any]:
-    """The settings of a task: its name, then its options.
+def task(text: str | None, before: str) -> dict[str, Any]:
+    """The settings of a task: its name, then its options; none without a text.
 
     >>> task("reasoning_gym:chain_sum max_terms=3", "reasoning_gym:chain_sum")
     {'task.name': 'reasoning_gym:chain_sum', 'task.options': {'max_terms': 3}}
 
     Args:
-        before: name of the task that it replaces; if it is another one, its options and tiers are forgotten.
+        before: name of the task that it replaces; if it is another one, its options and levels are forgotten.
 
     Raises:
         ValueError: no name, or a word without "=".
     """
+    if text is None:
+        return {}
+    from geomalign.tasks.config import KINDS
+
     name, chosen = named(text, where="--task", example="data.jsonl verifier=exact")
     found: dict[str, Any] = {"task.name": name}
     if chosen or name != before:
         found["task.options"] = chosen
-    forgotten = ("task.train_tiers", "task.eval_tiers", "warm_start.tiers", "warm_start.weights")
+    forgotten = ("task.train_levels", "task.eval_levels", "warm_start.levels", "warm_start.weights")
     if name != before and (":" not in name or name.split(":")[0] in KINDS):
         found |= {setting: [] for setting in forgotten}
     return found
 
 
 def numbers(texts: Sequence[str], kind: type, name: str) -> list[Any]:
-    """Numbers given one by one or with commas between them.
+    """Numbers given one by one or with commas between them; none without texts.
 
     >>> numbers(["5e-5,2e-4", "1e-3"], float, "rates")
     [5e-05, 0.0002, 0.001]
@@ -99,7 +112,7 @@ def numbers(texts: Sequence[str], kind: type, name: str) -> list[Any]:
         ValueError: something that is not such a number.
     """
     found = []
-    for word in ",".join(texts).split(","):
+    for word in ",".join(texts).split(",") if texts else []:
         try:
             found.append(kind(word.strip()))
         except ValueError:

@@ -1,4 +1,4 @@
-"""What a long job shows: bars with time left and a table of metrics; plain lines where there is no terminal."""
+"""What the screen shows of a long job: bars with the time left and a table of metrics; lines without a terminal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from rich.table import Table
 
 from geomalign.training.events import Event, Interrupted
 
-console = Console(emoji=False)  # :x: is a part of module:x, no emoji
+console = Console(emoji=False)  # so that ":x:" in the name of a module stays text
 if not console.is_terminal:
     console.width = 200  # tables in files and pipes keep their rows whole
 
@@ -47,11 +47,18 @@ ROWS = 12  # of the live table
 
 
 class Stopped(Exception):
-    """Ctrl-C arrived and everything is saved: `Interrupted` under a name that the command-line library lets through."""
+    """Ctrl-C arrived and everything is saved: `Interrupted`, but not a KeyboardInterrupt, which click would turn into
+    "Aborted!".
+    """
 
 
 class Display:
-    """Shows the events of a job while it runs: `with Display() as show: train(…, progress=show)`."""
+    """Shows the events of a job while it runs: `with Display() as show: train(…, progress=show)`.
+
+    >>> with Display(Console(width=80)) as show:
+    ...     show(Event("warning", "opo", message="the disk is full"))
+    warning opo: the disk is full
+    """
 
     def __init__(self, console: Console = console) -> None:
         self.console = console
@@ -138,7 +145,7 @@ class Display:
         self._say(f"{verb} {escape(event.run)} {_line(dict(event.metrics))}".rstrip())
 
     def _advance_whole(self, steps: int, done: bool = False) -> None:
-        """Move the bar of all runs; what was done before this session does not count as speed."""
+        """Move the bar of all runs; what was done before this run of the program does not count for the speed."""
         if self._whole is None or steps <= 0:
             return
         if done:
@@ -165,7 +172,11 @@ class Display:
 
 
 def metrics_table(rows: Mapping[str, Mapping[str, float]], title: str | None = None) -> Table:
-    """The latest metrics of every run; columns that nobody measured are left out."""
+    """The latest metrics of every run; columns that no run has are left out.
+
+    >>> [column.header for column in metrics_table({"opo": {"reward": 0.5, "kl": 0.01}}).columns]
+    ['run', 'reward', 'KL']
+    """
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     table.add_column("run")
     columns = [column for column in COLUMNS if any(column[0] in metrics for metrics in rows.values())]

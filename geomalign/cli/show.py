@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -11,30 +11,12 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
+from geomalign._util.words import short
+
 if TYPE_CHECKING:
     from geomalign.objective import BaseObjective, Objective
 
-SLOTS = ("unit", "chart", "sampling", "optimization", "measure", "anchor", "offset")
 STEP = 1.1  # factor by which a hyper-parameter is changed to see which slots it moves
-
-
-def short(part: object) -> str:
-    """A slot's value as code, without the arguments that have their defaults.
-
-    >>> from geomalign import Escort, LogRatio
-    >>> short(LogRatio(scale=1.0)), short(Escort(alpha=0.4, temperature=2.0))
-    ('LogRatio()', 'Escort(alpha=0.4, temperature=2.0)')
-    """
-    if not dataclasses.is_dataclass(part) or isinstance(part, type):
-        return str(part)
-    if not dataclasses.fields(part) or not repr(part).startswith(f"{type(part).__name__}("):
-        return repr(part)
-    given = []
-    for field in dataclasses.fields(part):
-        value = getattr(part, field.name)
-        if field.repr and (field.default is dataclasses.MISSING or value != field.default):
-            given.append(f"{field.name}={short(value) if dataclasses.is_dataclass(value) else repr(value)}")
-    return f"{type(part).__name__}({', '.join(given)})"
 
 
 def _grid(*header: str) -> Table:
@@ -45,9 +27,12 @@ def _grid(*header: str) -> Table:
 
 
 def _recipe(name: str) -> Callable[..., BaseObjective] | None:
-    from geomalign import recipes
+    """The function behind a name; None where the name is that of an objective."""
+    from geomalign.objective import BaseObjective
+    from geomalign.recipes.lookup import builder
 
-    return getattr(recipes, name) if name in recipes.names() else None
+    found = builder(name)
+    return None if isinstance(found, BaseObjective) else found
 
 
 def _first_paragraph(name: str) -> str:
@@ -55,7 +40,12 @@ def _first_paragraph(name: str) -> str:
 
 
 def names_table() -> Table:
-    """Every recipe with the first paragraph of what it says of itself."""
+    """Every recipe with the first paragraph of its docstring.
+
+    >>> from geomalign import recipes
+    >>> names_table().row_count == len(recipes.names())
+    True
+    """
     from geomalign import recipes
 
     table = _grid("recipe", "loss")
@@ -65,30 +55,40 @@ def names_table() -> Table:
 
 
 def slots_table() -> Table:
-    """Every recipe with the slots that it fills at its defaults."""
-    from geomalign import recipes
-    from geomalign.objective import UnboundedLossWarning
+    """Every recipe with the slots that it fills at its defaults, one row per term.
 
-    table = _grid("recipe", *SLOTS[:6], "decoupled")
+    >>> [column.header for column in slots_table().columns][:3]
+    ['recipe', 'unit', 'chart']
+    """
+    from geomalign import recipes
+    from geomalign.objective import SLOTS, UnboundedLossWarning
+
+    table = _grid("recipe", *SLOTS, "anchor", "decoupled")
     for name in recipes.names():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UnboundedLossWarning)
             objective = recipes.get(name)
         for i, (coefficient, term) in enumerate(objective.terms):
             title = name if i == 0 else f"+ {coefficient:g} ×"
-            cells = (Text(short(getattr(term, slot))) for slot in SLOTS[:6])
+            cells = (Text(short(getattr(term, slot))) for slot in (*SLOTS, "anchor"))
             table.add_row(title, *cells, "yes" if objective.decoupled else "no")
     return table
 
 
 def description(name: str, objective: BaseObjective, hyper: Mapping[str, Any]) -> Table:
-    """All that can be said of an objective without data, but its formula.
+    """What is known of an objective without data, except its formula: slots, hyper-parameters and geometry.
 
     Args:
-        name: how it was asked for.
-        objective: it.
+        name: a recipe or `module:attribute`.
+        objective: the objective of that name.
         hyper: the hyper-parameters that it was built with, where they were not the defaults.
+
+    >>> import geomalign as ga
+    >>> description("opo", ga.recipes.opo(mu=2.0), {"mu": 2.0}).row_count > 10
+    True
     """
+    from geomalign.objective import SLOTS
+
     table = _grid()
     table.add_column(style="bold", no_wrap=True, min_width=15)
     table.add_column(overflow="fold")
@@ -102,12 +102,12 @@ def description(name: str, objective: BaseObjective, hyper: Mapping[str, Any]) -
     for key, value in zip(("hyper-parameters", ""), _moved(name, hyper)):
         say(key, value)
     say("decoupled", _decoupled(objective))
-    say("gradient law", f"∂L/∂log π of a token: {_LOCALITY[objective.locality.name]}")
+    say("gradient", f"∂L/∂log π of a token: {_LOCALITY[objective.locality.name]}")
     for coefficient, term in objective.terms:
         say("", "")
         if len(objective.terms) > 1:
             say("term", f"{coefficient:g} ×")
-        for slot in SLOTS:
+        for slot in (*SLOTS, "anchor", "offset"):
             say(f"  {slot}", str(getattr(term, slot)))
         for key, value in _geometry(term):
             say(f"  {key}", value)
@@ -124,24 +124,28 @@ _LOCALITY = {
 
 
 def _moved(name: str, hyper: Mapping[str, Any]) -> Iterator[str]:
-    """The hyper-parameters with their values, then what each number moves, found by changing it a little."""
+    """The hyper-parameters with their values, then the slots that each number changes when it is changed a little."""
+    from geomalign import recipes
+    from geomalign.objective import SLOTS
+
     recipe = _recipe(name)
     if recipe is None:
         return
-    parameters = inspect.signature(recipe).parameters
-    values = {key: hyper.get(key, parameter.default) for key, parameter in parameters.items()}
+    parameters = inspect.signature(recipe).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    values = {**defaults, **hyper}
     yield ", ".join(f"{key}={value!r}" for key, value in values.items()) or "none"
-    here = recipe(**values)
+    here = recipes.get(name, **values)
     moves = []
     for key, value in values.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             continue
-        there = _nudged(recipe, values, key)
-        if there is None:
+        there = _nudged(name, values, key)
+        if there is None or len(here.terms) != len(there.terms):
             continue
         slots = [
             slot
-            for slot in SLOTS
+            for slot in (*SLOTS, "anchor", "offset")
             if any(getattr(a, slot) != getattr(b, slot) for (_, a), (_, b) in zip(here.terms, there.terms))
         ]
         if [c for c, _ in here.terms] != [c for c, _ in there.terms]:
@@ -151,14 +155,14 @@ def _moved(name: str, hyper: Mapping[str, Any]) -> Iterator[str]:
         yield "; ".join(moves)
 
 
-def _nudged(recipe: Callable[..., BaseObjective], values: Mapping[str, Any], key: str) -> BaseObjective | None:
-    """The recipe with one number changed; None where no change is allowed."""
+def _nudged(name: str, values: Mapping[str, Any], key: str) -> BaseObjective | None:
+    """The recipe with one number changed a little, up or down; None where both are refused."""
+    from geomalign import recipes
+
     value = values[key]
     for other in (value * STEP, value / STEP) if value else (0.01, -0.01):
-        try:
-            return recipe(**{**values, key: type(value)(other) if isinstance(value, float) else value + 1})
-        except ValueError:
-            continue
+        with contextlib.suppress(ValueError):
+            return recipes.get(name, **{**values, key: other if isinstance(value, float) else value + 1})
     return None
 
 
@@ -167,13 +171,13 @@ def _decoupled(objective: BaseObjective) -> str:
 
     coupled = [t.optimization for _, t in objective.terms if not isinstance(t.optimization, BregmanGeometry)]
     if not coupled:
-        return "yes: ∂L/∂u = φ'(u) − g with a potential φ free of the drive g, so its curvature is free of g too"
+        return "yes: ∂L/∂u = φ'(u) − g, and neither the potential φ nor its curvature depends on the drive g"
     named = " and ".join(map(short, coupled))
-    return f"no: {named} resists by the drive g, or not by a convex potential of the coordinate alone"
+    return f"no: the resistance of {named} depends on the drive g, or is not that of a convex potential of u alone"
 
 
 def _geometry(term: Objective) -> Iterator[tuple[str, str]]:
-    """Curvature and equilibrium, measured at drives of −1 and 1, or at the one drive that the sampling gives."""
+    """Curvature and equilibrium at drives of −1 and 1, or at the only drive that the sampling can give."""
     import torch
 
     pulls, geometry = term.sampling.drive_range, term.optimization

@@ -1,7 +1,7 @@
-r"""Divergences estimated from samples: D(π‖π_k) from log-ratios of responses that π_k generated, with standard errors.
+"""Divergences estimated from samples: D(π‖π_k) from log-ratios of responses that π_k generated, with standard errors.
 
 Every estimate averages over the last axis. From samples of π instead, negate the log-ratios and exchange the arguments:
-``divergence_estimate(-log_ratio, divergence.reverse)``.
+`divergence_estimate(-log_ratio, divergence.reverse)`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ class Estimate:
         value: `(...)`.
         standard_error: `(...)`, the standard deviation of `value` over samples, estimated from this one; nan for
             fewer than two.
+
+    >>> import torch, geomalign as ga
+    >>> ga.divergence_estimate(torch.tensor([0.1, -0.1]), ga.KullbackLeibler())
+    Estimate(value=tensor(0.0050), standard_error=tensor(0.0003))
     """
 
     value: Tensor
@@ -37,7 +41,7 @@ def _mean_and_error(x: Tensor, mask: Tensor) -> Estimate:
     count = mask.sum(-1).to(x.dtype)
     mean = torch.where(mask, x, 0).sum(-1) / count
     spread = torch.where(mask, x - mean.unsqueeze(-1), 0)
-    # Scaled, so that the square of what is finite is finite.
+    # Divided by the largest deviation first: the square of a finite number may overflow.
     scale = spread.abs().amax(-1, keepdim=True)
     scale = torch.where(scale > 0, scale, 1)
     square = (spread / scale).square().sum(-1)
@@ -57,17 +61,15 @@ def divergence_estimate(
     control: float = 0.0,
     self_normalised: bool = False,
 ) -> Estimate:
-    r"""D_ψ(π‖π_k) from samples of π_k.
+    """D_ψ(π‖π_k) from samples of π_k: D̂ = (1/n) Σ_i ψ(t_i) + c·(t_i − 1), with t_i = e^{Δ_i}.
 
-    .. math:: \hat D = \frac1n \sum_i \psi(t_i) + c\,(t_i - 1), \qquad t_i = e^{\Delta_i}
-
-    Unbiased for every c, since E[t] = 1. At c = 0 each term is ≥ 0 (the "k3" form for KL(π_k‖π), whose naive form −Δ
-    is c = −1). Self-normalised, t_i / mean(t) takes the place of t_i: the bias is O(1/n), an unknown constant in π or
+    It is unbiased for every c, since E[t] = 1. At c = 0 each term is ≥ 0 (the "k3" form for KL(π_k‖π), whose naive form
+    −Δ is c = −1). Self-normalised, t_i/mean(t) takes the place of t_i: the bias is O(1/n), an unknown constant in π or
     π_k drops out, and c with it. Its standard error is the delta method's. Log-ratios of ±1e4 stay finite.
 
     Args:
-        log_ratio: `(..., n)` Δ_i = log π(y_i) − log π_k(y_i), y_i ~ π_k.
-        divergence: ψ.
+        log_ratio: `(..., n)` Δ_i = log π(y_i) − log π_k(y_i) in nats, y_i ~ π_k.
+        divergence: with generator ψ.
         mask: `(..., n)` booleans, the samples that exist. None: all.
         control: c, the coefficient of the control variate.
         self_normalised: divide the ratios by their mean.
@@ -75,8 +77,10 @@ def divergence_estimate(
     Returns:
         `Estimate` in the shape `(...)`.
 
-    >>> float(divergence_estimate(torch.zeros(8), KullbackLeibler()).value)
-    0.0
+    >>> import torch, geomalign as ga
+    >>> log_ratio = torch.tensor([0.2, -0.1, 0.0, -0.2])
+    >>> ga.divergence_estimate(log_ratio, ga.ReverseKullbackLeibler()).value
+    tensor(0.0112)
 
     Source: http://joschu.net/blog/kl-approx.html for the control variate; Owen, *Monte Carlo theory*, ch. 9 for the
         delta method.
@@ -99,7 +103,16 @@ def _ratio_times_coordinate(divergence: Divergence, log_ratio: Tensor) -> Tensor
 
 
 def log_power_moment(log_ratio: Tensor, power: float, *, mask: Tensor | None = None) -> Tensor:
-    """log mean(t^power) over the last axis, without leaving log space: exact where t^power overflows."""
+    """log mean(t^power) over the last axis, in log space, so that t^power may overflow.
+
+    Args:
+        log_ratio: `(..., n)` log t in nats.
+        power: any number.
+        mask: `(..., n)` booleans, the samples that exist. None: all.
+
+    >>> log_power_moment(torch.tensor([1000.0, 1000.0]), 2.0)
+    tensor(2000.)
+    """
     log_ratio, mask = _valid(log_ratio, mask)
     exponent = torch.where(mask, power * log_ratio, -math.inf)
     return torch.logsumexp(exponent, -1) - mask.sum(-1).to(log_ratio.dtype).log()
@@ -108,20 +121,24 @@ def log_power_moment(log_ratio: Tensor, power: float, *, mask: Tensor | None = N
 def renyi_estimate(
     log_ratio: Tensor, divergence: Renyi, *, mask: Tensor | None = None, self_normalised: bool = False
 ) -> Estimate:
-    r"""Rényi's R_α(π‖π_k) from samples of π_k, in log space.
+    """Rényi's R_α(π‖π_k) from samples of π_k: R̂_α = log(mean_i t_i^α)/(α−1), in log space.
 
-    .. math:: \hat R_\alpha = \frac{1}{\alpha-1}\log\tfrac1n\sum_i t_i^\alpha
-              \quad\Big(- \frac{\alpha}{\alpha-1}\log\tfrac1n\sum_i t_i \text{ if self-normalised}\Big)
-
-    The logarithm of a mean is biased, by −Var[t^α]/(2n(α−1)E[t^α]²) to first order: downwards for α > 1. The standard
-    error is the delta method's. Without self-normalisation the estimate may be negative; with it, it is ≥ 0. At α = 1
-    it is the estimate of KL(π‖π_k).
+    Self-normalised, α/(α−1)·log(mean_i t_i) is subtracted. The logarithm of a mean is biased, by
+    −Var[t^α]/(2n(α−1)E[t^α]²) to first order: downwards for α > 1. The standard error is the delta method's. Without
+    self-normalisation the estimate may be negative; with it, it is ≥ 0. At α = 1 it is the estimate of KL(π‖π_k).
 
     Args:
-        log_ratio: `(..., n)` Δ_i = log π(y_i) − log π_k(y_i), y_i ~ π_k.
+        log_ratio: `(..., n)` Δ_i = log π(y_i) − log π_k(y_i) in nats, y_i ~ π_k.
         divergence: `Renyi(order)`.
         mask: `(..., n)` booleans, the samples that exist. None: all.
         self_normalised: divide the ratios by their mean.
+
+    Returns:
+        `Estimate` in the shape `(...)`.
+
+    >>> import torch, geomalign as ga
+    >>> ga.renyi_estimate(torch.tensor([0.3, -0.3]), ga.Renyi(2.0), self_normalised=True).value
+    tensor(0.0815)
     """
     order = divergence.order
     if order == 1.0:
@@ -138,9 +155,15 @@ def renyi_estimate(
 
 
 def effective_sample_size(log_weight: Tensor, *, mask: Tensor | None = None) -> Tensor:
-    r"""Kish's effective sample size as a fraction, (Σw)²/(n Σw²) ∈ [1/n, 1], over the last axis.
+    """Kish's effective sample size as a fraction, (Σw)²/(n Σw²) ∈ [1/n, 1], over the last axis; 1 for equal weights.
 
-    It is e^{−R₂}, with R₂ the self-normalised estimate of Rényi's divergence of order 2; 1 for equal weights. In log
-    space.
+    It is e^{−R₂}, with R₂ the self-normalised estimate of Rényi's divergence of order 2, taken in log space.
+
+    Args:
+        log_weight: `(..., n)` log w.
+        mask: `(..., n)` booleans, the samples that exist. None: all.
+
+    >>> effective_sample_size(torch.tensor([0.0, 0.0, -1000.0, -1000.0]))
+    tensor(0.5000)
     """
     return torch.exp(-renyi_estimate(log_weight, Renyi(2.0), mask=mask, self_normalised=True).value)

@@ -1,4 +1,4 @@
-"""Jensen–Shannon: divergences from a mixture of the two policies."""
+"""The Jensen–Shannon divergences, from a mixture of the two policies."""
 
 from __future__ import annotations
 
@@ -28,7 +28,11 @@ class _FromLog(Divergence):
 
 @dataclass(frozen=True)
 class JensenShannon(_FromLog):
-    """ψ = t log t − (1 + t) log((1 + t)/2): twice the Jensen–Shannon divergence, its own reverse; ψ''(1) = 1/2."""
+    """ψ(t) = t log t − (1 + t) log((1 + t)/2): twice the Jensen–Shannon divergence. Its own reverse; ψ''(1) = 1/2.
+
+    >>> JensenShannon().coordinate(torch.tensor([0.0, 50.0]))
+    tensor([0.0000, 0.6931])
+    """
 
     def curvature(self, t: Tensor) -> Tensor:
         return 1.0 / (t * (1.0 + t))
@@ -75,21 +79,23 @@ class JensenShannon(_FromLog):
 
 @dataclass(frozen=True)
 class SkewJensenShannon(_FromLog):
-    r"""The generalised Jensen–Shannon divergence β·KL(q‖m) + (1−β)·KL(p‖m) with the mixture m = βq + (1−β)p.
+    """The generalised Jensen–Shannon divergence β·KL(q‖m) + (1−β)·KL(p‖m) with the mixture m = βq + (1−β)p.
 
-    .. math:: \psi(t) = (1-\beta)\, t \log\frac{t}{m} - \beta \log m, \quad m = \beta + (1-\beta) t, \quad
-              \psi'(t) = (1-\beta) \log\frac{t}{m}
+    ψ(t) = (1−β)·t·log(t/m) − β·log m,   ψ'(t) = (1−β)·log(t/m),   with m = β + (1−β)t
 
-    Half of :class:`JensenShannon` at β = 1/2. Divided by β it tends to KL(q‖p) as β → 0, divided by 1 − β to KL(p‖q) as
-    β → 1; itself it tends to zero at both ends. ψ''(1) = β(1−β).
+    At β = 1/2 it is half of `JensenShannon()`. Divided by β it tends to KL(q‖p) as β → 0, divided by 1 − β to KL(p‖q)
+    as β → 1; without the division it tends to zero at both ends. ψ''(1) = β(1−β).
 
     Args:
-        weight: β in (0, 1), the share of q (in distillation the teacher, with p the student).
+        weight: β in (0, 1), the share of q. In distillation q is the teacher and p the student.
+
+    Raises:
+        ValueError: the weight is not inside (0, 1).
 
     >>> float(SkewJensenShannon(0.5).mirror(torch.tensor(1.0)))
     0.0
 
-    Agarwal et al., *On-Policy Distillation of Language Models* (GKD, arXiv 2306.13649) eq. 1.
+    Source: Agarwal et al., *On-Policy Distillation of Language Models* (GKD, arXiv 2306.13649) eq. 1.
     """
 
     weight: float = 0.5

@@ -1,4 +1,4 @@
-"""The Amari / Cressie–Read family, from KL to χ², and Rényi's transform of it."""
+"""The Amari / Cressie–Read family of power divergences, from KL to χ², and Rényi's transform of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from geomalign.divergences.base import Divergence
 
 __all__ = [
     "CressieRead",
-    "ItakuraSaito",
     "KullbackLeibler",
     "NeymanChiSquare",
     "PearsonChiSquare",
@@ -28,13 +27,16 @@ __all__ = [
 
 
 class PowerDivergence(Divergence):
-    r"""The Amari / Cressie–Read family, indexed by an exponent α; a member only names its α.
+    """The Amari / Cressie–Read family, indexed by an exponent α; a member states its `exponent` alone.
 
-    .. math:: \psi(t) = \frac{t^\alpha - \alpha t + \alpha - 1}{\alpha(\alpha-1)}, \quad
-              \psi'(t) = \frac{t^{\alpha-1}-1}{\alpha-1}, \quad
-              \psi^*(s) = \frac{(1+(\alpha-1)s)^{\alpha/(\alpha-1)} - 1}{\alpha}
+    ψ(t) = (t^α − αt + α − 1)/(α(α−1)),   ψ'(t) = (t^(α−1) − 1)/(α−1),   ψ*(s) = ((1 + (α−1)s)^(α/(α−1)) − 1)/α
 
-    with the limits KL(p‖q) at α = 1 and KL(q‖p) at α = 0 taken exactly. Exchanging the arguments maps α to 1 − α.
+    The limits KL(p‖q) at α = 1 and KL(q‖p) at α = 0 are taken exactly. ψ''(1) = 1. Exchanging the arguments maps α to
+    1 − α.
+
+    >>> import geomalign as ga
+    >>> [d.exponent for d in (ga.KullbackLeibler(), ga.PearsonChiSquare(), ga.CressieRead(1.5))]
+    [1.0, 2.0, 1.5]
     """
 
     @property
@@ -102,7 +104,7 @@ class PowerDivergence(Divergence):
 
 @dataclass(frozen=True)
 class CressieRead(PowerDivergence):
-    """The α of Amari and of Cressie and Read: order 2 is Pearson's χ², 1/2 squared Hellinger, −1 Neyman's χ².
+    """The power divergence of order α: order 2 is Pearson's χ², 1/2 squared Hellinger, −1 Neyman's χ².
 
     Orders 1 and 0 are the two KL divergences, exactly. The literature's other conventions are affine in this order:
     Amari's own index is 2α − 1, Cressie and Read's λ is α − 1 (theirs carries a further factor of 2).
@@ -110,17 +112,20 @@ class CressieRead(PowerDivergence):
     Args:
         order: α, any finite real number.
 
+    Raises:
+        ValueError: the order is not finite.
+
     >>> float(CressieRead(2.0).mirror(torch.tensor(3.0)))
     2.0
 
-    Cressie and Read, *Multinomial goodness-of-fit tests*, JRSS B 1984; Amari, *Information geometry*, 2016.
+    Source: Cressie and Read, *Multinomial goodness-of-fit tests*, JRSS B 1984; Amari, *Information geometry*, 2016.
     """
 
     order: float
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.order):
-            raise ValueError(f"`order` must be a finite number, got {self.order}: the limits are not f-divergences.")
+            raise ValueError(f"CressieRead(order={self.order!r}): a finite number; its limits are not f-divergences.")
 
     @property
     def exponent(self) -> float:
@@ -132,7 +137,11 @@ class CressieRead(PowerDivergence):
 
 @dataclass(frozen=True)
 class KullbackLeibler(PowerDivergence):
-    """KL(p‖q), ψ = t log t − t + 1. Its dual coordinate is the log-ratio, its prox the Gibbs distribution."""
+    """KL(p‖q), ψ(t) = t log t − t + 1. Its dual coordinate is the log-ratio, its target policy the Gibbs distribution.
+
+    >>> float(KullbackLeibler().value(torch.tensor([0.5, 0.5]).log(), torch.tensor([0.5, 0.5]).log()))
+    0.0
+    """
 
     @property
     def exponent(self) -> float:
@@ -144,7 +153,14 @@ class KullbackLeibler(PowerDivergence):
 
 @dataclass(frozen=True)
 class ReverseKullbackLeibler(PowerDivergence):
-    """KL(q‖p), ψ = −log t + t − 1, with coordinate 1 − 1/t < 1: a drive of μ or more has no equilibrium."""
+    """KL(q‖p), ψ(t) = −log t + t − 1. Its coordinate is 1 − 1/t < 1, so a drive of μ or more has no equilibrium.
+
+    Spectral theory calls this ψ the Itakura–Saito divergence of t from 1. GRPO's "k3" penalty e^{−Δ} + Δ − 1 is the
+    same function of 1/t.
+
+    >>> ReverseKullbackLeibler().mirror(torch.tensor([0.5, 1.0, 2.0]))
+    tensor([-1.0000,  0.0000,  0.5000])
+    """
 
     @property
     def exponent(self) -> float:
@@ -155,25 +171,13 @@ class ReverseKullbackLeibler(PowerDivergence):
 
 
 @dataclass(frozen=True)
-class ItakuraSaito(PowerDivergence):
-    """Itakura–Saito of t from 1, t − log t − 1: the same function of t as KL(q‖p), under its name in spectral theory.
-
-    The "k3" penalty of GRPO is this function of 1/t, e^{−Δ} + Δ − 1.
-    """
-
-    @property
-    def exponent(self) -> float:
-        return 0.0
-
-    def latex(self) -> str:
-        return r"t - \log t - 1"
-
-
-@dataclass(frozen=True)
 class PearsonChiSquare(PowerDivergence):
-    """χ²(p‖q)/2, ψ = (t − 1)²/2: the coordinate is the fluctuation t − 1, the prox a simplex projection.
+    """χ²(p‖q)/2, ψ(t) = (t − 1)²/2. Its coordinate is the fluctuation t − 1, its target policy a simplex projection.
 
     The factor 1/2 makes ψ''(1) = 1, as for every member; statistics' χ² is twice this value.
+
+    >>> PearsonChiSquare().generator(torch.tensor([0.0, 1.0, 3.0]))
+    tensor([0.5000, 0.0000, 2.0000])
     """
 
     @property
@@ -186,7 +190,11 @@ class PearsonChiSquare(PowerDivergence):
 
 @dataclass(frozen=True)
 class NeymanChiSquare(PowerDivergence):
-    """χ²(q‖p)/2, ψ = (t − 1)²/(2t)."""
+    """χ²(q‖p)/2, ψ(t) = (t − 1)²/(2t).
+
+    >>> NeymanChiSquare().generator(torch.tensor([0.5, 1.0, 2.0]))
+    tensor([0.2500, 0.0000, 0.2500])
+    """
 
     @property
     def exponent(self) -> float:
@@ -198,7 +206,11 @@ class NeymanChiSquare(PowerDivergence):
 
 @dataclass(frozen=True)
 class SquaredHellinger(PowerDivergence):
-    """2(√t − 1)², four times the squared Hellinger distance 1 − Σ√(pq), so that ψ''(1) = 1; it is its own reverse."""
+    """ψ(t) = 2(√t − 1)²: four times the squared Hellinger distance 1 − Σ√(pq), so that ψ''(1) = 1. Its own reverse.
+
+    >>> SquaredHellinger().generator(torch.tensor([0.0, 1.0, 4.0]))
+    tensor([2., 0., 2.])
+    """
 
     @property
     def exponent(self) -> float:
@@ -209,7 +221,11 @@ class SquaredHellinger(PowerDivergence):
 
 
 def power_divergence(order: float) -> PowerDivergence:
-    """The member of the power family under its own name where it has one."""
+    """The member of the power family of an order, under its own name where it has one.
+
+    >>> power_divergence(2.0), power_divergence(3.0)
+    (PearsonChiSquare(), CressieRead(order=3.0))
+    """
     named: dict[float, PowerDivergence] = {
         1.0: KullbackLeibler(),
         0.0: ReverseKullbackLeibler(),
@@ -222,33 +238,37 @@ def power_divergence(order: float) -> PowerDivergence:
 
 @dataclass(frozen=True)
 class Renyi:
-    r"""Rényi's divergence of order α, a monotone transform of :class:`CressieRead`.
+    """Rényi's divergence of order α, a monotone transform of `CressieRead(order)`, whose value is D_α.
 
-    .. math:: R_\alpha(p\|q) = \frac{\log E_q[t^\alpha]}{\alpha-1}
-                            = \frac{\log(1 + \alpha(\alpha-1) D_\alpha(p\|q))}{\alpha-1}
+    R_α(p‖q) = log E_q[t^α]/(α−1) = log(1 + α(α−1) D_α(p‖q))/(α−1)
 
-    It is a function of an expectation and not an expectation of a function, so it has no generator, mirror or prox of
-    its own: the targets of its penalty are those of ``CressieRead(order)`` at another stiffness. Order 1 is KL(p‖q).
-    At order 0, R = −log q(p > 0): zero wherever the supports are equal.
+    It is a function of an expectation and not an expectation of a function, so it has no generator, mirror or target
+    policy of its own: the targets of its penalty are those of `CressieRead(order)` at another stiffness. Order 1 is
+    KL(p‖q). At order 0, R = −log q(p > 0): zero wherever the supports are equal.
 
     Args:
-        order: α ≥ 0.
+        order: α ≥ 0, finite.
+
+    Raises:
+        ValueError: the order is negative or not finite.
 
     >>> p, q = torch.tensor([0.5, 0.5]).log(), torch.tensor([0.25, 0.75]).log()
     >>> round(float(Renyi(2.0).value(p, q)), 6)
     0.287682
 
-    van Erven and Harremoës, *Rényi divergence and Kullback–Leibler divergence*, IEEE Trans. Inf. Theory 2014.
+    Source: van Erven and Harremoës, *Rényi divergence and Kullback–Leibler divergence*, IEEE Trans. Inf. Theory 2014.
     """
 
     order: float
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.order) and self.order >= 0):
-            raise ValueError(f"Renyi needs a finite order >= 0, got {self.order}.")
+            raise ValueError(f"Renyi(order={self.order!r}): a finite order >= 0.")
 
     def value(self, log_p: Tensor, log_q: Tensor, *, dim: int = -1) -> Tensor:
-        """R_α(p‖q) over a finite support, exactly, as a log-sum-exp: nothing overflows."""
+        """R_α(p‖q) over a finite support in nats, as a log-sum-exp, so that nothing overflows; arguments as of
+        `Divergence.value`.
+        """
         if self.order == 1.0:
             return KullbackLeibler().value(log_p, log_q, dim=dim)
         possible = torch.isfinite(log_p)

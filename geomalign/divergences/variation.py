@@ -1,4 +1,4 @@
-"""Total variation."""
+"""Total variation, the one divergence here that is not strictly convex."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ __all__ = ["TotalVariation"]
 
 @dataclass(frozen=True)
 class TotalVariation(Divergence):
-    """ψ = |t − 1|/2. Convex, not strictly: its mirror is a subgradient, ±1/2 (0 at t = 1), which has no unique inverse.
+    """ψ(t) = |t − 1|/2. Convex, not strictly: its mirror is a subgradient, ±1/2 (0 at t = 1), without a unique inverse.
 
-    It can be measured, estimated and used as a penalty; it has no prox in closed form here and cannot be a chart.
+    It can be measured, estimated and used as a penalty. It has no target policy and cannot be a chart.
+
+    >>> float(TotalVariation().value(torch.tensor([0.75, 0.25]).log(), torch.tensor([0.5, 0.5]).log()))
+    0.25
     """
 
     def generator(self, t: Tensor) -> Tensor:

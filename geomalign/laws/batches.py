@@ -11,14 +11,13 @@ from torch import Tensor
 
 from geomalign.batch import Batch, PreferenceBatch
 
-__all__ = ["FAMILIES", "PAIR_FAMILIES", "pairs", "rollouts"]
+__all__ = ["FAMILIES", "GROUP_FAMILIES", "PAIR_FAMILIES", "as_text", "pairs", "rollouts"]
 
 SIZES = (5, 4, 3)
 WIDTH = 7
 
-
 _SURE = -0.05
-"""The largest log-probability: nearer to zero, a peer's softmax in float32 rounds 1 − p to a few digits."""
+"""The largest log-probability: nearer to zero, a softmax in float32 rounds 1 − p to a few digits."""
 
 
 def _log_probs(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -27,7 +26,7 @@ def _log_probs(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 
 def _moved(base: Tensor, spread: float, generator: torch.Generator) -> Tensor:
-    """`base` moved by about `spread` nats a token, still a log-probability."""
+    """`base` moved by about `spread` nats per token, still a log-probability."""
     step = spread * torch.randn(base.shape, dtype=base.dtype, generator=generator)
     return (base + step).clamp(max=_SURE)
 
@@ -38,24 +37,28 @@ def rollouts(seed: int = 0, spread: float = 0.35, dtype: torch.dtype = torch.flo
 
     Args:
         seed: of the generator.
-        spread: standard deviation of the log-ratio of a token, in nats; 0.35 puts about half of the ratios outside 1 ±
-            0.2.
+        spread: standard deviation of the log-ratio of a token, in nats; 0.35 puts about half of the ratios outside
+            1 ± 0.2.
         dtype: of every floating field.
+
+    >>> batch = rollouts()
+    >>> batch.size, batch.group.bincount().tolist()
+    (12, [5, 4, 3])
     """
     generator = torch.Generator().manual_seed(seed)
     rows = sum(SIZES)
     group = torch.cat([torch.full((n,), i) for i, n in enumerate(SIZES)])[torch.randperm(rows, generator=generator)]
     length = torch.randint(1, WIDTH + 1, (rows,), generator=generator)
     length[int(torch.randint(rows, (1,), generator=generator))] = WIDTH
-    anchor = _log_probs((rows, WIDTH), generator)
+    old = _log_probs((rows, WIDTH), generator)
     batch = Batch(
-        policy=_moved(anchor, spread, generator),
-        old=anchor,
+        policy=_moved(old, spread, generator),
+        old=old,
         mask=torch.arange(WIDTH) < length[:, None],
         reward=torch.randn(rows, dtype=torch.float64, generator=generator),
-        reference=_moved(anchor, 0.5, generator),
+        reference=_moved(old, 0.5, generator),
         group=group,
-        behavior=_moved(anchor, 0.1, generator),
+        behavior=_moved(old, 0.1, generator),
     )
     return _cast(batch, dtype)
 
@@ -63,6 +66,9 @@ def rollouts(seed: int = 0, spread: float = 0.35, dtype: torch.dtype = torch.flo
 def pairs(seed: int = 0, spread: float = 0.35, dtype: torch.dtype = torch.float64) -> PreferenceBatch:
     """Six pairs of responses of one to seven tokens, padded on the right with arbitrary numbers. Arguments as of
     `rollouts`.
+
+    >>> pairs().chosen_mask.sum(-1).tolist(), pairs().rejected_mask.sum(-1).tolist()
+    ([5, 7, 1, 3, 2, 3], [7, 2, 3, 7, 7, 5])
     """
     generator = torch.Generator().manual_seed(seed)
     count = 6
@@ -101,11 +107,11 @@ def _empty(batch: Batch) -> Batch:
 
 
 def _far(batch: Batch) -> Batch:
-    """First tokens 25 nats from the anchor, up in even rows and down in odd ones."""
-    policy, anchor = batch.policy.clone(), batch.require("old", "far").clone()
-    policy[::2, 0], anchor[::2, 0] = -0.25, -25.25
-    policy[1::2, 0], anchor[1::2, 0] = -25.25, -0.25
-    return dataclasses.replace(batch, policy=policy, old=anchor)
+    """First tokens 25 nats from π_old, up in even rows and down in odd ones."""
+    policy, old = batch.policy.clone(), batch.require("old", "far").clone()
+    policy[::2, 0], old[::2, 0] = -0.25, -25.25
+    policy[1::2, 0], old[1::2, 0] = -25.25, -0.25
+    return dataclasses.replace(batch, policy=policy, old=old)
 
 
 def _alone(batch: Batch) -> Batch:
@@ -146,10 +152,10 @@ FAMILIES: dict[str, Callable[[torch.dtype], list[Batch]]] = {
     "far": lambda dtype: [_far(rollouts(4, dtype=dtype))],
 }
 """Families of rollouts: `ragged` decides whether two objectives are the same, the others are where implementations
-part.
+differ.
 
 `wide`: log-ratios of one or two nats; `holes`: masked tokens inside responses; `empty`: a response without tokens;
-`far`: tokens 25 nats from the anchor.
+`far`: tokens 25 nats from π_old.
 """
 
 PAIR_FAMILIES: dict[str, Callable[[torch.dtype], list[PreferenceBatch]]] = {
@@ -167,3 +173,26 @@ GROUP_FAMILIES: dict[str, Callable[[torch.dtype], list[Batch]]] = {
     "empty": FAMILIES["empty"],
 }
 """Families for advantage estimators."""
+
+
+def as_text(batch: Batch | PreferenceBatch) -> str:
+    """A batch as Python literals, one field per line, without the fields that are None.
+
+    >>> import torch, geomalign as ga
+    >>> print(as_text(ga.Batch(torch.tensor([[-1.0, -2.0]]), None, reward=torch.tensor([0.25]))))
+    policy               [[-1.0, -2.0]]
+    reward               [0.25]
+    """
+    lines = []
+    for field in dataclasses.fields(batch):
+        value = getattr(batch, field.name)
+        if isinstance(value, Tensor):
+            numbers = value.int().tolist() if value.dtype == torch.bool else _rounded(value.tolist())
+            lines.append(f"{field.name:20s} {numbers}")
+    return "\n".join(lines)
+
+
+def _rounded(numbers: Any) -> Any:
+    if isinstance(numbers, list):
+        return [_rounded(x) for x in numbers]
+    return float(f"{numbers:.4g}") if isinstance(numbers, float) else numbers

@@ -1,4 +1,4 @@
-"""Two losses on the same batch: value, gradient, and the smallest batch on which they part."""
+"""Two losses on the same batch: value, gradient, and the smallest batch on which they differ."""
 
 from __future__ import annotations
 
@@ -24,11 +24,15 @@ OPTIONAL: dict[type, tuple[str, ...]] = {
     Batch: ("behavior", "reward", "group", "reference"),
     PreferenceBatch: ("chosen_mask", "rejected_mask"),
 }
-"""Fields that a minimal case is better without."""
+"""Fields that are dropped from a minimal case where the difference does not need them."""
 
 
 class Verdict(str, enum.Enum):
-    """How two losses relate on the batches they were compared on."""
+    """How two losses relate on the batches on which they were compared.
+
+    >>> Verdict("proportional") is Verdict.PROPORTIONAL
+    True
+    """
 
     EQUAL = "equal"
     CONSTANT = "equal up to a constant"
@@ -42,10 +46,8 @@ class Comparison:
     """What came out of `compare`: `ours` is the first loss, `theirs` the second.
 
     Args:
-        verdict: EQUAL: value and gradient; CONSTANT: gradient only, the values differ by what no gradient flows
-            through;
-            PROPORTIONAL: the gradient is the other's times one factor; DIFFERENT: none of these; REFUSED: the second
-                raised.
+        verdict: EQUAL: value and gradient agree; CONSTANT: the gradient only, the values differ by a constant;
+            PROPORTIONAL: the gradients differ by one factor; DIFFERENT: none of these; REFUSED: the second loss raised.
         values: the two losses.
         value_error: |difference| / max(1, |ours|).
         gradient_error: largest |difference| over the largest |gradient| of either.
@@ -53,6 +55,11 @@ class Comparison:
         where: (field, row, token) of the largest difference of the gradients.
         gradients: the two gradients there.
         message: what was raised, for REFUSED.
+
+    >>> import geomalign as ga
+    >>> loss = lambda batch: batch.policy.sum()
+    >>> ga.laws.compare(loss, lambda batch: 2 * loss(batch), ga.laws.sample_batch()).factor
+    2.0
     """
 
     verdict: Verdict
@@ -89,6 +96,11 @@ def gradient(loss: Loss, batch: AnyBatch) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss and its gradient with respect to the policy's log-probabilities, by autograd.
 
     A loss without a graph has zero gradient: that a method does not train is a finding, not an error.
+
+    >>> import torch, geomalign as ga
+    >>> batch = ga.Batch(torch.tensor([[-1.0, -2.0]]), None)
+    >>> gradient(lambda b: (b.policy**2).sum(), batch)
+    (tensor(5.), {'policy': tensor([[-2., -4.]])})
     """
     leaves = {name: getattr(batch, name).detach().clone().requires_grad_() for name in LEAVES[type(batch)]}
     value = loss(dataclasses.replace(batch, **leaves))
@@ -104,16 +116,18 @@ def compare(ours: Loss, theirs: Loss, batches: AnyBatch | Sequence[AnyBatch], to
     """Whether two losses are the same function, value and gradient, on every one of the batches.
 
     Args:
-        ours, theirs: functions of a batch that return a scalar with a graph to its log-probabilities.
+        ours: a function of a batch that returns a scalar with a graph to its log-probabilities.
+        theirs: another; what it raises makes the verdict REFUSED.
         batches: one batch or several; the worst of them is reported.
         tolerance: relative, > 0; 1e-9 suits float64, 2e-5 float32.
 
     >>> import torch, geomalign as ga
     >>> batch = ga.Batch(torch.tensor([[-1.0, -2.0]]), torch.tensor([[-1.5, -2.0]]))
-    >>> half = lambda b: (b.policy - b.anchor).square().sum() / 2
-    >>> compare(half, lambda b: 2 * half(b), batch).verdict.value, compare(half, lambda b: half(b) + 3,
-    ... batch).verdict.value
-    ('proportional', 'equal up to a constant')
+    >>> half = lambda b: (b.policy - b.old).square().sum() / 2
+    >>> compare(half, lambda b: 2 * half(b), batch).verdict.value
+    'proportional'
+    >>> compare(half, lambda b: half(b) + 3, batch).verdict.value
+    'equal up to a constant'
     """
     batches = [batches] if isinstance(batches, (Batch, PreferenceBatch)) else list(batches)
     found = [_compare_one(ours, theirs, batch, tolerance) for batch in batches]
@@ -151,8 +165,8 @@ def _compare_one(ours: Loss, theirs: Loss, batch: AnyBatch, tolerance: float) ->
         verdict = Verdict.PROPORTIONAL
     else:
         verdict = Verdict.DIFFERENT
-    where = _where(batch, g, int(difference.argmax()))
     at = int(difference.argmax())
+    where = _where(batch, g, at)
     return Comparison(
         verdict,
         (float(a), float(b)),
@@ -186,7 +200,16 @@ def minimal(differ: Callable[[AnyBatch], bool], batch: AnyBatch) -> AnyBatch:
     holds.
 
     Args:
-        differ: the property to keep; `batch` has it. A batch on which it raises does not have it.
+        differ: the property to keep; a batch on which it raises does not have it.
+        batch: has the property.
+
+    Raises:
+        ValueError: `batch` does not have the property.
+
+    >>> import torch, geomalign as ga
+    >>> batch = ga.Batch(torch.tensor([[-1.2345, -2.0], [-9.8765, -1.0]]), None)
+    >>> minimal(lambda b: bool((b.policy < -5).any()), batch).policy
+    tensor([[-10.]])
     """
 
     def holds(candidate: AnyBatch) -> bool:

@@ -1,4 +1,4 @@
-"""A loss of one's own against a recipe: `geomalign parity my_module:my_loss --against grpo`."""
+"""A loss of your own compared with a recipe: `geomalign parity my_module:my_loss --against grpo`."""
 
 from __future__ import annotations
 
@@ -11,40 +11,30 @@ import torch
 from torch import Tensor
 
 from geomalign import recipes
+from geomalign._util.columns import COLUMN_ALIASES
 from geomalign.batch import Batch, PreferenceBatch
-from geomalign.laws.batches import FAMILIES, PAIR_FAMILIES
+from geomalign.laws.batches import FAMILIES, PAIR_FAMILIES, as_text
 from geomalign.laws.comparison import AnyBatch, Comparison, Loss, Verdict, compare, minimal
 from geomalign.objective import BaseObjective, Objective, TermDrives
 from geomalign.optimization import ImportanceWeighted
 from geomalign.sampling import TruncatedImportance
 
-_ALIASES = {
-    "policy": ("policy", "log_probs", "logps", "per_token_logps", "log_prob"),
-    "old": ("old", "old_log_probs", "old_logps", "old_per_token_logps", "old_log_prob"),
-    "mask": ("mask", "response_mask", "completion_mask", "action_mask", "loss_mask"),
-    "advantage": ("advantage", "advantages"),
-    "reward": ("reward", "rewards"),
-    "reference": ("reference", "ref_log_probs", "ref_logps", "ref_per_token_logps", "ref_log_prob"),
-    "group": ("group", "index"),
-    "behavior": ("behavior", "rollout_log_probs", "sampling_logps"),
-    "chosen": ("chosen", "chosen_logps", "policy_chosen_logps"),
-    "rejected": ("rejected", "rejected_logps", "policy_rejected_logps"),
-    "reference_chosen": ("reference_chosen", "reference_chosen_logps", "ref_chosen_logps"),
-    "reference_rejected": ("reference_rejected", "reference_rejected_logps", "ref_rejected_logps"),
-    "chosen_mask": ("chosen_mask",),
-    "rejected_mask": ("rejected_mask",),
-}
-
-
-_FIELD = {alias: field for field, aliases in _ALIASES.items() for alias in aliases}
+_PARAMETERS = {field: aliases for field, aliases in COLUMN_ALIASES.items() if field != "rollout"}
+# The text of a prompt names its group in a dump; a parameter of that name is something else.
+_FIELD = {alias: f for f, aliases in _PARAMETERS.items() for alias in aliases if alias not in ("prompt", "input")}
 
 
 class LossReport(dict[str, Comparison]):
-    """Family of batches -> comparison. Prints as text; `equal` says whether all agree.
+    """Family of batches -> `Comparison`. Prints as text.
 
     Args:
-        against: the recipe as it was written.
-        example: where they part, the smallest batch on which they do.
+        found: the comparisons.
+        against: the recipe with its settings.
+        example: the smallest batch on which the two differ, as text; empty where they are equal.
+
+    >>> import geomalign as ga
+    >>> print(ga.laws.compare_loss(lambda batch: ga.recipes.grpo()(batch).loss, "grpo")["ragged"].verdict.value)
+    equal
     """
 
     def __init__(self, found: dict[str, Comparison], against: str, example: str):
@@ -54,6 +44,7 @@ class LossReport(dict[str, Comparison]):
 
     @property
     def equal(self) -> bool:
+        """Whether value and gradient agree on every family."""
         return all(comparison.equal for comparison in self.values())
 
     def __str__(self) -> str:
@@ -61,7 +52,7 @@ class LossReport(dict[str, Comparison]):
         for family, comparison in self.items():
             lines += [f"{family}: {comparison}"]
         if self.example:
-            lines += ["", "smallest batch on which they part:", self.example]
+            lines += ["", "smallest batch on which they differ:", self.example]
         return "\n".join(lines)
 
 
@@ -74,6 +65,11 @@ def adapt(function: Callable[..., Tensor]) -> Loss:
 
     Raises:
         ValueError: a parameter without default has a name that no field goes by; the message lists them all.
+
+    >>> import torch, geomalign as ga
+    >>> loss = adapt(lambda logps, completion_mask: (logps * completion_mask).sum())
+    >>> loss(ga.Batch(torch.tensor([[1.0, 2.0]]), None, torch.tensor([[True, False]])))
+    tensor(1.)
     """
     parameters = inspect.signature(function).parameters
     if list(parameters) == ["batch"]:
@@ -84,11 +80,11 @@ def adapt(function: Callable[..., Tensor]) -> Loss:
         if p.name not in _FIELD and p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
     ]
     if unknown:
-        known = "; ".join(" = ".join(aliases) for aliases in _ALIASES.values())
+        known = "; ".join(" = ".join(a for a in aliases if a in _FIELD) for aliases in _PARAMETERS.values())
         raise ValueError(
-            f"{getattr(function, '__name__', function)} has the parameters {', '.join(map(repr, unknown))}, which no "
-            f"field of a batch goes by. "
-            f"Fields and their other names: {known}. Or take one parameter called `batch`."
+            f"{getattr(function, '__name__', function)} has the parameters {', '.join(map(repr, unknown))}, which are "
+            f"no field of a batch. Fields and their other names: {known}. Rename the parameters, give them defaults, "
+            "or take one parameter called `batch`."
         )
     wanted = [p.name for p in parameters.values() if p.name in _FIELD]
 
@@ -107,10 +103,10 @@ def compare_loss(
     tolerance: float | None = None,
     **settings: Any,
 ) -> LossReport:
-    """Whether a loss of one's own is the objective it is meant to be: value and gradient on random ragged batches.
+    """Whether a loss of your own is the objective that it is meant to be: value and gradient on random ragged batches.
 
     Args:
-        function: returns the scalar loss of named tensors, each `(row, token)` or `(row,)`: any of `policy`, `anchor`,
+        function: returns the scalar loss of named tensors, each `(row, token)` or `(row,)`: any of `policy`, `old`,
             `mask`, `advantage`, `reward`, `reference`, `group`, or for pairs `chosen`, `rejected`, `reference_chosen`,
             …, `chosen_mask`, …; the names that trainers use are understood (see `adapt`). `advantage` is what the
             recipe's sampling geometry makes of the rewards.
@@ -122,6 +118,8 @@ def compare_loss(
     Returns:
         `LossReport`: one `Comparison` for ordinary batches and for each family of unusual ones.
 
+    >>> import torch
+    >>> from geomalign.laws import compare_loss
     >>> def mine(logps, old_logps, advantages, mask):
     ...     ratio = (logps - old_logps).exp()
     ...     each = -torch.minimum(ratio * advantages[:, None], ratio.clamp(0.8, 1.2) * advantages[:, None])
@@ -132,19 +130,18 @@ def compare_loss(
     objective = recipes.get(recipe, **settings)
     theirs = adapt(function)
     given = "advantage" in _fields_of(function)
-    ours: Loss = loss_of(objective) if given else lambda batch: objective(batch).loss
+    ours: Loss = as_loss(objective) if given else lambda batch: objective(batch).loss
     paired = objective.paired or "chosen" in _fields_of(function)
     families = PAIR_FAMILIES if paired else FAMILIES
     limit = tolerance or {torch.float64: 1e-6, torch.float32: 3e-5}[dtype]
     found: dict[str, Comparison] = {}
     example = ""
     for family, make in families.items():
-        batches: list[Batch | PreferenceBatch] = [driven(objective, b) if given else b for b in make(dtype)]
+        batches: list[Batch | PreferenceBatch] = [with_advantage(objective, b) if given else b for b in make(dtype)]
         found[family] = compare(ours, theirs, batches, limit)
         if not found[family].equal and found[family].verdict is not Verdict.REFUSED and not example:
             example = _smallest(ours, theirs, batches, limit)
-    written_out = f"{recipe}({', '.join(f'{k}={v!r}' for k, v in settings.items())})"
-    return LossReport(found, written_out, example)
+    return LossReport(found, f"{recipe}({', '.join(f'{k}={v!r}' for k, v in settings.items())})", example)
 
 
 def _fields_of(function: Callable[..., Tensor]) -> set[str]:
@@ -159,24 +156,28 @@ def _smallest(ours: Loss, theirs: Loss, batches: list[Batch | PreferenceBatch], 
     for batch in batches:
         if differ(batch):
             small = minimal(differ, batch)
-            return f"{written(small)}\n{compare(ours, theirs, small, tolerance)}"
+            return f"{as_text(small)}\n{compare(ours, theirs, small, tolerance)}"
     return ""
 
 
 def _sampled(objective: BaseObjective) -> list[Objective]:
-    """The terms that samples pull on: a label is fixed, and the drive of `ImportanceWeighted` is a weight."""
+    """The terms whose drive is an advantage: a label is fixed, and the drive of `ImportanceWeighted` is a weight."""
     return [term for term in objective.driven_terms if not isinstance(term.optimization, ImportanceWeighted)]
 
 
-def driven(objective: BaseObjective, batch: AnyBatch) -> AnyBatch:
-    """The batch with the objective's own drive as its `advantage`, as a host that calls our sampling geometry would
-    pass it on.
+def with_advantage(objective: BaseObjective, batch: AnyBatch) -> AnyBatch:
+    """The batch with the objective's own drive as its `advantage`, as a trainer passes it to its loss.
 
-    Of terms with different drives (one for each sign of the advantage) it is the sum.
+    Of terms with different drives (one per sign of the advantage) it is the sum.
+
+    >>> import geomalign as ga
+    >>> batch, objective = ga.laws.sample_batch(), ga.recipes.dr_grpo()
+    >>> with_advantage(objective, batch).advantage.equal(objective.drive(batch))
+    True
     """
     if isinstance(batch, PreferenceBatch):
         return batch
-    if _corrected(objective):  # the host gives the advantage and the importance weight apart
+    if _corrected(objective):  # a trainer passes the advantage and the importance weight separately
         samplings = [term.sampling for term in _sampled(objective)]
         inner = [sampling.of for sampling in samplings if isinstance(sampling, TruncatedImportance)]
         return dataclasses.replace(batch, advantage=inner[0].drive(batch))
@@ -199,8 +200,14 @@ def _corrected(objective: BaseObjective) -> bool:
     return any(isinstance(term.sampling, TruncatedImportance) for term in _sampled(objective))
 
 
-def loss_of(objective: BaseObjective) -> Loss:
-    """The objective as a function of a batch that `driven` has prepared."""
+def as_loss(objective: BaseObjective) -> Loss:
+    """The objective as a function of a batch that `with_advantage` has prepared.
+
+    >>> import geomalign as ga
+    >>> batch, objective = ga.laws.sample_batch(), ga.recipes.dr_grpo()
+    >>> bool(as_loss(objective)(with_advantage(objective, batch)) == objective(batch).loss)
+    True
+    """
 
     def loss(batch: AnyBatch) -> Tensor:
         if isinstance(batch, PreferenceBatch) or not _one_drive(objective) or _corrected(objective):
@@ -208,20 +215,3 @@ def loss_of(objective: BaseObjective) -> Loss:
         return objective(batch, drive=batch.advantage).loss
 
     return loss
-
-
-def written(batch: AnyBatch) -> str:
-    """A batch as Python literals, one field a line, without what is None."""
-    lines = []
-    for field in dataclasses.fields(batch):
-        value = getattr(batch, field.name)
-        if isinstance(value, Tensor):
-            numbers = value.int().tolist() if value.dtype == torch.bool else _rounded(value.tolist())
-            lines.append(f"{field.name:20s} {numbers}")
-    return "\n".join(lines)
-
-
-def _rounded(numbers: Any) -> Any:
-    if isinstance(numbers, list):
-        return [_rounded(x) for x in numbers]
-    return float(f"{numbers:.4g}") if isinstance(numbers, float) else numbers

@@ -5,50 +5,68 @@ from __future__ import annotations
 import torch
 
 from geomalign.divergences import Divergence, TotalVariation
-from geomalign.laws.checking import POINTS, check, equal, gradient_of, holds, law
+from geomalign.laws.cases import LINE, Points
+from geomalign.laws.checking import EXAMPLES, check, equal, gradient_of, holds, law
 
 
-def check_divergence(divergence: Divergence) -> None:
-    """All laws of a `Divergence`. Raises `LawViolation`."""
-    check("divergence", divergence)
+def check_divergence(divergence: Divergence, examples: int = EXAMPLES) -> None:
+    """All laws of a `Divergence`; arguments and `LawViolation` as of `check_optimization`.
+
+    >>> import geomalign as ga
+    >>> ga.laws.check_divergence(ga.JensenShannon())
+    """
+    check("divergence", divergence, examples)
 
 
-_RATIOS = torch.exp(POINTS)
-
-
-@law("divergence")
-def a_divergence_vanishes_at_one(divergence: Divergence) -> None:
+@law("divergence", LINE)
+def a_divergence_vanishes_at_one(divergence: Divergence, case: Points) -> None:
     """ψ(1) = ψ'(1) = 0 and ψ ≥ 0."""
-    one = torch.ones(1, dtype=torch.float64)
-    equal(divergence.generator(one), torch.zeros(1), f"{divergence!r}: ψ(1)")
-    equal(divergence.mirror(one), torch.zeros(1), f"{divergence!r}: ψ'(1)")
-    holds(divergence.generator(_RATIOS) >= 0, f"{divergence!r}: ψ is negative somewhere")
+    one, t = torch.ones(1, dtype=torch.float64), torch.exp(case.line())
+    psi = divergence.generator(t)
+    remedy = "Subtract ψ(1) + ψ'(1)(t − 1), which changes no divergence."
+    equal(divergence.generator(one), torch.zeros(1), "ψ(1) is not 0", remedy)
+    equal(divergence.mirror(one), torch.zeros(1), "ψ'(1) is not 0", remedy)
+    holds(psi >= 0, "ψ is negative", "ψ must be convex.", generator=psi, t=t)
 
 
-@law("divergence")
-def mirror_and_curvature_are_derivatives(divergence: Divergence) -> None:
+@law("divergence", LINE)
+def mirror_and_curvature_are_derivatives(divergence: Divergence, case: Points) -> None:
     """ψ' and ψ'' by autograd."""
-    equal(divergence.mirror(_RATIOS), gradient_of(divergence.generator, _RATIOS), f"{divergence!r}: mirror", atol=1e-8)
-    equal(
-        divergence.curvature(_RATIOS), gradient_of(divergence.mirror, _RATIOS), f"{divergence!r}: curvature", atol=1e-8
-    )
+    t = torch.exp(case.line())
+    first, second = gradient_of(divergence.generator, t), gradient_of(divergence.mirror, t)
+    for name, of, value, derivative in (
+        ("mirror", "generator", divergence.mirror(t), first),
+        ("curvature", "mirror", divergence.curvature(t), second),
+    ):
+        remedy = f"{name}(t) must be the derivative of {of}(t)."
+        equal(value, derivative, f"{name} is not the derivative of {of}", remedy, atol=1e-8, t=t)
 
 
-@law("divergence")
-def the_log_ratio_forms_agree(divergence: Divergence) -> None:
+@law("divergence", LINE)
+def the_log_ratio_forms_agree(divergence: Divergence, case: Points) -> None:
     """penalty, coordinate and slope are ψ, ψ' and tψ'' read in log t."""
-    x = POINTS
-    equal(divergence.penalty(x), divergence.generator(_RATIOS), f"{divergence!r}: penalty", rtol=1e-6, atol=1e-8)
-    equal(divergence.coordinate(x), divergence.mirror(_RATIOS), f"{divergence!r}: coordinate", rtol=1e-6, atol=1e-7)
-    equal(divergence.slope(x), _RATIOS * divergence.curvature(_RATIOS), f"{divergence!r}: slope", rtol=1e-6, atol=1e-7)
+    x = case.line()
+    t = torch.exp(x)
+    for name, value, expected, meant, atol in (
+        ("penalty", divergence.penalty(x), divergence.generator(t), "generator(t)", 1e-8),
+        ("coordinate", divergence.coordinate(x), divergence.mirror(t), "mirror(t)", 1e-7),
+        ("slope", divergence.slope(x), t * divergence.curvature(t), "t·curvature(t)", 1e-7),
+    ):
+        remedy = f"{name}(x) must be {meant} at t = exp(x)."
+        equal(value, expected, f"{name} is not {meant}", remedy, rtol=1e-6, atol=atol, log_ratio=x)
 
 
-@law("divergence")
-def the_conjugate_is_the_conjugate(divergence: Divergence) -> None:
+@law("divergence", LINE)
+def the_conjugate_is_the_conjugate(divergence: Divergence, case: Points) -> None:
     """inverse_mirror(ψ'(t)) = t and ψ*(ψ'(t)) = tψ'(t) − ψ(t), where ψ is strictly convex."""
     if isinstance(divergence, TotalVariation):
         return
-    s = divergence.mirror(_RATIOS)
-    equal(divergence.inverse_mirror(s), _RATIOS, f"{divergence!r}: inverse_mirror ∘ mirror", rtol=1e-6, atol=1e-7)
-    young = _RATIOS * s - divergence.generator(_RATIOS)
-    equal(divergence.conjugate(s), young, f"{divergence!r}: Young's equality", rtol=1e-6, atol=1e-7)
+    t = torch.exp(case.line())
+    s = divergence.mirror(t)
+    what, remedy = "inverse_mirror(mirror(t)) is not t", "inverse_mirror must be the inverse function of mirror."
+    equal(divergence.inverse_mirror(s), t, what, remedy, rtol=1e-6, atol=1e-7, t=t)
+    what, remedy = (
+        "conjugate(ψ'(t)) is not t·ψ'(t) − ψ(t)",
+        "conjugate(s) must be the largest value of t·s − ψ(t).",
+    )
+    equal(divergence.conjugate(s), t * s - divergence.generator(t), what, remedy, rtol=1e-6, atol=1e-7, t=t)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,68 +10,73 @@ from torch import Tensor
 
 from geomalign._util.types import Locality
 from geomalign.batch import Batch, PreferenceBatch
-from geomalign.laws.checking import check, equal, holds, law
-from geomalign.laws.samples import sample_batch, sample_pairs
+from geomalign.laws.cases import BATCHES, Drawn
+from geomalign.laws.checking import EXAMPLES, Cases, check, equal, holds, law
 from geomalign.objective import BaseObjective, PairGradient
 
 
-def check_objective(objective: BaseObjective) -> None:
-    """All laws of an objective. Raises `LawViolation`."""
-    check("objective", objective)
+def check_objective(objective: BaseObjective, examples: int = EXAMPLES) -> None:
+    """All laws of an objective; arguments and `LawViolation` as of `check_optimization`.
 
-
-def _sample(objective: BaseObjective, **options: Any) -> Batch | PreferenceBatch:
-    paired = objective.paired
-    return sample_pairs(**options) if paired else sample_batch(**options)
+    >>> import geomalign as ga
+    >>> ga.laws.check_objective(ga.recipes.dpo(beta=0.1), examples=5)
+    """
+    check("objective", objective, examples)
 
 
 def _policies(batch: Batch | PreferenceBatch) -> list[str]:
     return ["policy"] if isinstance(batch, Batch) else ["chosen", "rejected"]
 
 
-def _gradients(objective: BaseObjective, batch: Batch | PreferenceBatch) -> list[Tensor]:
+def _autograd(objective: BaseObjective, batch: Batch | PreferenceBatch) -> list[Tensor]:
     inputs = [getattr(batch, name) for name in _policies(batch)]
     gradients = torch.autograd.grad(objective(batch).loss, inputs, allow_unused=True)
     return [torch.zeros_like(x) if g is None else g for g, x in zip(gradients, inputs, strict=True)]
 
 
-def _laws(objective: BaseObjective, batch: Batch | PreferenceBatch) -> list[Tensor]:
-    found = objective.gradient(batch)
+def _closed(objective: BaseObjective, batch: Batch | PreferenceBatch, **given: Any) -> list[Tensor]:
+    found = objective.gradient(batch, **given)
     return list(found) if isinstance(found, PairGradient) else [found]
 
 
-@law("objective")
-def the_law_is_the_gradient(objective: BaseObjective) -> None:
-    """`law` in closed form = autograd of the loss."""
-    batch = _sample(objective)
-    for closed, gradient in zip(_laws(objective, batch), _gradients(objective, batch), strict=True):
-        equal(closed, gradient, f"{type(objective).__name__}: the law is not the gradient of the loss", atol=1e-12)
+_SLOTS = "Each slot's own laws (check_unit, check_chart, check_optimization, check_sampling) tell which part is wrong."
 
 
-@law("objective")
-def parts_add_up_to_the_whole(objective: BaseObjective) -> None:
-    """Losses and laws of micro-batches, given the rollout's drive and counts, add up to those of the whole.
+@law("objective", BATCHES)
+def gradient_is_the_derivative_of_the_loss(objective: BaseObjective, case: Drawn) -> None:
+    """`gradient` in closed form = autograd of the loss."""
+    batch = case()
+    what = "gradient(batch) is not the derivative of the loss"
+    for closed, by_autograd in zip(_closed(objective, batch), _autograd(objective, batch), strict=True):
+        equal(closed, by_autograd, what, _SLOTS, atol=1e-12)
+
+
+@law("objective", BATCHES)
+def parts_add_up_to_the_whole(objective: BaseObjective, case: Drawn) -> None:
+    """Losses and gradients of micro-batches, given the rollout's drive and counts, add up to those of the whole.
 
     Not of an objective whose locality is the batch: there a part is another problem.
     """
     if objective.locality is Locality.BATCH:
         return
-    batch = _sample(objective)
+    batch = case()
     drive, counts = objective.drive(batch), batch.counts()
-    splits = [torch.tensor([2]), torch.tensor([5, 0, 1]), torch.arange(6, batch.size), torch.tensor([3, 4])]
-    loss = sum(objective(batch[i], drive=drive[i], counts=counts).loss for i in splits)
-    equal(torch.as_tensor(loss), objective(batch).loss, "the losses of micro-batches do not add up to the whole")
-    whole = _laws(objective, batch)
-    for i in splits:
-        part = objective.gradient(batch[i], drive=drive[i], counts=counts)
-        for mine, all_rows in zip(part if isinstance(part, PairGradient) else [part], whole, strict=True):
-            equal(mine, all_rows[i], "the law of a micro-batch is not that of the whole", atol=1e-12)
+    order = torch.randperm(batch.size, generator=torch.Generator().manual_seed(case.seed))
+    parts = [rows for rows in order.tensor_split((1, 4, 6)) if len(rows)]
+    loss = sum(objective(batch[rows], drive=drive[rows], counts=counts).loss for rows in parts)
+    remedy = "Weights must come from the counts that are passed in; otherwise state locality = Locality.BATCH."
+    equal(torch.as_tensor(loss), objective(batch).loss, "the losses of micro-batches do not add up", remedy)
+    whole = _closed(objective, batch)
+    for rows in parts:
+        part = _closed(objective, batch[rows], drive=drive[rows], counts=counts)
+        for mine, all_rows in zip(part, whole, strict=True):
+            equal(mine, all_rows[rows], "the gradient of a micro-batch is not that of the whole", remedy, atol=1e-12)
 
 
-@law("objective")
-def masked_tokens_are_absent(objective: BaseObjective) -> None:
+@law("objective", BATCHES)
+def masked_tokens_are_absent(objective: BaseObjective, case: Drawn) -> None:
     """NaN at masked tokens changes neither the loss nor any gradient, and gets a gradient of exactly zero."""
-    batch = _sample(objective)
+    batch = case()
     masks = {"policy": "mask", "old": "mask", "reference": "mask", "behavior": "mask"} | {
         name: f"{name.removeprefix('reference_')}_mask"
         for name in ("chosen", "rejected", "reference_chosen", "reference_rejected")
@@ -83,87 +87,91 @@ def masked_tokens_are_absent(objective: BaseObjective) -> None:
             value, mask = getattr(batch, field.name), getattr(batch, masks[field.name])
             spoiled[field.name] = torch.where(mask, value.detach(), float("nan")).requires_grad_(value.requires_grad)
     other = dataclasses.replace(batch, **spoiled)
-    equal(objective(other).loss, objective(batch).loss, "a masked NaN changes the loss")
+    remedy = "Use torch.where(mask, …, 0): a product with the mask keeps NaN."
+    equal(objective(other).loss, objective(batch).loss, "NaN at masked tokens changes the loss", remedy)
     for name, mine, clean in zip(
-        _policies(batch), _gradients(objective, other), _gradients(objective, batch), strict=True
+        _policies(batch), _autograd(objective, other), _autograd(objective, batch), strict=True
     ):
-        equal(mine, clean, "a masked NaN changes the gradient", atol=1e-14)
-        holds(mine[~getattr(batch, masks[name])] == 0, "a masked token has a gradient")
+        equal(mine, clean, "NaN at masked tokens changes the gradient", remedy, atol=1e-14)
+        outside = torch.where(getattr(batch, masks[name]), 0, mine)
+        holds(outside == 0, "a masked token has a gradient", remedy, gradient=outside)
 
 
-@law("objective")
-def rows_without_tokens_are_absent(objective: BaseObjective) -> None:
-    """A row without tokens, or a pair that lacks a response, changes neither the loss nor another row's law."""
-    batch = _sample(objective)
+@law("objective", BATCHES)
+def rows_without_tokens_are_absent(objective: BaseObjective, case: Drawn) -> None:
+    """A row without tokens, or a pair that lacks a response, changes neither the loss nor another row's gradient."""
+    batch = case()
     held = batch.rows.support.any(-1)
     kept = held.view(-1, batch.size).all(0)
     drive = objective.drive(batch)
     rest = objective(batch[kept], drive=drive[kept]).loss
-    equal(objective(batch, drive=drive).loss, rest, "a row without tokens changes the loss")
-    found = objective.gradient(batch[kept], drive=drive[kept])
-    for mine, all_rows in zip(
-        found if isinstance(found, PairGradient) else [found], _laws(objective, batch), strict=True
-    ):
-        equal(mine, all_rows[kept], "a row without tokens changes the law of another", atol=1e-12)
+    remedy = "Average over the support only: support(mask) must be false there."
+    equal(objective(batch, drive=drive).loss, rest, "a row without tokens changes the loss", remedy)
+    found = _closed(objective, batch[kept], drive=drive[kept])
+    for mine, all_rows in zip(found, _closed(objective, batch), strict=True):
+        equal(all_rows[kept], mine, "a row without tokens changes the gradient of another", remedy, atol=1e-12)
 
 
-@law("objective")
-def extremes_are_finite(objective: BaseObjective) -> None:
-    """Log-ratios of ±1e4 in float32 and ±80 in bfloat16, an all-masked batch: value and gradient are finite."""
+@law("objective", Cases(BATCHES.fixed))
+def an_all_masked_batch_is_nothing(objective: BaseObjective, case: Drawn) -> None:
+    """A batch without any token has the loss 0 and the gradient 0."""
+    batch = case()
+    masks = [field.name for field in dataclasses.fields(batch) if "mask" in field.name]
+    empty = dataclasses.replace(batch, **{name: torch.zeros_like(getattr(batch, name)) for name in masks})
+    remedy = "Clamp what is divided by at 1, and use torch.where for what is masked."
+    equal(objective(empty).loss, torch.zeros(()), "an all-masked batch has a loss", remedy)
+    for gradient in _autograd(objective, empty):
+        holds(gradient == 0, "an all-masked batch has a gradient", remedy, gradient=gradient)
+
+
+@law("objective", Cases(BATCHES.fixed))
+def extremes_are_numbers(objective: BaseObjective, case: Drawn) -> None:
+    """At log-ratios of ±1e4 in float32 and ±80 in bfloat16 loss and gradient are not NaN, and finite where they are
+    so in float64 and the smaller type can hold them.
+    """
     for dtype, size in ((torch.float32, 1e4), (torch.bfloat16, 80.0)):
-        batch = _sample(objective, dtype=dtype)
-        drive = objective.drive(batch)
-        signs = torch.tensor([1.0, -1.0, 0.0], dtype=dtype)
-        shifted: dict[str, Any] = {}
-        for name in _policies(batch):
-            x = getattr(batch, name).detach()
-            shifted[name] = (x + size * signs[torch.arange(x.shape[1]) % 3]).requires_grad_()
-        other = dataclasses.replace(batch, **shifted)
-        loss = objective(other, drive=drive).loss
-        holds(torch.isfinite(loss), f"the loss is not finite at log-ratios of {size:g} in {dtype}")
-        for x, g in zip(
-            shifted.values(), torch.autograd.grad(loss, list(shifted.values()), allow_unused=True), strict=True
-        ):
-            holds(
-                g is None or torch.isfinite(g),
-                f"a gradient is not finite at log-ratios of {size:g} in {dtype}, {x.shape}",
-            )
-    batch = _sample(objective)
-    empty: dict[str, Any] = {
-        f.name: torch.zeros_like(getattr(batch, f.name)) for f in dataclasses.fields(batch) if "mask" in f.name
-    }
-    empty_batch = dataclasses.replace(batch, **empty)
-    equal(objective(empty_batch).loss, torch.zeros(()), "an all-masked batch has a loss")
-    for gradient in _gradients(objective, empty_batch):
-        holds(gradient == 0, "an all-masked batch has a gradient")
+        exact, found = _at_extremes(objective, case, torch.float64, size), _at_extremes(objective, case, dtype, size)
+        for name, value in found.items():
+            where = f"{name} at log-ratios of {size:g} in {dtype}"
+            holds(~value.isnan(), f"{where} is NaN", "Write the potential so that no intermediate number overflows.")
+            held = exact[name].abs() < torch.finfo(dtype).max / 1e4
+            holds(torch.isfinite(value) | ~held, f"{where} is infinite, which {dtype} can hold", _SLOTS)
 
 
-@law("objective")
-def the_locality_is_the_truth(objective: BaseObjective) -> None:
-    """The law at the first row's first token does not change with a log-probability beyond its stated reach."""
-    batch = _sample(objective)
+def _at_extremes(objective: BaseObjective, case: Drawn, dtype: torch.dtype, size: float) -> dict[str, Tensor]:
+    """Loss and gradients where log-ratios are moved by ±`size`."""
+    batch = case(dtype=dtype)
+    drive = objective.drive(batch)
+    signs = torch.tensor([1.0, -1.0, 0.0], dtype=dtype)
+    moved: dict[str, Any] = {}
+    for name in _policies(batch):
+        x = getattr(batch, name).detach()
+        moved[name] = (x + size * signs[torch.arange(x.shape[1]) % 3]).requires_grad_()
+    loss = objective(dataclasses.replace(batch, **moved), drive=drive).loss
+    gradients = torch.autograd.grad(loss, list(moved.values()), allow_unused=True)
+    found = {f"the gradient in {name}": g for name, g in zip(moved, gradients, strict=True) if g is not None}
+    return {"the loss": loss.detach(), **found}
+
+
+@law("objective", BATCHES)
+def the_locality_is_the_truth(objective: BaseObjective, case: Drawn) -> None:
+    """The gradient at the first row's first token depends on no log-probability beyond its stated reach."""
+    batch = case()
     drive = objective.drive(batch)
     name = _policies(batch)[0]
 
-    def law_after(change: Callable[[Tensor], None]) -> Tensor:
+    def after(rows: slice, tokens: slice) -> Tensor:
         x = getattr(batch, name).detach().clone()
-        change(x)
-        found = objective.gradient(dataclasses.replace(batch, **{name: x}), drive=drive)
-        return (found[0] if isinstance(found, PairGradient) else found)[0, 0]
+        x[rows, tokens] -= 0.05
+        return _closed(objective, dataclasses.replace(batch, **{name: x}), drive=drive)[0][0, 0]
 
-    def own(x: Tensor) -> None:
-        x[0, 0] -= 0.05
-
-    def row(x: Tensor) -> None:
-        x[0, 1:] -= 0.05
-
-    def others(x: Tensor) -> None:
-        x[1:] -= 0.05
-
-    here = law_after(lambda x: None)
-    if objective.locality < Locality.TOKEN:
-        equal(law_after(own), here, "the law needs its own log-probability: its locality is not ROLLOUT")
-    if objective.locality < Locality.SEQUENCE:
-        equal(law_after(row), here, "the law needs the rest of its row: its locality is not TOKEN")
-    if objective.locality < Locality.BATCH:
-        equal(law_after(others), here, "the law needs other rows: its locality is BATCH")
+    own, rest, all_of = slice(0, 1), slice(1, None), slice(None)
+    here = after(slice(0), slice(0))
+    for locality, moved, needs in (
+        (Locality.ROLLOUT, (own, own), "its own log-probability"),
+        (Locality.TOKEN, (own, rest), "the rest of its row"),
+        (Locality.GROUP, (rest, all_of), "other rows"),
+    ):
+        if objective.locality <= locality:
+            what = f"the gradient at a token needs {needs}, but the locality is {objective.locality.name}"
+            equal(after(*moved), here, what, "State the locality that the unit or sampling geometry really has.")

@@ -7,132 +7,194 @@ import math
 import torch
 from torch import Tensor
 
-from geomalign.laws.checking import POINTS, check, equal, gradient_of, holds, law
+from geomalign._util.types import Interval
+from geomalign.laws.cases import DRIVES, POINTS, Points, lists_in, points
+from geomalign.laws.checking import EXAMPLES, Cases, check, equal, gradient_of, holds, law
 from geomalign.optimization import BregmanGeometry, OptimizationGeometry
 
-_DRIVES = torch.tensor([-1.7321, -0.8415, -0.2419, -0.0312, 0.0271, 0.3679, 0.9093, 1.4142], dtype=torch.float64)
+
+def check_optimization(geometry: OptimizationGeometry, examples: int = EXAMPLES) -> None:
+    """All laws of an `OptimizationGeometry`.
+
+    Args:
+        geometry: the member.
+        examples: how many cases Hypothesis draws for each law, besides the fixed ones.
+
+    Raises:
+        LawViolation: it breaks one.
+
+    >>> import torch, geomalign as ga
+    >>> ga.laws.check_optimization(ga.ConvexPotential(lambda u: torch.cosh(u) - 1))
+    """
+    check("optimization", geometry, examples)
 
 
-def _coordinates(geometry: OptimizationGeometry) -> Tensor:
-    points = torch.cat([POINTS, torch.tensor([-0.9511, -0.5403], dtype=torch.float64)]).sort().values
-    low, high = geometry.domain.low, geometry.domain.high
-    return points[(points > low) & (points < high)]
+def _within(geometry: OptimizationGeometry) -> tuple[float, ...]:
+    return tuple(u for u in POINTS if geometry.domain.low < u < geometry.domain.high)
 
 
-def _admissible(geometry: OptimizationGeometry) -> Tensor:
-    """Drives inside the conjugate's domain, and its finite ends."""
+def _admissible(geometry: OptimizationGeometry) -> tuple[float, ...]:
+    """Drives inside the conjugate's domain, and its ends where both are finite."""
     low, high = geometry.conjugate_domain.low, geometry.conjugate_domain.high
-    drives = _DRIVES
     if math.isfinite(low) and math.isfinite(high):
-        return torch.linspace(low, high, 9, dtype=torch.float64)
+        return tuple(torch.linspace(low, high, 9, dtype=torch.float64).tolist())
     if math.isfinite(high):
-        return high - (drives - drives.max()).abs() - 0.01
-    return drives[drives > low]
+        return tuple(high - (max(DRIVES) - g) - 0.01 for g in DRIVES)
+    return tuple(g for g in DRIVES if g > low)
 
 
-def _cross(u: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
-    return u[:, None].expand(-1, len(g)).contiguous(), g[None].expand(len(u), -1).contiguous()
+_CROSSED = Cases(
+    lambda geometry: [Points(_within(geometry), DRIVES)], lambda geometry: points(geometry.domain, Interval())
+)
 
 
-def check_optimization(geometry: OptimizationGeometry) -> None:
-    """All laws of an `OptimizationGeometry`. Raises `LawViolation`."""
-    check("optimization", geometry)
+def _balanced(geometry: OptimizationGeometry):  # type: ignore[no-untyped-def]
+    """Strategy: coordinates of the domain with drives that have a finite conjugate."""
+    from hypothesis import strategies
+
+    drives = geometry.conjugate_domain
+    if drives.low == drives.high:
+        return points(geometry.domain).map(lambda case: Points(case.u, (drives.low,)))
+    around = Interval(max(drives.low, min(drives.high, 2.0) - 4.0), min(drives.high, max(drives.low, -2.0) + 4.0))
+    shift = max(around.low, min(0.0, around.high))
+    moved = lists_in(Interval(around.low - shift, around.high - shift), 4.0)
+    numbers = moved.map(lambda gs: tuple(g + shift for g in gs))
+    return strategies.builds(Points, lists_in(geometry.domain, 4.0), numbers)
 
 
-@law("optimization")
-def energy_is_potential_less_work(geometry: OptimizationGeometry) -> None:
+_BALANCED = Cases(lambda geometry: [Points(_within(geometry), _admissible(geometry))], _balanced)
+
+
+@law("optimization", _CROSSED)
+def energy_is_potential_less_work(geometry: OptimizationGeometry, case: Points) -> None:
     """energy(u, g) = φ(u, g) − g·u, and force = mirror − g."""
-    u, g = _cross(_coordinates(geometry), _DRIVES)
-    equal(geometry.energy(u, g), geometry.potential(u, g) - g * u, f"{geometry!r}: energy is not potential − drive·u")
-    equal(geometry.force(u, g), geometry.mirror(u, g) - g, f"{geometry!r}: force is not mirror − drive")
+    u, g = case.grid()
+    remedy = "Leave energy and force to the base class, or give them the same sign of the drive."
+    energy, force = geometry.potential(u, g) - g * u, geometry.mirror(u, g) - g
+    equal(geometry.energy(u, g), energy, "energy is not potential − drive·u", remedy, u=u, drive=g)
+    equal(geometry.force(u, g), force, "force is not mirror − drive", remedy, u=u, drive=g)
 
 
-@law("optimization")
-def force_is_the_derivative_of_energy(geometry: OptimizationGeometry) -> None:
+@law("optimization", _CROSSED)
+def force_is_the_derivative_of_energy(geometry: OptimizationGeometry, case: Points) -> None:
     """force = ∂energy/∂u, by autograd."""
-    u, g = _cross(_coordinates(geometry), _DRIVES)
+    u, g = case.grid()
     by_autograd = gradient_of(lambda x: geometry.energy(x, g), u)
-    equal(geometry.force(u, g), by_autograd, f"{geometry!r}: force is not the derivative of energy")
+    remedy = "mirror(u) must be the derivative of value(u)."
+    equal(geometry.force(u, g), by_autograd, "force is not the derivative of energy", remedy, u=u, drive=g)
 
 
-@law("optimization")
-def curvature_is_the_derivative_of_mirror(geometry: OptimizationGeometry) -> None:
+@law("optimization", _CROSSED)
+def curvature_is_the_derivative_of_mirror(geometry: OptimizationGeometry, case: Points) -> None:
     """curvature = ∂mirror/∂u, by autograd."""
-    u, g = _cross(_coordinates(geometry), _DRIVES)
+    u, g = case.grid()
     by_autograd = gradient_of(lambda x: geometry.mirror(x, g), u)
-    equal(geometry.curvature(u, g), by_autograd, f"{geometry!r}: curvature is not the derivative of mirror")
+    remedy = "curvature(u) must be the derivative of mirror(u)."
+    equal(geometry.curvature(u, g), by_autograd, "curvature is not the derivative of mirror", remedy, u=u, drive=g)
 
 
-@law("optimization")
-def a_bregman_potential_ignores_the_drive(geometry: OptimizationGeometry) -> None:
+@law("optimization", _CROSSED)
+def a_bregman_potential_ignores_the_drive(geometry: OptimizationGeometry, case: Points) -> None:
     """φ, φ' and φ'' of a `BregmanGeometry` are the same at every drive: decoupling."""
     if not isinstance(geometry, BregmanGeometry):
         return
-    u, g = _cross(_coordinates(geometry), _DRIVES)
-    name = f"{geometry!r} is a BregmanGeometry, but the drive changes its"
-    equal(geometry.potential(u, g), geometry.value(u), f"{name} potential")
-    equal(geometry.mirror(u, g), geometry.mirror(u), f"{name} mirror")
-    equal(geometry.curvature(u, g), geometry.curvature(u), f"{name} curvature")
+    u, g = case.grid()
+    what, remedy = "the drive changes the", "A potential that depends on the drive is an OptimizationGeometry only."
+    equal(geometry.potential(u, g), geometry.value(u), f"{what} potential", remedy, u=u, drive=g)
+    equal(geometry.mirror(u, g), geometry.mirror(u), f"{what} mirror", remedy, u=u, drive=g)
+    equal(geometry.curvature(u, g), geometry.curvature(u), f"{what} curvature", remedy, u=u, drive=g)
 
 
-@law("optimization")
-def the_potential_is_convex(geometry: OptimizationGeometry) -> None:
+@law("optimization", _CROSSED)
+def the_potential_is_convex(geometry: OptimizationGeometry, case: Points) -> None:
     """The mirror of a `BregmanGeometry` increases with u, and its curvature is not negative."""
     if not isinstance(geometry, BregmanGeometry):
         return
-    u = _coordinates(geometry)
-    holds(geometry.mirror(u).diff() >= -1e-12, f"{geometry!r}: the mirror decreases somewhere, so φ is not convex")
-    holds(geometry.curvature(u) >= -1e-12, f"{geometry!r}: negative curvature")
+    u = case.line()
+    mirror, curvature = geometry.mirror(u), geometry.curvature(u)
+    remedy = "State a domain on which φ is convex, or derive from OptimizationGeometry."
+    holds(curvature >= -1e-12, "the curvature is negative, so φ is not convex", remedy, curvature=curvature, u=u)
+    holds(mirror.diff() >= -1e-12, "the mirror decreases, so φ is not convex", remedy, change=mirror.diff(), u=u[1:])
 
 
-@law("optimization")
-def the_gap_is_a_fenchel_young_loss(geometry: OptimizationGeometry) -> None:
+@law("optimization", _BALANCED)
+def the_gap_is_a_fenchel_young_loss(geometry: OptimizationGeometry, case: Points) -> None:
     """φ(u) + φ*(g) − g·u ≥ 0, and zero at the equilibrium where that is finite."""
-    u, g = _cross(_coordinates(geometry), _admissible(geometry))
-    holds(geometry.gap(u, g) >= -1e-9, f"{geometry!r}: a negative Fenchel–Young gap")
-    drive = _admissible(geometry)
-    equilibrium = geometry.equilibrium(drive)
+    u, g = case.grid()
+    gap = geometry.gap(u, g)
+    remedy = "conjugate(g) must be the largest value of g·u − φ(u); leave it out to have it solved for."
+    holds(gap >= -1e-9, "the Fenchel–Young gap φ(u) + φ*(g) − g·u is negative", remedy, gap=gap, u=u, drive=g)
+    equilibrium = geometry.equilibrium(g[0])
     finite = torch.isfinite(equilibrium)
-    gap = geometry.gap(equilibrium[finite], drive[finite])
-    equal(gap, torch.zeros_like(gap), f"{geometry!r}: the gap at equilibrium is not zero", atol=1e-8)
+    u, g = equilibrium[finite], g[0][finite]
+    gap = geometry.gap(u, g)
+    remedy = "conjugate(g) must be g·u − φ(u) at u = equilibrium(g), where mirror(u) = g."
+    equal(gap, torch.zeros_like(gap), "the gap at equilibrium is not zero", remedy, atol=1e-8, u=u, drive=g)
 
 
-@law("optimization")
-def the_force_changes_sign_at_equilibrium(geometry: OptimizationGeometry) -> None:
+@law("optimization", _BALANCED)
+def the_force_changes_sign_at_equilibrium(geometry: OptimizationGeometry, case: Points) -> None:
     """force ≤ 0 just below u* and ≥ 0 just above: energy has its minimum there."""
-    drive = _admissible(geometry)
+    drive = torch.tensor(case.drive, dtype=torch.float64)
     u = geometry.equilibrium(drive)
     inside = torch.isfinite(u) & (u > geometry.domain.low) & (u < geometry.domain.high)
     u, drive = u[inside], drive[inside]
     step = 1e-6 * (1 + u.abs())
-    holds(geometry.force(u - step, drive) <= 1e-12, f"{geometry!r}: below its equilibrium the force pushes down")
-    holds(geometry.force(u + step, drive) >= -1e-12, f"{geometry!r}: above its equilibrium the force pushes up")
+    below, above = geometry.force(u - step, drive), geometry.force(u + step, drive)
+    remedy = "equilibrium(g) must solve mirror(u) = g; leave it out to have it solved for."
+    what = "the energy has no minimum at equilibrium: the force just"
+    holds(below <= 1e-12, f"{what} below is positive", remedy, force=below, equilibrium=u, drive=drive)
+    holds(above >= -1e-12, f"{what} above is negative", remedy, force=above, equilibrium=u, drive=drive)
 
 
-@law("optimization")
-def equilibrium_inverts_the_mirror(geometry: OptimizationGeometry) -> None:
+@law("optimization", _CROSSED)
+def equilibrium_inverts_the_mirror(geometry: OptimizationGeometry, case: Points) -> None:
     """u*(φ'(u)) = u wherever the curvature is positive."""
     if not isinstance(geometry, BregmanGeometry):
         return
-    u = _coordinates(geometry)
+    u = case.line()
     u = u[geometry.curvature(u) > 1e-6]
     if len(u):
-        equal(geometry.equilibrium(geometry.mirror(u)), u, f"{geometry!r}: equilibrium ∘ mirror", rtol=1e-6, atol=1e-7)
+        what, remedy = "equilibrium(mirror(u)) is not u", "equilibrium must be the inverse function of mirror."
+        equal(geometry.equilibrium(geometry.mirror(u)), u, what, remedy, rtol=1e-6, atol=1e-7, u=u)
 
 
-@law("optimization")
-def nothing_overflows(geometry: OptimizationGeometry) -> None:
-    """Energy, force and curvature are finite in float32 at coordinates up to 1e4, and at those of a ratio of 1e4
-    nats.
+def _far(geometry: OptimizationGeometry) -> list[Points]:
+    ratio = math.exp(30.0) * 1e4  # the largest that the ratio's chart gives in float32, at 1e4 nats
+    far = (-1e4, -100.0, -1.0, 0.0, 1.0, 100.0, 1e4, ratio)
+    return [Points(tuple(u for u in far if geometry.domain.low <= u <= geometry.domain.high), (-1.0, 0.0, 1.0))]
+
+
+@law("optimization", Cases(_far))
+def far_from_the_anchor_everything_is_a_number(geometry: OptimizationGeometry, case: Points) -> None:
+    """At coordinates up to 1e4, and of a ratio at 1e4 nats, nothing is NaN in float32, the force of a
+    `BregmanGeometry` does not decrease, and what float32 can hold is finite.
+
+    A potential that grows like u⁴ or cosh u leaves the range of float32 there; it may be infinite where it does so in
+    float64 too. The members of this package grow slowly enough to stay finite.
     """
-    largest = math.exp(30.0) * 1e4
-    u = torch.tensor([-1e4, -1.0, 0.0, 1.0, 1e4, largest], dtype=torch.float32)
-    u = u[u >= geometry.domain.low] if geometry.domain.low > -math.inf else u
-    u, g = _cross(u, torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float32))
-    for name, value in (
-        ("energy", geometry.energy(u, g)),
-        ("force", geometry.force(u, g)),
-        ("gradient", gradient_of(lambda x: geometry.energy(x, g), u)),
-        ("curvature", geometry.curvature(u, g)),
-    ):
-        holds(torch.isfinite(value), f"{geometry!r}: {name} is not finite at coordinates {u[~torch.isfinite(value)]}")
+    exact = _measured(geometry, *case.grid())
+    u, g = (x.float() for x in case.grid())
+    found = _measured(geometry, u, g)
+    remedy = (
+        "Write it so that no intermediate number overflows, such as |u| + softplus(−2|u|) − log 2 for log cosh u, or "
+        "clamp u and continue by the tangent line."
+    )
+    for name, value in found.items():
+        holds(~value.isnan(), f"{name} is NaN in float32", remedy, u=u, drive=g)
+        held = exact[name].abs() < torch.finfo(torch.float32).max
+        what = f"{name} is infinite in float32, which can hold it"
+        holds(torch.isfinite(value) | ~held, what, remedy, exact=exact[name], u=u, drive=g)
+    if isinstance(geometry, BregmanGeometry):
+        before, force = found["force"][:-1], found["force"][1:]
+        increases = (force >= before) | (before - force <= 1e-5 * before.abs())  # up to rounding
+        holds(increases, "the force decreases far from the anchor", remedy, force=force, before=before, u=u[1:])
+
+
+def _measured(geometry: OptimizationGeometry, u: Tensor, g: Tensor) -> dict[str, Tensor]:
+    return {
+        "energy": geometry.energy(u, g),
+        "force": geometry.force(u, g),
+        "the gradient of energy": gradient_of(lambda x: geometry.energy(x, g), u),
+        "curvature": geometry.curvature(u, g),
+    }

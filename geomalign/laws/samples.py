@@ -1,4 +1,4 @@
-"""Batches that try everything, to check a law on."""
+"""Batches that contain every irregularity at once, to check a law on."""
 
 from __future__ import annotations
 
@@ -8,14 +8,39 @@ import torch
 from torch import Tensor
 
 from geomalign.batch import Batch, PreferenceBatch
-from geomalign.laws.checking import ragged
+
+
+def sample_mask(rows: int = 6, tokens: int = 5, seed: int = 0) -> Tensor:
+    """`(row, token)` booleans with gaps inside rows; every row has its first token but the last, which has none.
+
+    >>> import geomalign as ga
+    >>> ga.laws.sample_mask(3, 4).int().tolist()
+    [[1, 0, 1, 0], [1, 0, 1, 1], [0, 0, 0, 0]]
+    """
+    return _ragged(rows, tokens, torch.Generator().manual_seed(seed))
+
+
+def _ragged(rows: int, tokens: int, generator: torch.Generator) -> Tensor:
+    mask = torch.rand(rows, tokens, generator=generator, dtype=torch.float64) < 0.7
+    mask[:, 0] = True
+    mask[-1] = False
+    return mask
 
 
 def sample_batch(rows: int = 8, tokens: int = 6, seed: int = 0, *, dtype: torch.dtype = torch.float64) -> Batch:
-    """A ragged batch that tries everything: groups of different sizes in mixed order, one of a single row, a row
-    without tokens.
+    """A ragged batch with every field: groups of different sizes in mixed order, one of a single row, and a last row
+    without tokens. The policy has a gradient.
 
-    It has a policy with gradient, anchor, reference, behavior, mask, reward, advantage and group.
+    Args:
+        rows: number of responses.
+        tokens: width of the batch.
+        seed: of the generator.
+        dtype: of the floating fields, which are the same numbers in every dtype up to rounding.
+
+    >>> import geomalign as ga
+    >>> batch = ga.laws.sample_batch()
+    >>> batch.size, batch.group.tolist(), batch.support.sum(-1).tolist()
+    (8, [5, 2, 5, 2, 2, 9, 5, 5], [3, 5, 5, 2, 5, 6, 6, 0])
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -23,12 +48,12 @@ def sample_batch(rows: int = 8, tokens: int = 6, seed: int = 0, *, dtype: torch.
         return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
 
     policy = -noise(rows, tokens).abs()
-    mask = ragged(rows, tokens, generator)
+    mask = _ragged(rows, tokens, generator)
     group = torch.tensor([5, 2, 5, 2, 2, 9, 5, 5]).repeat(math.ceil(rows / 8))[:rows]
-    anchor, reference, behavior = (policy - 0.3 * noise(rows, tokens) for _ in range(3))
+    old, reference, behavior = (policy - 0.3 * noise(rows, tokens) for _ in range(3))
     return Batch(
         policy.clone().requires_grad_(),
-        anchor,
+        old,
         mask,
         reward=noise(rows),
         advantage=noise(rows),
@@ -41,8 +66,14 @@ def sample_batch(rows: int = 8, tokens: int = 6, seed: int = 0, *, dtype: torch.
 def sample_pairs(
     pairs: int = 6, tokens: int = 5, seed: int = 0, *, dtype: torch.dtype = torch.float64
 ) -> PreferenceBatch:
-    """Ragged preference pairs with references and margins, padded to different widths; one pair lacks its rejected
-    response.
+    """Ragged preference pairs with references and margins, padded to different widths; the last pair lacks its
+    rejected response. The policy's fields have gradients. Arguments as of `sample_batch`; the rejected responses are
+    two tokens wider.
+
+    >>> import geomalign as ga
+    >>> batch = ga.laws.sample_pairs()
+    >>> batch.size, batch.chosen.shape, batch.rejected.shape, batch.rejected_mask.any(-1).tolist()
+    (6, torch.Size([6, 5]), torch.Size([6, 7]), [True, True, True, True, True, False])
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -50,7 +81,7 @@ def sample_pairs(
         return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
 
     chosen, rejected = -noise(pairs, tokens).abs(), -noise(pairs, tokens + 2).abs()
-    chosen_mask, rejected_mask = ragged(pairs, tokens, generator), ragged(pairs, tokens + 2, generator)
+    chosen_mask, rejected_mask = _ragged(pairs, tokens, generator), _ragged(pairs, tokens + 2, generator)
     chosen_mask[-1] = True
     return PreferenceBatch(
         chosen.clone().requires_grad_(),

@@ -9,43 +9,47 @@ from torch import Tensor
 
 from geomalign._util.types import Locality
 from geomalign.batch import Batch
-from geomalign.laws.checking import check, equal, holds, law
-from geomalign.laws.samples import sample_batch
+from geomalign.laws.cases import ROWS, Drawn
+from geomalign.laws.checking import EXAMPLES, check, equal, holds, law
 from geomalign.sampling import SamplingGeometry
 
 
-def check_sampling(sampling: SamplingGeometry) -> None:
-    """All laws of a `SamplingGeometry`. Raises `LawViolation`."""
-    check("sampling", sampling)
+def check_sampling(sampling: SamplingGeometry, examples: int = EXAMPLES) -> None:
+    """All laws of a `SamplingGeometry`; arguments and `LawViolation` as of `check_optimization`.
+
+    >>> import geomalign as ga
+    >>> ga.laws.check_sampling(ga.GroupAdvantage(scale="none"))
+    """
+    check("sampling", sampling, examples)
 
 
 def _drive(sampling: SamplingGeometry, batch: Batch) -> Tensor:
     return sampling.drive(batch).detach()
 
 
-@law("sampling")
-def a_drive_is_finite_and_has_a_row_each(sampling: SamplingGeometry) -> None:
-    """One drive a row (or a token), finite."""
-    batch = sample_batch()
+@law("sampling", ROWS)
+def a_drive_is_finite_and_has_a_row_each(sampling: SamplingGeometry, case: Drawn) -> None:
+    """One drive per row (or per token), finite."""
+    batch = case()
     drive = _drive(sampling, batch)
-    holds(drive.shape[0] == batch.size, f"{sampling!r}: {tuple(drive.shape)} for {batch.size} rows")
-    holds(torch.isfinite(drive), f"{sampling!r}: a drive is not finite")
+    what = f"the drive has the shape {tuple(drive.shape)} for {batch.size} rows"
+    holds(drive.shape[0] == batch.size, what, "Return (row,) or (row, token).")
+    holds(torch.isfinite(drive), "a drive is not finite", "Clamp what is divided by or exponentiated.", drive=drive)
 
 
-@law("sampling")
-def the_order_of_rows_does_not_matter(sampling: SamplingGeometry) -> None:
+@law("sampling", ROWS)
+def the_order_of_rows_does_not_matter(sampling: SamplingGeometry, case: Drawn) -> None:
     """Permuting the rows permutes the drive."""
-    batch = sample_batch()
+    batch = case()
     order = torch.randperm(batch.size, generator=torch.Generator().manual_seed(3))
-    equal(
-        _drive(sampling, batch[order]), _drive(sampling, batch)[order], f"{sampling!r}: the drive depends on the order"
-    )
+    remedy = "Gather by batch.group (ga.Groups), not by position."
+    equal(_drive(sampling, batch[order]), _drive(sampling, batch)[order], "the drive depends on the row order", remedy)
 
 
-@law("sampling")
-def rows_without_tokens_do_not_matter(sampling: SamplingGeometry) -> None:
-    """What a row without tokens says (even NaN) changes no other row's drive."""
-    batch = sample_batch()
+@law("sampling", ROWS)
+def rows_without_tokens_do_not_matter(sampling: SamplingGeometry, case: Drawn) -> None:
+    """The fields of a row without tokens, even NaN, change no other row's drive."""
+    batch = case()
     assert batch.reward is not None and batch.advantage is not None
     empty = ~batch.support.any(-1)
     spoiled = dataclasses.replace(
@@ -53,32 +57,38 @@ def rows_without_tokens_do_not_matter(sampling: SamplingGeometry) -> None:
         reward=torch.where(empty, float("nan"), batch.reward),
         advantage=torch.where(empty, float("nan"), batch.advantage),
     )
-    equal(_drive(sampling, spoiled)[~empty], _drive(sampling, batch)[~empty], f"{sampling!r}: an empty row matters")
+    what, remedy = "a row without tokens changes the drive of another", "Leave out rows where batch.support is empty."
+    equal(_drive(sampling, spoiled)[~empty], _drive(sampling, batch)[~empty], what, remedy)
 
 
-@law("sampling")
-def a_constant_shift_of_rewards_in_equal_groups_is_finite(sampling: SamplingGeometry) -> None:
-    """Equal rewards and groups of one have a finite drive."""
-    batch = sample_batch()
-    equal = torch.full((batch.size,), 0.7, dtype=torch.float64)
-    alone = torch.arange(batch.size)
-    for case in (
-        dataclasses.replace(batch, reward=equal, advantage=equal),
-        dataclasses.replace(batch, group=alone),
-        dataclasses.replace(batch, reward=1e4 * batch.require("reward", "a law"), advantage=1e4 * equal),
+@law("sampling", ROWS)
+def equal_rewards_have_a_finite_drive(sampling: SamplingGeometry, case: Drawn) -> None:
+    """Equal rewards, groups of one and rewards of 1e4 have a finite drive."""
+    batch = case()
+    same = torch.full((batch.size,), 0.7, dtype=torch.float64)
+    large = 1e4 * batch.require("reward", "a law")
+    for name, fields in (
+        ("equal rewards", {"reward": same, "advantage": same}),
+        ("groups of one response", {"group": torch.arange(batch.size)}),
+        ("rewards of 1e4", {"reward": large, "advantage": 1e4 * same}),
     ):
-        holds(torch.isfinite(_drive(sampling, case)), f"{sampling!r}: a drive is not finite")
+        drive = _drive(sampling, dataclasses.replace(batch, **fields))
+        remedy = "Add an epsilon to what is divided by, and clamp exponents."
+        holds(torch.isfinite(drive), f"a drive is not finite for {name}", remedy, drive=drive)
 
 
-@law("sampling")
-def reweighting_keeps_the_shape(sampling: SamplingGeometry) -> None:
+@law("sampling", ROWS)
+def reweighting_keeps_the_shape(sampling: SamplingGeometry, case: Drawn) -> None:
     """`reweight` maps drives to finite drives, and is the identity where its locality says that it needs nothing."""
-    batch = sample_batch()
+    batch = case()
     drive = _drive(sampling, batch)
     extremes = torch.tensor([-1e4, -0.5, 0.0, 0.5, 1e4], dtype=torch.float64)
     log_ratio = extremes[torch.arange(drive.numel()) % 5].view(drive.shape)
     new = sampling.reweight(drive, log_ratio, batch)
-    holds(new.shape[0] == drive.shape[0], f"{sampling!r}: reweight gave {tuple(new.shape)} for {tuple(drive.shape)}")
-    holds(torch.isfinite(new), f"{sampling!r}: reweight is not finite at ±1e4 nats")
+    what = f"reweight gave the shape {tuple(new.shape)} for drives {tuple(drive.shape)}"
+    holds(new.shape[0] == drive.shape[0], what, "Return one drive per row or per token.")
+    remedy = "Clamp the log-ratio before exponentiating it."
+    holds(torch.isfinite(new), "reweight is not finite at log-ratios of ±1e4 nats", remedy, drive=new)
     if sampling.locality is Locality.ROLLOUT:
-        equal(new, drive, f"{sampling!r}: reweight uses the log-ratio, so its locality is not ROLLOUT")
+        remedy = "State the locality of what it reads: Locality.TOKEN or Locality.SEQUENCE."
+        equal(new, drive, "reweight uses the log-ratio, so the locality is not ROLLOUT", remedy)

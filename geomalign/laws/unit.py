@@ -4,50 +4,53 @@ from __future__ import annotations
 
 import torch
 
-from geomalign.laws.checking import check, equal, gradient_of, holds, law, ragged
-from geomalign.laws.samples import sample_batch, sample_pairs
+from geomalign.laws.cases import BATCHES, MASKS, Drawn
+from geomalign.laws.checking import EXAMPLES, check, equal, gradient_of, holds, law
 from geomalign.unit import Unit
 
 
-def check_unit(unit: Unit) -> None:
-    """All laws of a `Unit`. Raises `LawViolation`."""
-    check("unit", unit)
+def check_unit(unit: Unit, examples: int = EXAMPLES) -> None:
+    """All laws of a `Unit`; arguments and `LawViolation` as of `check_optimization`.
+
+    >>> import geomalign as ga
+    >>> ga.laws.check_unit(ga.MeanSequence())
+    """
+    check("unit", unit, examples)
 
 
-@law("unit")
-def spread_is_the_adjoint_of_reduce(unit: Unit) -> None:
+@law("unit", MASKS)
+def spread_is_the_adjoint_of_reduce(unit: Unit, case: Drawn) -> None:
     """spread is the transposed derivative of reduce on ragged masks, and masked tokens get exactly nothing."""
-    generator = torch.Generator().manual_seed(0)
-    mask = ragged(6, 5, generator)
-    x = torch.where(mask, torch.randn(6, 5, generator=generator, dtype=torch.float64), 0)
+    generator, mask = torch.Generator().manual_seed(case.seed), case()
+    x = torch.where(mask, torch.randn(mask.shape, generator=generator, dtype=torch.float64), 0)
     y = torch.randn(unit.reduce(x, mask).shape, generator=generator, dtype=torch.float64)
     spread = unit.spread(y, mask, x)
     by_autograd = torch.where(mask, gradient_of(lambda tokens: unit.reduce(tokens, mask) * y, x), 0)
-    equal(spread, by_autograd, f"{unit!r}: spread is not the adjoint of reduce")
-    holds(spread[~mask] == 0, f"{unit!r}: spread reaches masked tokens")
+    remedy = "spread(y, mask, x) must be the gradient of Σ y·reduce(x, mask) with respect to x."
+    equal(spread, by_autograd, "spread is not the adjoint of reduce", remedy)
+    outside = torch.where(mask, 0, spread)
+    holds(outside == 0, "spread gives a masked token a gradient", "Multiply by the mask.", spread=outside)
 
 
-@law("unit")
-def split_is_the_adjoint_of_combine(unit: Unit) -> None:
+@law("unit", MASKS)
+def split_is_the_adjoint_of_combine(unit: Unit, case: Drawn) -> None:
     """split is the transposed derivative of combine."""
-    generator = torch.Generator().manual_seed(1)
-    mask = ragged(6, 5, generator)
-    shape = unit.reduce(torch.zeros(6, 5, dtype=torch.float64), mask).shape
+    generator, mask = torch.Generator().manual_seed(case.seed), case()
+    shape = unit.reduce(torch.zeros(mask.shape, dtype=torch.float64), mask).shape
     u = torch.randn(shape, generator=generator, dtype=torch.float64)
     e = torch.randn(unit.combine(u).shape, generator=generator, dtype=torch.float64)
-    equal(
-        unit.split(e, u),
-        gradient_of(lambda x: unit.combine(x) * e, u),
-        f"{unit!r}: split is not the adjoint of combine",
-    )
+    by_autograd = gradient_of(lambda x: unit.combine(x) * e, u)
+    remedy = "split(e, u) must be the gradient of Σ e·combine(u) with respect to u."
+    equal(unit.split(e, u), by_autograd, "split is not the adjoint of combine", remedy)
 
 
-@law("unit")
-def events_are_counted_as_they_are_supported(unit: Unit) -> None:
-    """`events(total)` counts the true entries of `support`, and the rows that hold one."""
-    batch = sample_pairs() if unit.paired else sample_batch()
+@law("unit", BATCHES)
+def events_are_counted_as_they_are_supported(unit: Unit, case: Drawn) -> None:
+    """`events(counts)` counts the true entries of `support`, and the rows that hold one."""
+    batch = case()
     support = unit.support(batch.rows.support)
     events, rows = unit.events(batch.counts())
-    equal(events.double(), support.sum().double(), f"{unit!r}: events(total) does not count the support")
     holding = support.any(-1).sum() if support.ndim == 2 else support.sum()
-    equal(rows.double(), holding.double(), f"{unit!r}: events(total) does not count the rows of the support")
+    remedy = "events(counts) must give the sum of support, and the number of its rows with a true entry."
+    equal(events.double(), support.sum().double(), "events(counts) does not count the events of support", remedy)
+    equal(rows.double(), holding.double(), "events(counts) does not count the rows of support", remedy)

@@ -24,7 +24,7 @@ __all__ = ["BaseObjective", "WeightedSum"]
 
 
 class BaseObjective(ABC):
-    """What one objective and a sum of objectives have in common. Add them and multiply them by numbers.
+    """What an `Objective` of one term and a sum of them have in common. They add and take multiples.
 
     An objective is a pure function of its batch: evaluating it any number of times changes nothing.
 
@@ -49,8 +49,8 @@ class BaseObjective(ABC):
             batch: a `Batch`, or a `PreferenceBatch` where the unit is a pair.
             drive: of `drive(whole_batch)`, the rows of this batch. None: computed from this batch, whose groups must
                 then be whole.
-            counts: of the whole batch (`whole_batch.counts()`), of which this batch is a part. None: this batch is the
-                whole.
+            counts: `whole_batch.counts()` of the batch of which this one is a part (a micro-batch, a rank's rows).
+                None: this batch is the whole.
 
         Returns:
             `Outcome`. With the same `counts`, the losses and gradients of parts add up to those of the whole.
@@ -86,14 +86,13 @@ class BaseObjective(ABC):
 
     @property
     def locality(self) -> Locality:
-        """What must be known before the gradient at one token is."""
+        """What must be known before the gradient at one token can be computed; the most demanding term decides."""
         return max(term.own_locality for _, term in self.terms)
 
     @property
     def decoupled(self) -> bool:
-        """Whether every potential is a `BregmanGeometry`, a convex function of the coordinate alone.
-
-        None contains the drive then, so that sampling and optimization are orthogonal.
+        """Whether every potential is a `BregmanGeometry`: a function of the coordinate alone, free of the drive, so
+        that the sampling and the optimization geometry are orthogonal.
         """
         return all(isinstance(term.optimization, BregmanGeometry) for _, term in self.terms)
 
@@ -145,10 +144,10 @@ class BaseObjective(ABC):
 
 @dataclasses.dataclass(frozen=True)
 class WeightedSum(BaseObjective):
-    """Σ_k coefficient_k · L_k, each term with its own slots and anchor. Written `surrogate + 0.04 * penalty`.
+    """Σ_k c_k · L_k, each term with its own slots and anchor. Written `surrogate + 0.04 * penalty`.
 
     Args:
-        of: pairs of a coefficient and an `Objective`.
+        of: pairs of a finite coefficient c_k and an `Objective`.
 
     Raises:
         ValueError: a coefficient is not finite.

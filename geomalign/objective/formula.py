@@ -1,4 +1,4 @@
-"""The formula: five slots, an anchor and an offset, L = E_measure[ potential(u, drive) − drive · u ]."""
+"""The formula L = E_measure[ potential(u, drive) − drive · u ]: five slots, the anchor of u and an offset."""
 
 from __future__ import annotations
 
@@ -36,28 +36,43 @@ ANCHORS: dict[str | None, str | None] = {"old": r"\pi_k", "reference": r"\pi_{\m
 """The policies that Δ can be measured from, each with its symbol."""
 
 
+class _Events(NamedTuple):
+    """What the loss and its gradient both need: the rows, their tokens, and what belongs to every event."""
+
+    rows: Batch
+    mask: Tensor
+    log_ratio: Tensor
+    support: Tensor
+    u: Tensor
+    drive: Tensor
+    weights: Tensor
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Objective(BaseObjective):
-    """L(θ) = E_measure[ φ(u, g) − g·u + offset(g) ],   u = unit(log π_θ − log π_anchor, read through the chart).
+    """One objective, or one term of a sum: a value for each of the five slots, an anchor and an offset.
+
+    L(θ) = E_measure[ φ(u, g) − g·u + offset(g) ],   u = unit(log π_θ − log π_anchor, read through the chart)
 
     Args:
         unit: what one event is: `Token()`, `Sequence()`, `MeanSequence()`, `Pair()`.
-        chart: the coordinate in which distance from the anchor is read: `LogRatio()`, `Ratio()`, `Power(p)`,
+        chart: the coordinate in which the distance Δ from the anchor is read: `LogRatio()`, `Ratio()`, `Power(p)`,
             `Dual(divergence)`.
-        sampling: what pulls, the drive g.
-        optimization: what resists, the potential φ.
-        measure: what is averaged over.
+        sampling: what pulls, the drive g: `GroupAdvantage()`, `Escort(alpha)`, `Label()`.
+        optimization: what resists, the potential φ: `ChiSquare(mu)`, `Logistic(beta)`, `Clip(epsilon)`.
+        measure: what is averaged over: `PooledMean()` over all events, `NestedMean()` over responses of the mean over
+            their tokens, `FixedBudget(length)`.
         anchor: the policy that Δ is measured from: "old" (which sampled the rollout), "reference", or None (log π
             itself).
         offset: what the published value adds without gradient: `NoOffset()` nothing, `Surrogate()` −g,
             `FenchelYoung()` φ*(g).
 
     Raises:
-        ValueError: a slot holds something else; the message says what.
+        ValueError: a slot holds something else; the message says what it expects.
 
     Warns:
         UnboundedLossWarning: a constant drive lies outside the conjugate's domain (TRL's "robust" at its default), so
-            the loss has no minimum.
+            that the loss has no minimum.
 
     Source: the Fenchel–Young form, Blondel, Martins & Niculae, JMLR 2020; the two geometries, OPO (arXiv 2601.12415).
 
@@ -97,7 +112,8 @@ class Objective(BaseObjective):
         if not self.sampling.driven and not allowed.low <= drive.low <= allowed.high:
             warnings.warn(
                 f"the drive {drive.low:g} of {self.sampling!r} lies outside [{allowed.low:g}, {allowed.high:g}], the "
-                f"drives that {self.optimization!r} can balance: this loss is unbounded below and pushes for ever.",
+                f"drives that {self.optimization!r} can balance: this loss is unbounded below, so training has no "
+                "end point. Choose a smaller drive or a stiffer potential.",
                 UnboundedLossWarning,
                 stacklevel=3,
             )
@@ -147,7 +163,7 @@ class Objective(BaseObjective):
         )
 
     def _from_rollout(self, rows: Batch, log_ratio: Tensor, mask: Tensor) -> Tensor:
-        """Δ that importance weights are made of; an objective without an anchor weighs against the old policy."""
+        """The Δ that importance weights are made of: from the anchor, or from the old policy where there is none."""
         if self.anchor is not None or rows.old is None:
             return log_ratio
         return self.unit.reduce(rows.log_probs("policy", "reweight") - rows.log_probs("old", "reweight"), mask)
@@ -243,7 +259,7 @@ class Objective(BaseObjective):
         u, g = f"u_{event}", f"g_{event}"
         log_ratio = self.unit.latex(ANCHORS[self.anchor])
         drive = self.sampling.latex()
-        # A term that no sample drives has no drive worth a name.
+        # A constant drive of zero is left out of the formula.
         pulled = "0" if drive == "0" else g
         value = self.offset.latex(u, pulled, self.optimization.latex(u, g))
         lines = [rf"\mathcal{{L}}(\theta)={self.measure.latex(tokens)}\left[{value}\right]"]
@@ -253,18 +269,8 @@ class Objective(BaseObjective):
         return r",\quad ".join(lines)
 
 
-class _Events(NamedTuple):
-    rows: Batch
-    mask: Tensor
-    log_ratio: Tensor
-    support: Tensor
-    u: Tensor
-    drive: Tensor
-    weights: Tensor
-
-
 def _like_batch(tokens: Tensor, batch: Batch | PreferenceBatch) -> Tensor | PairGradient:
-    """A gradient per token of `batch.rows` in the shapes that the batch's own log-probabilities have."""
+    """The gradient per token of `batch.rows` in the shapes of the batch's own log-probabilities."""
     if isinstance(batch, Batch):
         return tokens[:, 0] if batch.summed else tokens
     chosen, rejected = tokens.chunk(2)

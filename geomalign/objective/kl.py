@@ -1,15 +1,12 @@
-"""KL penalties: the estimators k1, k2, k3 of a divergence from the reference, and whose gradient each of their uses
-has.
+"""KL penalties: the estimators k1, k2, k3 of a divergence from the reference, and whose gradient each use of them has.
 
-An estimator's value says what is reported; what the policy is pulled by is the expectation of its gradient, which is
-that of another divergence, or of none, more often than not. With Δ = log π − log π_ref and the score s = ∇log π, and
-under samples of π,
+An estimator's value says what is reported. The policy is pulled by the expectation of its gradient, which is often that
+of another divergence, or of none. With Δ = log π − log π_ref and the score s = ∇log π, under samples of π,
 
     E[s] = 0,   E[Δ s] = ∇KL(π‖π_ref),   E[e^{−Δ} s] = −∇KL(π_ref‖π),   E[½Δ² s] = ∇½E[Δ²] − ∇KL(π‖π_ref),
 
-and everything below is one of these: a KL penalty in the loss has E[φ'(Δ) s], one in the reward E[φ(Δ) s], one
-weighted by
-π/π_old with the gradient through the weight E[(φ + φ') s].
+and every use is made of these: a KL penalty in the loss has the gradient E[φ'(Δ) s], one in the reward E[φ(Δ) s], one
+weighted by π/π_old with the gradient through the weight E[(φ + φ') s].
 """
 
 from __future__ import annotations
@@ -20,6 +17,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from geomalign._util.check import choose, instance, one_of, positive
 from geomalign._util.types import Locality
 from geomalign.batch import Batch, PreferenceBatch
 from geomalign.chart import LogRatio
@@ -35,7 +33,7 @@ from geomalign.optimization import (
     StraightThrough,
 )
 from geomalign.sampling import ImportanceRatio, Label, SamplingGeometry
-from geomalign.sampling.base import _is_sampling
+from geomalign.sampling.base import is_sampling
 from geomalign.unit import Token, Unit
 
 __all__ = ["ESTIMATORS", "KL_PENALTIES", "KLPenalty", "KLReward", "kl_penalty"]
@@ -43,20 +41,29 @@ __all__ = ["ESTIMATORS", "KL_PENALTIES", "KLPenalty", "KLReward", "kl_penalty"]
 
 @dataclasses.dataclass(frozen=True)
 class KLReward(SamplingGeometry):
-    """g = g₀ − beta·φ(Δ_ref): the KL penalty in the reward instead of in the loss, a token or a response.
+    """g = g₀ − beta·φ(Δ_ref): the KL penalty in the reward instead of in the loss, per token or per response.
 
-    The rollout policy's own log-ratio to the reference is used, once for a rollout. Under the score function the
-    gradient of E_π[φ(Δ_ref)] is then exact for φ = Δ (k1) and, with the reward-to-go, for any φ.
+    Δ_ref = log π_old − log π_ref is the log-ratio of the policy that sampled, computed once per rollout. Under the
+    score function the gradient of E_π[φ(Δ_ref)] is then exact for φ = Δ (k1) and, with unit="return", for any φ.
 
     Args:
         of: the geometry whose drive g₀ is penalised.
-        KL penalty: φ, such as Linear() (k1), ChiSquare() (k2), ReverseKL() (k3).
+        penalty: φ, such as `Linear()` (k1), `ChiSquare()` (k2), `ReverseKL()` (k3).
         beta: strength, positive.
         unit: "response": φ of the response's summed Δ_ref; "token": φ of every token's; "return": the sum of φ over
             this and all later tokens.
 
+    Raises:
+        ValueError: an argument is out of its range, or the batch has no `old` or no `reference`.
+
+    >>> import torch, geomalign as ga
+    >>> old, reference = torch.tensor([[-1.0], [-1.0]]), torch.tensor([[-1.0], [-3.0]])
+    >>> batch = ga.Batch(old, old, advantage=torch.tensor([1.0, 1.0]), reference=reference)
+    >>> ga.KLReward(ga.Advantage(), ga.Linear(), beta=0.1).drive(batch)
+    tensor([1.0000, 0.8000])
+
     Source: Ziegler et al. 2019 (arXiv 1909.08593) eq. 2; Tang & Munos 2025 (arXiv 2506.09477) §4 for the sum over later
-    tokens.
+        tokens.
     """
 
     of: SamplingGeometry
@@ -65,17 +72,10 @@ class KLReward(SamplingGeometry):
     unit: str = "response"
 
     def __post_init__(self) -> None:
-        _is_sampling(self, self.of)
-        if not isinstance(self.penalty, BregmanGeometry):
-            raise ValueError(
-                f"KLReward(penalty={self.penalty!r}): expected a BregmanGeometry instance such as Linear()."
-            )
-        if not self.beta > 0:
-            raise ValueError(
-                f"KLReward(beta={self.beta!r}): a strength is positive; without a KL penalty use its `of` alone."
-            )
-        if self.unit not in ("response", "token", "return"):
-            raise ValueError(f"KLReward(unit={self.unit!r}): choose one of 'response', 'token', 'return'.")
+        is_sampling(self, self.of)
+        instance(self, "penalty", self.penalty, BregmanGeometry, "Linear()")
+        positive(self, "a strength; without a KL penalty use its `of` alone", beta=self.beta)
+        one_of(self, "unit", self.unit, ("response", "token", "return"))
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
         drive = self.of.drive(batch)
@@ -103,9 +103,7 @@ class KLReward(SamplingGeometry):
 ESTIMATORS: dict[str, BregmanGeometry] = {"k1": Linear(), "k2": ChiSquare(), "k3": ReverseKL()}
 """Schulman's estimators as potentials of Δ: Δ, ½Δ², e^{−Δ} + Δ − 1."""
 
-
 _Slots = tuple[SamplingGeometry, OptimizationGeometry]
-
 
 _USES: dict[str, Callable[[BregmanGeometry, float | None], _Slots]] = {
     "plain": lambda phi, cap: (Label(0.0), phi),
@@ -127,8 +125,9 @@ def kl_penalty(
     unit: Unit | None = None,
     measure: Measure | None = None,
 ) -> Objective:
-    """A KL penalty to the reference as a term of the loss, to be added with its strength: `surrogate + 0.04 *
-    kl_penalty("k3")`.
+    """A KL penalty to the reference, a term to be added to a loss with its strength as a factor.
+
+    `KL_PENALTIES` says whose gradient each use has. k1 as a plain loss warns: no divergence has its gradient.
 
     Args:
         estimator: "k1", "k2" or "k3": what its value is.
@@ -137,21 +136,23 @@ def kl_penalty(
             "corrected", with it (TRL's `use_bias_correction_kl`); "unbiased", straight-through and weighted (OpenRLHF's
             `unbiased_gradient`).
         cap: upper bound of the weight; None for none.
-        unit: `Token()` by default. A sum over tokens of a token's KL penalty misses how a token changes what comes
-        after it:
+        unit: `Token()` by default. A sum of penalties of single tokens misses how a token changes what comes after it:
             the gradient of the divergence of whole responses needs `Sequence()`, or the KL penalty in the reward
             (`KLReward`).
         measure: `NestedMean()` by default, as GRPO has it.
 
-    `KL_PENALTIES` says whose gradient each has. k1 as a plain loss warns: its gradient is nobody's.
+    Raises:
+        ValueError: an unknown estimator or use; the message lists those there are.
+
+    >>> import geomalign as ga
+    >>> penalised = ga.recipes.dr_grpo() + 0.04 * ga.kl_penalty("k3")
+    >>> penalised.terms[1][1].optimization
+    ReverseKL(beta=1.0)
 
     Source: Schulman 2020, "Approximating KL divergence"; Tang & Munos 2025 (arXiv 2506.09477).
     """
-    if estimator not in ESTIMATORS:
-        raise ValueError(f"kl_penalty(estimator={estimator!r}): choose one of {', '.join(map(repr, ESTIMATORS))}.")
-    if use not in _USES:
-        raise ValueError(f"kl_penalty(use={use!r}): choose one of {', '.join(map(repr, _USES))}.")
-    sampling, optimization = _USES[use](ESTIMATORS[estimator], cap)
+    potential = choose("kl_penalty", "estimator", estimator, ESTIMATORS)
+    sampling, optimization = choose("kl_penalty", "use", use, _USES)(potential, cap)
     return Objective(
         unit=Token() if unit is None else unit,
         chart=LogRatio(),
@@ -173,6 +174,11 @@ class KLPenalty:
         gradient: pairs of a coefficient and a divergence: "reverse" KL(π‖π_ref), "forward" KL(π_ref‖π), "square"
             ½E_π[Δ²], "rollout" KL(π_old‖π), "rollout_square" ½E_old[Δ²], "rollout_k3" E_old[e^{−Δ} + Δ − 1]. Empty: no
             gradient.
+
+    The k3 loss of GRPO has the gradient of the forward KL(π_ref‖π), not of the KL(π‖π_ref) that it estimates:
+
+    >>> [entry.gradient for entry in KL_PENALTIES if (entry.estimator, entry.use) == ("k3", "plain")][0]
+    ((1.0, 'forward'),)
     """
 
     estimator: str

@@ -1,4 +1,4 @@
-"""What the published value of a loss adds to the energy: constants without gradient, and nothing else."""
+"""Offsets without gradient, which make the value of an objective equal to the published one."""
 
 from __future__ import annotations
 
@@ -14,11 +14,18 @@ __all__ = ["FenchelYoung", "Offset", "NoOffset", "Surrogate"]
 
 
 class Offset(ABC):
-    """A function of the drive alone, by which a published value differs from φ(u, g) − g·u."""
+    """A function of the drive alone, by which a published value differs from the energy φ(u, g) − g·u.
+
+    It changes no gradient, and so no training: it serves comparisons with published code.
+
+    >>> import torch, geomalign as ga
+    >>> [offset(ga.ChiSquare(2.0), torch.tensor([2.0])) for offset in (NoOffset(), Surrogate(), FenchelYoung())]
+    [tensor([0.]), tensor([-2.]), tensor([1.])]
+    """
 
     @abstractmethod
     def __call__(self, optimization: OptimizationGeometry, drive: Tensor) -> Tensor:
-        """The constant of every event, in the shape of the drive."""
+        """The offset of every event, in the shape of the drive."""
 
     @abstractmethod
     def latex(self, u: str, drive: str, potential: str) -> str:
@@ -33,7 +40,11 @@ def _energy(u: str, drive: str, potential: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class NoOffset(Offset):
-    """Nothing: the value is the energy φ(u, g) − g·u itself (REINFORCE, DPO, OPO)."""
+    r"""No offset: the value is the energy φ(u, g) − g·u itself (REINFORCE, DPO, OPO).
+
+    >>> print(NoOffset().latex("u", "g", "u^2"))
+    u^2-g\,u
+    """
 
     def __call__(self, optimization: OptimizationGeometry, drive: Tensor) -> Tensor:
         return torch.zeros_like(drive)
@@ -44,8 +55,10 @@ class NoOffset(Offset):
 
 @dataclasses.dataclass(frozen=True)
 class Surrogate(Offset):
-    """−g: in the ratio chart u = t − 1, so that the linear term reads −A·t, the importance-weighted surrogate (PPO
-    and its kin).
+    r"""−g: in the ratio chart u = t − 1 the linear term then reads −A·t, the importance-weighted surrogate of PPO.
+
+    >>> print(Surrogate().latex("u", "g", "u^2"))
+    u^2-g\,(1+u)
     """
 
     def __call__(self, optimization: OptimizationGeometry, drive: Tensor) -> Tensor:
@@ -57,8 +70,11 @@ class Surrogate(Offset):
 
 @dataclasses.dataclass(frozen=True)
 class FenchelYoung(Offset):
-    """φ*(g): the value is the Fenchel–Young loss, the completed square for χ². Never negative, zero at equilibrium
-    (IPO).
+    """φ*(g): the value is the Fenchel–Young loss, never negative and zero at equilibrium; the square of IPO.
+
+    >>> import torch, geomalign as ga
+    >>> ga.recipes.ipo(tau=0.5).offset
+    FenchelYoung()
     """
 
     def __call__(self, optimization: OptimizationGeometry, drive: Tensor) -> Tensor:

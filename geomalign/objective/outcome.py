@@ -1,4 +1,4 @@
-"""What an evaluation of an objective returns: losses, drives and gradients as named records."""
+"""What an objective returns: losses, drives and gradients as named records."""
 
 from __future__ import annotations
 
@@ -15,7 +15,15 @@ __all__ = ["Outcome", "PairGradient", "TermDrives", "TermOutcome", "UnboundedLos
 
 
 class UnboundedLossWarning(UserWarning):
-    """The drive lies outside the conjugate's domain, so the loss has no minimum."""
+    """The drive lies outside the conjugate's domain, so that the loss has no minimum.
+
+    >>> import warnings, geomalign as ga
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     penalty = ga.kl_penalty("k1")
+    >>> caught[0].category.__name__
+    'UnboundedLossWarning'
+    """
 
 
 class PairGradient(NamedTuple):
@@ -24,6 +32,11 @@ class PairGradient(NamedTuple):
     Args:
         chosen: `(pair, token)`, or `(pair,)` where the batch holds sums.
         rejected: the same for the other response.
+
+    >>> import torch, geomalign as ga
+    >>> pairs = ga.PreferenceBatch(*torch.zeros(4, 1, 1))
+    >>> ga.recipes.dpo(beta=0.1).gradient(pairs)
+    PairGradient(chosen=tensor([[-0.0500]]), rejected=tensor([[0.0500]]))
     """
 
     chosen: Tensor
@@ -44,7 +57,7 @@ class TermDrives(tuple[Tensor, ...]):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TermOutcome:
-    """What one term of an objective saw. Tensors have the shape of its events: `(row, token)`, `(row,)` or `(pair,)`.
+    """What one term of an objective saw, in the shape of its events: `(row, token)`, `(row,)` or `(pair,)`.
 
     Args:
         loss: scalar, the published value of this term without its coefficient, with gradient.
@@ -52,8 +65,13 @@ class TermOutcome:
         drive: g of every event, without gradient.
         weights: what the loss is summed with. They sum to one over the whole batch (for `FixedBudget`: over full rows).
         support: booleans, the events that exist.
-        log_ratio: Δ from the objective's own anchor, reduced to responses or tokens, before the chart.
+        log_ratio: Δ from the objective's own anchor in nats, reduced to responses or tokens, before the chart.
         objective: the term.
+
+    >>> import torch, geomalign as ga
+    >>> batch = ga.Batch(torch.zeros(2, 3), torch.zeros(2, 3), reward=torch.tensor([1.0, 0.0]))
+    >>> ga.recipes.opo()(batch).terms[0].curvature
+    tensor([1., 1.])
     """
 
     loss: Tensor

@@ -1,4 +1,4 @@
-"""The contract of an optimization geometry, and its algebra: sums and multiples."""
+"""The contract of an optimization geometry, and its algebra: sums and positive multiples."""
 
 from __future__ import annotations
 
@@ -9,23 +9,30 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from geomalign._util import numerics
+from geomalign._util import check
 from geomalign._util.types import Interval
+from geomalign.optimization.roots import limit, root
 
-__all__ = ["BregmanGeometry", "WeightedSum", "CoupledSum", "Scaled", "OptimizationGeometry"]
+__all__ = ["BregmanGeometry", "CoupledSum", "OptimizationGeometry", "Scaled", "WeightedSum"]
 
 REALS = Interval(-math.inf, math.inf)
+STIFFNESS = "a stiffness; for no resistance at all use Flat()"
 
 
 class OptimizationGeometry(ABC):
     """How deviation from the anchor is penalised: the potential φ(u, g) of an event's coordinate u under its drive g.
 
-    An event's energy is φ(u, g) − g·u. The base contract lets the potential know the drive (clipping does: its walls
-    stand where the drive's sign says). Potentials that do not are `BregmanGeometry`: being one *is* the statement
-    that sampling and optimization are orthogonal.
+    An event's energy is φ(u, g) − g·u. The base contract lets the potential depend on the drive, as clipping does: it
+    puts its wall on the side to which the drive pushes. Potentials that do not are `BregmanGeometry`: being one *is*
+    the statement that sampling and optimization are orthogonal.
 
     All methods are elementwise and differentiable. Geometries of one kind add (`ChiSquare(1.0) + KL(0.1)`) and take
     positive multiples (`0.5 * Logistic(0.1)`).
+
+    >>> import torch, geomalign as ga
+    >>> u, drive = torch.tensor([0.1, 0.5]), torch.tensor([1.0, 1.0])
+    >>> ga.Clip(0.2, 0.2).force(u, drive), ga.ChiSquare(2.0).force(u, drive)
+    (tensor([-1.,  0.]), tensor([-0.8000,  0.0000]))
     """
 
     constant_force: bool = False
@@ -49,20 +56,18 @@ class OptimizationGeometry(ABC):
 
     @abstractmethod
     def equilibrium(self, drive: Tensor) -> Tensor:
-        """A coordinate u* at which the force vanishes; ±inf where it only does in the limit."""
+        """A coordinate u* at which the force vanishes; ±inf where it only does in the limit, or never does."""
 
     @property
     def domain(self) -> Interval:
-        """Coordinates u at which the potential is finite; all, unless a member says otherwise. Beyond them it goes on
-        as its tangent line, so that gradients point back.
+        """Coordinates u at which the potential is finite; all of them by default. Outside it a potential is continued
+        by its tangent line, so that gradients point back.
         """
         return REALS
 
     @property
     def conjugate_domain(self) -> Interval:
-        """Drives for which the energy is bounded below, the domain of the conjugate; all, unless a member says
-        otherwise.
-        """
+        """Drives for which the energy is bounded below: the domain of the conjugate; all of them by default."""
         return REALS
 
     @abstractmethod
@@ -95,8 +100,8 @@ class OptimizationGeometry(ABC):
         if isinstance(self, BregmanGeometry):
             return Scaled(self, float(factor))
         raise ValueError(
-            f"{factor} * {self!r}: the walls of a coupled geometry stand where the drive says; scale the drive or "
-            "the objective instead."
+            f"{factor} * {self!r}: a geometry whose potential depends on the drive has no multiples; scale the drive "
+            "or the whole objective instead."
         )
 
     __rmul__ = __mul__
@@ -110,12 +115,28 @@ class BregmanGeometry(OptimizationGeometry):
     """A potential that ignores the drive: sampling and optimization are decoupled.
 
     The energy is then a Fenchel–Young loss of a fixed convex φ (Blondel, Martins & Niculae, JMLR 2020): the force is
-    mirror(u) − drive, the curvature is free of the drive, and up to a constant the energy is the Bregman divergence
-    of u from u* = (φ')⁻¹(g). A new member states `value`, `mirror`, `curvature` and `latex`; `conjugate` and
-    `equilibrium` where it has closed forms, or else they are solved for; `domain` and `drives` where these are not the
-    whole line. `ConvexPotential` derives all of it from a plain function. Methods take the drive of the base contract
-    and
-    ignore it.
+    φ'(u) − g, the curvature is free of the drive, and up to a constant the energy is the Bregman divergence of u from
+    u* = (φ')⁻¹(g).
+
+    Four methods make a geometry: `value`, `mirror`, `curvature` and `latex`. The rest follows, also for a potential
+    whose mirror is bounded (log cosh, Huber, softplus): `equilibrium` by a root of the mirror, `conjugate` from the
+    equilibrium, `conjugate_domain` from the mirror far out. A member with closed forms overrides these three, and one
+    whose φ is infinite somewhere states its `domain`. `ConvexPotential` derives the four from a plain function.
+    Methods take the drive of the base contract and ignore it.
+
+    >>> import torch, geomalign as ga
+    >>> class PseudoHuber(ga.BregmanGeometry):
+    ...     def value(self, u):
+    ...         return torch.sqrt(1 + u**2) - 1
+    ...     def mirror(self, u, drive=None):
+    ...         return u / torch.sqrt(1 + u**2)
+    ...     def curvature(self, u, drive=None):
+    ...         return (1 + u**2) ** -1.5
+    ...     def latex(self, u, drive):
+    ...         return f"(1+{u}^2)^{{1/2}}-1"
+    >>> drive = torch.tensor([0.0, 0.6, 2.0])
+    >>> PseudoHuber().equilibrium(drive), PseudoHuber().conjugate(drive)
+    (tensor([0.0000, 0.7500,    inf]), tensor([0.0000, 0.2000,    inf]))
     """
 
     @abstractmethod
@@ -141,44 +162,56 @@ class BregmanGeometry(OptimizationGeometry):
 
     def conjugate(self, drive: Tensor) -> Tensor:
         u = self.equilibrium(drive)
-        return within(self.conjugate_domain, drive, drive * u - self.value(u))
+        # Where u* is infinite the answer is `finite_on`'s; a number in its place keeps NaN out of the gradient.
+        u = torch.where(torch.isfinite(u), u, 0)
+        return finite_on(self.conjugate_domain, drive, drive * u - self.value(u))
 
     def equilibrium(self, drive: Tensor) -> Tensor:
-        return numerics.solve_increasing(self.mirror, drive, self.domain.low, self.domain.high)
+        drives = self.conjugate_domain
+        # A bounded mirror approaches its bound and equals it, in floats, from some coordinate on. A few rounding errors
+        # inside the bound lies the nearest of these coordinates, where g·u and φ(u) cancel least.
+        margin = 8 * torch.finfo(drive.dtype).eps if drives.low < drives.high else 0.0
+        low = drives.low + margin * abs(drives.low) if math.isfinite(drives.low) else -math.inf
+        high = drives.high - margin * abs(drives.high) if math.isfinite(drives.high) else math.inf
+        u = root(self.mirror, drive.clamp(low, high), self.domain, drives)
+        return torch.where(drive > drives.high, math.inf, torch.where(drive < drives.low, -math.inf, u))
 
-
-def positive(geometry: OptimizationGeometry, name: str) -> None:
-    value = getattr(geometry, name)
-    if not (value > 0 and math.isfinite(value)):
-        raise ValueError(
-            f"{type(geometry).__name__}({name}={value!r}): a stiffness is a positive number; for no resistance at "
-            "all use Flat()."
-        )
+    @property
+    def conjugate_domain(self) -> Interval:
+        """The range of the mirror, read off its values up to |u| = 1e9; the whole line where a member is not bounded
+        there. Drives outside it have an energy that is unbounded below.
+        """
+        return Interval(limit(self.mirror, self.domain, -1.0), limit(self.mirror, self.domain, 1.0))
 
 
 def factor_latex(value: float) -> str:
+    """A factor in front of a formula; nothing for 1."""
     return "" if value == 1 else rf"{value:g}\,"
 
 
-def within(drives: Interval, drive: Tensor, value: Tensor) -> Tensor:
+def finite_on(drives: Interval, drive: Tensor, value: Tensor) -> Tensor:
     """`value` where the drive is in the conjugate's domain, inf elsewhere."""
     return torch.where((drive >= drives.low) & (drive <= drives.high), value, float("inf"))
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Scaled(BregmanGeometry):
-    """φ(u) = factor · φ_of(u). Written `factor * geometry`.
+    """φ(u) = factor · φ_of(u), a positive multiple of a decoupled geometry. Written `factor * geometry`.
 
     Args:
         of: the geometry.
         factor: positive.
+
+    >>> import torch, geomalign as ga
+    >>> (3.0 * ga.ChiSquare(1.0)).equilibrium(torch.tensor([6.0]))
+    tensor([2.])
     """
 
     of: BregmanGeometry
     factor: float
 
     def __post_init__(self) -> None:
-        positive(self, "factor")
+        check.positive(self, STIFFNESS, factor=self.factor)
 
     def value(self, u: Tensor) -> Tensor:
         return self.factor * self.of.value(u)
@@ -207,7 +240,8 @@ class Scaled(BregmanGeometry):
 
     @property
     def conjugate_domain(self) -> Interval:
-        return Interval(self.factor * self.of.conjugate_domain.low, self.factor * self.of.conjugate_domain.high)
+        drives = self.of.conjugate_domain
+        return Interval(self.factor * drives.low, self.factor * drives.high)
 
     def __repr__(self) -> str:
         of = f"({self.of!r})" if isinstance(self.of, _Sum) else repr(self.of)
@@ -218,6 +252,7 @@ class Scaled(BregmanGeometry):
 
 
 def intersection(parts: tuple[OptimizationGeometry, ...]) -> Interval:
+    """The coordinates at which all of the geometries are finite."""
     return Interval(max(p.domain.low for p in parts), min(p.domain.high for p in parts))
 
 
@@ -232,7 +267,8 @@ class _Sum(OptimizationGeometry):
 
     @property
     def conjugate_domain(self) -> Interval:
-        return Interval(sum(p.conjugate_domain.low for p in self.of), sum(p.conjugate_domain.high for p in self.of))
+        drives = [p.conjugate_domain for p in self.of]
+        return Interval(sum(d.low for d in drives), sum(d.high for d in drives))
 
     def __repr__(self) -> str:
         return " + ".join(map(repr, self.of))
@@ -248,6 +284,10 @@ class WeightedSum(_Sum, BregmanGeometry):
 
     Args:
         of: the geometries added.
+
+    >>> import torch, geomalign as ga
+    >>> (ga.ChiSquare(1.0) + ga.ChiSquare(3.0)).equilibrium(torch.tensor([2.0]))
+    tensor([0.5000])
     """
 
     of: tuple[BregmanGeometry, ...]
@@ -266,11 +306,15 @@ class WeightedSum(_Sum, BregmanGeometry):
 class CoupledSum(_Sum):
     """φ(u, g) = Σ φ_k(u, g) where one of the parts is coupled to the drive. Written `a + b`: `Clip() + KL(0.1)`.
 
-    The drive pulls once. The equilibrium is found for convex potentials only, by a scalar root of the increasing
-    mirror.
+    The drive pulls once. The equilibrium is a scalar root of the increasing mirror, so it is right for convex
+    potentials only.
 
     Args:
         of: the geometries added.
+
+    >>> import torch, geomalign as ga
+    >>> (ga.Clip(0.2, 0.2) + ga.ChiSquare(2.0)).equilibrium(torch.tensor([0.1, 1.0]))
+    tensor([0.0500, 0.2000])
     """
 
     of: tuple[OptimizationGeometry, ...]
@@ -289,6 +333,4 @@ class CoupledSum(_Sum):
         return -self.energy(self.equilibrium(drive), drive)
 
     def equilibrium(self, drive: Tensor) -> Tensor:
-        return numerics.solve_increasing(
-            lambda u: self.force(u, drive), torch.zeros_like(drive), self.domain.low, self.domain.high
-        )
+        return root(lambda u: self.force(u, drive), torch.zeros_like(drive), self.domain, self.conjugate_domain)

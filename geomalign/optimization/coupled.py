@@ -1,4 +1,4 @@
-"""Geometries that know the drive, or are not convex: nothing here is orthogonal to the sampling."""
+"""Potentials that depend on the drive, or are not convex: none of them is decoupled from the sampling."""
 
 from __future__ import annotations
 
@@ -8,28 +8,32 @@ import math
 import torch
 from torch import Tensor
 
-from geomalign._util import numerics
+from geomalign._util import check, numerics
 from geomalign._util.types import Interval
-from geomalign.optimization.base import BregmanGeometry, OptimizationGeometry, positive, within
+from geomalign.optimization.base import BregmanGeometry, OptimizationGeometry, finite_on
 
 __all__ = ["LogRatioModulated", "Clip", "AdvantageScaled", "ImportanceWeighted", "SigmoidClip"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Clip(OptimizationGeometry):
-    """φ(u, g) = |g|·relu(sgn(g)·u − ε_sgn(g)): free until the drive has moved u by ε, then exactly as strong as the
-    drive.
+    """φ(u, g) = |g|·relu(sgn(g)·u − ε_sgn(g)): PPO's clip. Nothing resists until the drive has moved u by ε; from there
+    on the resistance equals the drive.
 
-    In the ratio chart −min(tA, clip(t, 1−low, 1+high)·A) up to the constant −A. It needs the drive's sign and size:
-    coupled, and no `BregmanGeometry`. Its energy is −g·clip(u) with the bound on the side that g pushes to; the force
-    is −g inside, 0 beyond.
+    In the ratio chart the energy is −min(tA, clip(t, 1−low, 1+high)·A) up to the constant −A: −g·clip(u) with the bound
+    on the side to which g pushes. The force is −g inside and 0 beyond. The potential depends on the drive's sign and
+    size, so it is coupled and no `BregmanGeometry`.
 
     Args:
         low: how far u may fall under a negative drive, ≥ 0.
         high: how far u may rise under a positive drive, ≥ 0.
-        dual: bound t ≤ dual of the *ratio* (u ≤ dual − 1) under a negative drive as well, beyond which the loss
-            is constant:
-            the dual clip, also called two-sided. None: none.
+        dual: the dual (two-sided) clip: under a negative drive the loss is constant beyond the *ratio* t = dual
+            (u = dual − 1) as well; greater than 1 + high. None: no such bound.
+
+    >>> import torch, geomalign as ga
+    >>> u = torch.tensor([-0.5, 0.0, 0.5])
+    >>> ga.Clip(0.2, 0.2).force(u, torch.ones(3)), ga.Clip(0.2, 0.2).force(u, -torch.ones(3))
+    (tensor([-1., -1.,  0.]), tensor([0., 1., 1.]))
 
     Source: Schulman et al. 2017 (PPO, arXiv 1707.06347) eq. 7; `low` ≠ `high`: DAPO (arXiv 2503.14476); dual: Ye
         et al. 2020 (arXiv 1912.09729) eq. 5.
@@ -41,15 +45,11 @@ class Clip(OptimizationGeometry):
 
     def __post_init__(self) -> None:
         if not (self.low >= 0 and self.high >= 0):
-            raise ValueError(
-                f"Clip(low={self.low!r}, high={self.high!r}): distances from the anchor, so not negative; low=0.2 "
-                "bounds the ratio by 0.8."
-            )
+            why = "distances from the anchor must be ≥ 0; low=0.2 bounds the ratio by 0.8."
+            check.refuse(self, why, low=self.low, high=self.high)
         if self.dual is not None and not self.dual > 1 + self.high:
-            raise ValueError(
-                f"Clip(dual={self.dual!r}): a bound of the ratio beyond 1 + high = {1 + self.high:g}; published "
-                "values are 2 to 10."
-            )
+            why = f"a bound of the ratio must exceed 1 + high = {1 + self.high:g}; published values are 2 to 10."
+            check.refuse(self, why, dual=self.dual)
 
     def _clipped(self, u: Tensor, drive: Tensor) -> Tensor:
         far = math.inf if self.dual is None else self.dual - 1
@@ -80,14 +80,17 @@ class Clip(OptimizationGeometry):
 
 @dataclasses.dataclass(frozen=True)
 class AdvantageScaled(OptimizationGeometry):
-    """φ(u, g) = |g|·φ_of(u), pulled by g: the resistance grows with the drive, so the drive's size moves no
-    equilibrium, only its sign does.
+    """φ(u, g) = |g|·φ_of(u): the resistance grows with the drive, so the equilibrium depends on the drive's sign alone.
 
-    A per-event weight is the same thing: an energy that is multiplied as a whole (WPO). With ChiSquare(1/ε) in the
-    ratio chart it puts the equilibrium at u* = ±ε, where PPO has its walls (CFPO, SPO). Coupled: no `BregmanGeometry`.
+    A weight per event is the same thing: an energy that is multiplied as a whole (WPO). With ChiSquare(1/ε) in the
+    ratio chart the equilibrium is u* = ±ε, where PPO has its walls (CFPO, SPO). Coupled: no `BregmanGeometry`.
 
     Args:
-        of: a decoupled geometry, met with the drive ±1.
+        of: a decoupled geometry; its drive is ±1.
+
+    >>> import torch, geomalign as ga
+    >>> ga.AdvantageScaled(ga.ChiSquare(5.0)).equilibrium(torch.tensor([-3.0, 0.1]))
+    tensor([-0.2000,  0.2000])
 
     Source: SPO (arXiv 2401.16025); CFPO (arXiv 2601.22801).
     """
@@ -95,10 +98,7 @@ class AdvantageScaled(OptimizationGeometry):
     of: BregmanGeometry
 
     def __post_init__(self) -> None:
-        if not isinstance(self.of, BregmanGeometry):
-            raise ValueError(
-                f"AdvantageScaled(of={self.of!r}): expected a BregmanGeometry instance such as ChiSquare(5.0)."
-            )
+        check.instance(self, "of", self.of, BregmanGeometry, "ChiSquare(5.0)")
 
     def energy(self, u: Tensor, drive: Tensor) -> Tensor:
         return drive.abs() * self.of.energy(u, torch.sign(drive))
@@ -130,15 +130,18 @@ class AdvantageScaled(OptimizationGeometry):
 
 @dataclasses.dataclass(frozen=True)
 class SigmoidClip(OptimizationGeometry):
-    """φ(u, g) = g·u − g·(4/τ)σ(τu) with τ by the sign of g: the drive fades as a sigmoid's slope where a clip would cut
-    it.
+    """φ(u, g) = g·u − g·(4/τ)σ(τu): a soft clip, in which the drive fades smoothly where PPO's clip cuts it off.
 
-    The force is −4gσ(τu)σ(−τu): −g at the anchor, vanishing on both sides; so u never settles, and φ is convex on one
-    side only. Coupled.
+    The force is −4gσ(τu)σ(−τu): −g at the anchor, vanishing on both sides. So no equilibrium is finite, and φ is convex
+    on one side only. Coupled.
 
     Args:
-        positive: τ under a positive drive, > 0; the larger, the narrower the gate.
-        negative: τ under a drive that is not positive.
+        positive: τ under a positive drive, > 0; the larger, the narrower the window.
+        negative: τ under a drive that is not positive, > 0.
+
+    >>> import torch, geomalign as ga
+    >>> ga.SigmoidClip().force(torch.tensor([0.0, 3.0]), torch.tensor([1.0, 1.0]))
+    tensor([-1.0000, -0.1807])
 
     Source: SAPO (arXiv 2511.20347).
     """
@@ -147,8 +150,7 @@ class SigmoidClip(OptimizationGeometry):
     negative: float = 1.05
 
     def __post_init__(self) -> None:
-        for name in ("positive", "negative"):
-            positive(self, name)
+        check.positive(self, "an inverse width", positive=self.positive, negative=self.negative)
 
     def _temperature(self, drive: Tensor) -> Tensor:
         return torch.where(drive > 0, self.positive, torch.full_like(drive, self.negative))
@@ -180,17 +182,20 @@ class SigmoidClip(OptimizationGeometry):
 
 @dataclasses.dataclass(frozen=True)
 class LogRatioModulated(OptimizationGeometry):
-    """φ(u) = (1−s)·softplus(−βu) + s·e^{−βu} with s = σ(βu/τ): logistic on the wrong side of the margin, exponential on
-    the right one.
+    """φ(u) = (1−s)·softplus(−βu) + s·e^{−βu} with s = σ(βu/τ): logistic for negative margins, exponential for positive
+    ones. DiscoPOP's loss, found by a search over programs.
 
-    Found by search over programs. It ignores the drive and is still no `BregmanGeometry`, because it is not convex: for
-    τ = 0.05 it has a local minimum at βu = −0.119 and a local maximum at 0.072, between which a pair is pushed the
-    wrong way; from τ = 0.2 on it falls everywhere. It is met with the drive 0, where its infimum is 0 at u → ∞; no
-    other drive is balanced.
+    It ignores the drive and is still no `BregmanGeometry`, because it is not convex: for τ = 0.05 it has a local
+    minimum at βu = −0.119 and a local maximum at 0.072, between which a pair is pushed the wrong way; from τ = 0.2 on
+    it decreases everywhere. Its drive is 0, for which its infimum is 0 at u → ∞; no other drive has one.
 
     Args:
         beta: inverse temperature, positive.
         tau: width of the transition, positive.
+
+    >>> import torch, geomalign as ga
+    >>> ga.LogRatioModulated(1.0).force(torch.tensor([-1.0, 0.0, 1.0]), torch.zeros(3))
+    tensor([-0.7311,  0.7843, -0.3679])
 
     Source: DiscoPOP (arXiv 2406.08414) eq. 5.
     """
@@ -199,8 +204,7 @@ class LogRatioModulated(OptimizationGeometry):
     tau: float = 0.05
 
     def __post_init__(self) -> None:
-        for name in ("beta", "tau"):
-            positive(self, name)
+        check.positive(self, beta=self.beta, tau=self.tau)
 
     def energy(self, u: Tensor, drive: Tensor) -> Tensor:
         x = self.beta * u
@@ -220,7 +224,7 @@ class LogRatioModulated(OptimizationGeometry):
         return torch.func.grad(lambda at: self.force(at, torch.zeros_like(at)).sum())(u)
 
     def conjugate(self, drive: Tensor) -> Tensor:
-        return within(self.conjugate_domain, drive, torch.zeros_like(drive))
+        return finite_on(self.conjugate_domain, drive, torch.zeros_like(drive))
 
     def equilibrium(self, drive: Tensor) -> Tensor:
         return torch.full_like(drive, math.inf)
@@ -236,15 +240,19 @@ class LogRatioModulated(OptimizationGeometry):
 
 @dataclasses.dataclass(frozen=True)
 class ImportanceWeighted(OptimizationGeometry):
-    """energy = w·φ_of(u) whose weight w is the drive and moves with u: ∂energy/∂u = w(φ_of + φ_of').
+    """energy = w·φ_of(u), where the weight w is the drive and depends on u itself: ∂energy/∂u = w(φ_of + φ_of').
 
     An importance-weighted estimate of E_π[φ_of(Δ)] from samples of another policy. The weight w = π/π_old depends on
-    the policy as much as Δ does (∂w/∂Δ = w for the log-ratio of a token), and the product rule is what makes the
-    gradient that of the expectation. Coupled: the drive is a weight here and not a pull.
+    the policy as Δ does (∂w/∂Δ = w for the log-ratio of a token); with the product rule the gradient is that of the
+    expectation. Coupled: the drive is a weight here and does not pull.
 
     Args:
         of: the geometry whose value is averaged.
-        differentiate_weight: whether the gradient passes through the weight. Without, ∂energy/∂u = w·φ_of'.
+        differentiate_weight: whether the gradient includes that of the weight; if not, ∂energy/∂u = w·φ_of'.
+
+    >>> import torch, geomalign as ga
+    >>> ga.ImportanceWeighted(ga.ChiSquare(1.0)).force(torch.tensor([2.0]), torch.tensor([0.5]))  # 0.5 (2²/2 + 2)
+    tensor([2.])
 
     Source: DeepSeek-V3.2 (arXiv 2512.02556), "unbiased KL estimate".
     """
@@ -253,10 +261,7 @@ class ImportanceWeighted(OptimizationGeometry):
     differentiate_weight: bool = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.of, BregmanGeometry):
-            raise ValueError(
-                f"ImportanceWeighted(of={self.of!r}): expected a BregmanGeometry instance such as ReverseKL()."
-            )
+        check.instance(self, "of", self.of, BregmanGeometry, "ReverseKL()")
 
     def energy(self, u: Tensor, drive: Tensor) -> Tensor:
         value = self.of.value(u)

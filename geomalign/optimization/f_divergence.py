@@ -1,4 +1,4 @@
-"""optimization.f_divergence"""
+"""Any f-divergence from the anchor as a potential, read in the ratio."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from geomalign._util import numerics
+from geomalign._util import check, numerics
 from geomalign._util.types import Interval
 from geomalign.divergences import CressieRead, Divergence
-from geomalign.optimization.base import BregmanGeometry, positive
-from geomalign.optimization.penalties import _floor
+from geomalign.optimization.base import STIFFNESS, BregmanGeometry
+from geomalign.optimization.penalties import rounding_floor
 
 __all__ = ["AlphaDivergence", "DivergenceGeometry", "FDivergence"]
 
@@ -22,8 +22,13 @@ class DivergenceGeometry(BregmanGeometry):
     """φ(u) = strength · ψ(1 + u): in the ratio chart an f-divergence from the anchor, with all of the divergence's
     theory.
 
-    ψ is used from the rounding error of 1 + u up to t = e^{L/2}, L = `numerics.limit(dtype)` nats, and goes on as its
-    tangent line beyond, so that gradients stay finite and point back into the domain.
+    ψ is used from the rounding error of 1 + u up to t = e^{L/2}, L = `numerics.limit(dtype)` nats, and continued by its
+    tangent line outside, so that gradients stay finite and point back into the domain. A member states `divergence`
+    and `strength`.
+
+    >>> import torch, geomalign as ga
+    >>> isinstance(ga.FDivergence(ga.JensenShannon()), DivergenceGeometry)
+    True
     """
 
     @property
@@ -37,7 +42,7 @@ class DivergenceGeometry(BregmanGeometry):
         """What ψ is multiplied by."""
 
     def _inside(self, u: Tensor) -> Tensor:
-        return u.clamp(min=math.exp(-_floor(u.dtype)) - 1, max=math.exp(numerics.limit(u.dtype) / 2) - 1)
+        return u.clamp(min=math.exp(-rounding_floor(u.dtype)) - 1, max=math.exp(numerics.limit(u.dtype) / 2) - 1)
 
     def value(self, u: Tensor) -> Tensor:
         x = self._inside(u)
@@ -74,18 +79,23 @@ class DivergenceGeometry(BregmanGeometry):
 class FDivergence(DivergenceGeometry):
     """φ(u) = μψ(1 + u) for any `Divergence`: the f-divergence penalty read in the ratio.
 
+    With `CressieRead(a)` it is `AlphaDivergence(a)`, with `KullbackLeibler()` also `KL()`, which has the closed form.
+
     Args:
         of: the divergence with generator ψ, such as JensenShannon().
         mu: strength, positive.
+
+    >>> import torch, geomalign as ga
+    >>> ga.FDivergence(ga.SquaredHellinger(), 2.0).mirror(torch.tensor([0.0, 3.0]))
+    tensor([-0., 2.])
     """
 
     of: Divergence
     mu: float = 1.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.of, Divergence):
-            raise ValueError(f"FDivergence(of={self.of!r}): expected a Divergence instance such as JensenShannon().")
-        positive(self, "mu")
+        check.instance(self, "of", self.of, Divergence, "JensenShannon()")
+        check.positive(self, STIFFNESS, mu=self.mu)
 
     @property
     def divergence(self) -> Divergence:
@@ -105,15 +115,18 @@ class AlphaDivergence(DivergenceGeometry):
     Args:
         order: the exponent a, any finite number.
         mu: strength, positive; the curvature at the anchor.
+
+    >>> import torch, geomalign as ga
+    >>> ga.AlphaDivergence(2.0, 0.5).mirror(torch.tensor([0.0, 3.0]))
+    tensor([0.0000, 1.5000])
     """
 
     order: float
     mu: float = 1.0
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.order):
-            raise ValueError(f"AlphaDivergence(order={self.order!r}): an exponent is a finite number.")
-        positive(self, "mu")
+        check.finite(self, "the exponent a", order=self.order)
+        check.positive(self, STIFFNESS, mu=self.mu)
 
     @property
     def divergence(self) -> Divergence:

@@ -1,4 +1,4 @@
-"""Links of preference losses, as potentials of the margin or of the preference probability."""
+"""Link functions of preference losses, as potentials of the margin or of the preference probability."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import math
 import torch
 from torch import Tensor
 
-from geomalign._util import numerics
+from geomalign._util import check, numerics
 from geomalign._util.types import Interval
-from geomalign.optimization.base import BregmanGeometry, factor_latex, positive, within
+from geomalign.optimization.base import STIFFNESS, BregmanGeometry, factor_latex, finite_on
 
 __all__ = ["Indicator", "NegativeEntropy", "Hinge", "Logistic", "SquaredHinge"]
 
@@ -19,12 +19,16 @@ __all__ = ["Indicator", "NegativeEntropy", "Hinge", "Logistic", "SquaredHinge"]
 class Logistic(BregmanGeometry):
     """φ(u) = softplus(βu): the link of DPO. With the drive β it is −log σ(βu).
 
-    φ*(g) = −H(g/β), the negative entropy of a Bernoulli; u* = logit(g/β)/β, infinite for a sure label: it never stops
-    pushing,
-    at an exponentially vanishing rate. β sets drive and curvature (β²σσ̄) at once.
+    φ*(g) = −H(g/β), the negative entropy of a Bernoulli variable, for 0 ≤ g ≤ β; u* = logit(g/β)/β. Under a certain
+    label (g = β or 0) u* is infinite, and the force vanishes exponentially on the way. β sets the drive and the
+    curvature β²σ(βu)σ(−βu) at once.
 
     Args:
         beta: inverse temperature, positive.
+
+    >>> import torch, geomalign as ga
+    >>> ga.Logistic(0.5).energy(torch.tensor([2.0]), torch.tensor([0.5]))  # −log σ(1)
+    tensor([0.3133])
 
     Source: Rafailov et al. 2023 (DPO, arXiv 2305.18290) eq. 7.
     """
@@ -32,7 +36,7 @@ class Logistic(BregmanGeometry):
     beta: float = 1.0
 
     def __post_init__(self) -> None:
-        positive(self, "beta")
+        check.positive(self, STIFFNESS, beta=self.beta)
 
     def value(self, u: Tensor) -> Tensor:
         return torch.nn.functional.softplus(self.beta * u)
@@ -56,7 +60,7 @@ class Logistic(BregmanGeometry):
 
     def conjugate(self, drive: Tensor) -> Tensor:
         p = (drive / self.beta).clamp(0, 1)
-        return within(self.conjugate_domain, drive, torch.xlogy(p, p) + torch.special.xlog1py(1 - p, -p))
+        return finite_on(self.conjugate_domain, drive, torch.xlogy(p, p) + torch.special.xlog1py(1 - p, -p))
 
     def equilibrium(self, drive: Tensor) -> Tensor:
         return torch.logit(drive / self.beta) / self.beta
@@ -71,13 +75,16 @@ class Logistic(BregmanGeometry):
 
 @dataclasses.dataclass(frozen=True)
 class Hinge(BregmanGeometry):
-    """φ(u) = max(1, βu): with the drive β the hinge loss max(0, 1 − βu). Convex, not strictly; flat on either side of
-    u* = 1/β.
+    """φ(u) = max(1, βu): with the drive β the hinge loss max(0, 1 − βu). Piecewise linear with its kink at u* = 1/β.
 
     φ*(g) = g/β − 1 on [0, β].
 
     Args:
         beta: reciprocal of the margin, positive.
+
+    >>> import torch, geomalign as ga
+    >>> ga.Hinge(0.5).energy(torch.tensor([1.0, 4.0]), torch.tensor([0.5, 0.5]))
+    tensor([0.5000, 0.0000])
 
     Source: Zhao et al. 2023 (SLiC-HF, arXiv 2305.10425) eq. 2 with δ = 1/β.
     """
@@ -85,7 +92,7 @@ class Hinge(BregmanGeometry):
     beta: float = 1.0
 
     def __post_init__(self) -> None:
-        positive(self, "beta")
+        check.positive(self, STIFFNESS, beta=self.beta)
 
     def value(self, u: Tensor) -> Tensor:
         return 1 + torch.relu(self.beta * u - 1)
@@ -105,7 +112,7 @@ class Hinge(BregmanGeometry):
         return torch.where(x > 1, self.beta - drive, torch.where(x < 1, -drive, 0))
 
     def conjugate(self, drive: Tensor) -> Tensor:
-        return within(self.conjugate_domain, drive, drive / self.beta - 1)
+        return finite_on(self.conjugate_domain, drive, drive / self.beta - 1)
 
     def equilibrium(self, drive: Tensor) -> Tensor:
         return torch.full_like(drive, 1 / self.beta)
@@ -120,13 +127,16 @@ class Hinge(BregmanGeometry):
 
 @dataclasses.dataclass(frozen=True)
 class SquaredHinge(BregmanGeometry):
-    """φ(u) = max(0, 1 − βu)² + 2βu: with the drive 2β the truncated quadratic max(0, 1 − βu)². Curvature 2β² up to u =
-    1/β, then none.
+    """φ(u) = max(0, 1 − βu)² + 2βu: with the drive 2β the truncated quadratic max(0, 1 − βu)².
 
-    u* = (g/2β)/β for g < 2β; φ*(g) = (g/2β)² − 1 for g ≤ 2β.
+    The curvature is 2β² up to u = 1/β and 0 beyond. u* = (g/2β)/β and φ*(g) = (g/2β)² − 1 for g ≤ 2β.
 
     Args:
         beta: reciprocal of the margin, positive.
+
+    >>> import torch, geomalign as ga
+    >>> ga.SquaredHinge(0.5).energy(torch.tensor([1.0, 4.0]), torch.tensor([1.0, 1.0]))
+    tensor([0.2500, 0.0000])
 
     Source: GPO (arXiv 2402.05749) table 1.
     """
@@ -134,7 +144,7 @@ class SquaredHinge(BregmanGeometry):
     beta: float = 1.0
 
     def __post_init__(self) -> None:
-        positive(self, "beta")
+        check.positive(self, STIFFNESS, beta=self.beta)
 
     def value(self, u: Tensor) -> Tensor:
         return torch.relu(1 - self.beta * u) ** 2 + 2 * self.beta * u
@@ -152,7 +162,7 @@ class SquaredHinge(BregmanGeometry):
         return 2 * self.beta - drive - 2 * self.beta * torch.relu(1 - self.beta * u)
 
     def conjugate(self, drive: Tensor) -> Tensor:
-        return within(self.conjugate_domain, drive, (drive / (2 * self.beta)) ** 2 - 1)
+        return finite_on(self.conjugate_domain, drive, (drive / (2 * self.beta)) ** 2 - 1)
 
     def equilibrium(self, drive: Tensor) -> Tensor:
         return drive / (2 * self.beta**2)
@@ -169,9 +179,13 @@ class SquaredHinge(BregmanGeometry):
 class NegativeEntropy(BregmanGeometry):
     """φ(u) = u log u + (1−u) log(1−u), u in [0, 1]: the negative entropy of a preference probability.
 
-    u* = σ(g), φ*(g) = softplus(g); the completed energy is KL(u ‖ σ(g)), the reverse Bernoulli KL of EXO. It is the
-    mirror image of `Logistic`: coordinate and drive exchange their parts. Within ε (the dtype's rounding error) of 0
-    and 1 it goes on as its tangent line.
+    u* = σ(g), φ*(g) = softplus(g); energy + φ*(g) is KL(u ‖ σ(g)), the reverse Bernoulli KL of EXO. It is the conjugate
+    of `Logistic(1)`: coordinate and drive exchange their parts. Within ε (the dtype's rounding error) of 0 and 1 it is
+    continued by its tangent line.
+
+    >>> import torch, geomalign as ga
+    >>> ga.NegativeEntropy().equilibrium(torch.tensor([0.0, 2.0]))
+    tensor([0.5000, 0.8808])
 
     Source: EXO (arXiv 2402.00856) eq. 16; RPO (arXiv 2502.00203).
     """
@@ -207,15 +221,19 @@ class NegativeEntropy(BregmanGeometry):
 
 @dataclasses.dataclass(frozen=True)
 class Indicator(BregmanGeometry):
-    """φ(u) = 0 on [low, high], infinite outside: nothing resists inside a coordinate that cannot leave the box.
+    """φ(u) = 0 on [low, high], infinite outside: the indicator function of an interval.
 
-    For the charts and units that are bounded (`Sigmoid`, `Preference`, a log-probability), where it makes the conjugate
-    finite: φ*(g) = max(g·low, g·high). A loss that is linear in a bounded coordinate is then a Fenchel–Young loss, and
-    the published value of APO and KTO its completed form.
+    For coordinates that cannot leave the interval (of the chart `Sigmoid`, the unit `Preference`, a log-probability) it
+    changes neither value nor gradient; it makes the conjugate finite, φ*(g) = max(g·low, g·high). A loss that is linear
+    in such a coordinate is then a Fenchel–Young loss: those of APO and KTO are energy + φ*.
 
     Args:
-        low: infimum of the coordinate; -inf if only the other side is bounded.
-        high: supremum.
+        low: lower end of the interval; -inf if only the other side is bounded.
+        high: upper end; inf if only the other side is bounded.
+
+    >>> import torch, geomalign as ga
+    >>> ga.Indicator(-1.0, 2.0).conjugate(torch.tensor([-3.0, 3.0]))
+    tensor([3., 6.])
     """
 
     low: float = 0.0
@@ -224,10 +242,8 @@ class Indicator(BregmanGeometry):
 
     def __post_init__(self) -> None:
         if not self.low < self.high or (math.isinf(self.low) and math.isinf(self.high)):
-            raise ValueError(
-                f"Indicator(low={self.low!r}, high={self.high!r}): an interval, low < high; for the whole line "
-                "use Flat()."
-            )
+            why = "an interval needs low < high, one of them finite; for the whole line use Flat()."
+            check.refuse(self, why, low=self.low, high=self.high)
 
     def value(self, u: Tensor) -> Tensor:
         return torch.zeros_like(u)

@@ -1,6 +1,6 @@
 """Figures: the gradient field of an objective, the table of the recipes, an identified loss, the panels of the report.
 
-The only drawing code; one file a figure, and the style that all share.
+No other room draws. There is one file per figure, and the style that all share.
 """
 
 from geomalign.plotting.field import gradient_field as gradient_field

@@ -1,4 +1,4 @@
-"""The gradient field of an objective: what it pushes, at every log-ratio and drive."""
+"""The gradient field of an objective: how it pushes an event at every log-ratio and drive."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from geomalign.plotting.style import INK, MUTED, PALETTE, canvas, diverging, lab
 
 
 def gradient_field(objective: BaseObjective, path: str | Path, *, reach: float | None = None, title: str = "") -> Path:
-    """Draw how an objective pushes: force on the log-ratio, field over (log-ratio, drive), and curvature.
+    """Draws how an objective pushes: force on the log-ratio, field over (log-ratio, drive), and curvature.
 
-    Left, −∂ℓ/∂Δ = slope(Δ)·(g − ∂φ/∂u) for drives from −1 to 1, or for the one drive there is: the direction of
-    ascent that one event adds to its log-probability. Middle, the same for every drive; the black line is the
-    equilibrium of a decoupled objective, hatched is where a drive exists and no push. Right, ∂²φ/∂u². For pairs
-    the coordinate is the margin u itself. One row a term; a term's coefficient is multiplied in.
+    The left panel shows −∂ℓ/∂Δ = slope(Δ)·(g − ∂φ/∂u) for drives from −1 to 1, or for the one drive there is: the
+    direction of ascent that one event adds to its log-probability. The middle panel shows the same for every drive; the
+    black line is the equilibrium of a decoupled objective, and hatched is where a drive exists and no push. The right
+    panel shows ∂²φ/∂u². For pairs the coordinate is the margin u itself. There is one row per term, times the term's
+    coefficient.
 
     Args:
         objective: any objective or sum.
@@ -28,10 +29,20 @@ def gradient_field(objective: BaseObjective, path: str | Path, *, reach: float |
 
     Returns:
         `path`.
+
+    Raises:
+        ValueError: the reach is not positive.
+
+    >>> import tempfile, geomalign as ga
+    >>> from geomalign import plotting
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     figure = plotting.gradient_field(ga.recipes.get("opo"), f"{folder}/opo.png", title="opo")
+    >>> figure.name
+    'opo.png'
     """
     if reach is not None and not reach > 0:
         raise ValueError(
-            f"gradient_field(reach={reach!r}): the largest |log-ratio| drawn is positive; None chooses it."
+            f"gradient_field(reach={reach!r}): the largest |log-ratio| drawn must be positive; None chooses it."
         )
     terms = objective.terms
     with canvas(len(terms), 3, panel=(3.9, 3.1)) as (figure, axes):
@@ -47,7 +58,7 @@ def _coordinate(term: Objective, x: torch.Tensor) -> torch.Tensor:
 
 
 def _reach(term: Objective, drives: torch.Tensor) -> float:
-    """A little beyond where the drives come to rest, at most 1.5 nats; of pairs without, where the link is flat."""
+    """A little beyond the equilibria of the drives, at most 1.5 nats; of pairs without any, where the link is flat."""
     rest = term.optimization.equilibrium(drives)
     paired = term.unit.paired
     rest = rest if paired else term.chart.inverse(rest)
@@ -61,7 +72,7 @@ def _reach(term: Objective, drives: torch.Tensor) -> float:
 def _field_row(row: np.ndarray, coefficient: float, term: Objective, reach: float | None) -> None:
     paired = term.unit.paired
     geometry, pulls = term.optimization, term.sampling.drive_range
-    fixed = pulls.low if pulls.low == pulls.high else None
+    fixed = None if term.sampling.driven else pulls.low
     drives = torch.tensor([-1.0, -0.5, 0.0, 0.5, 1.0] if fixed is None else [fixed], dtype=torch.float64)
     reach = _reach(term, drives) if reach is None else reach
     x = torch.linspace(-reach, reach, 401, dtype=torch.float64)

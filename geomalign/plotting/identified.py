@@ -1,4 +1,4 @@
-"""The geometry that was read off a loss."""
+"""The figure of an identified loss."""
 
 from __future__ import annotations
 
@@ -15,16 +15,23 @@ if TYPE_CHECKING:
 
 
 def identification(report: Identification, path: str | Path, *, reach: float | None = None, title: str = "") -> Path:
-    """Draw the geometry that was read off a loss: its force, its chart beside the two common ones, its curvature.
+    """Draws the geometry that was read off a loss: its force, its chart beside the two common ones, its curvature.
 
     Args:
-        report: of `identify`.
-        path: where to write.
+        report: what `identify` returned.
+        path: where to write; the ending chooses the format.
         reach: largest |log-ratio| drawn, in nats, positive. None: 1.5, of margins until a link of this label is flat.
         title: written above.
 
     Returns:
         `path`.
+
+    >>> import tempfile, geomalign as ga
+    >>> from geomalign import plotting
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     figure = plotting.identification(ga.identify(lambda margin: (margin - 1) ** 2), f"{folder}/ipo.png")
+    >>> figure.name
+    'ipo.png'
     """
     drives = report.advantage.tolist()
     if reach is None:

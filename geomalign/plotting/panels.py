@@ -1,4 +1,4 @@
-"""The panels that the report of a comparison is made of."""
+"""The figures of which the report of a comparison is made."""
 
 from __future__ import annotations
 
@@ -24,11 +24,26 @@ def curves(
     *,
     xlabel: str = "iteration",
 ) -> Path:
-    """Small multiples: one row a quantity, one column a step size, one line an objective (mean; band: all seeds).
+    """Draws small multiples: one row per quantity, one column per step size, one line per objective (mean and range).
 
     Args:
+        path: where to write.
+        names: of the objectives.
+        columns: titles of the columns.
         rows: (title, scale) of each quantity, scale "linear", "log" or "share" (linear, 0 to 1).
         data: (name, column, row) → (x of shape (S,), y of shape (seeds, S), NaN where not measured).
+        xlabel: below the last row.
+
+    Returns:
+        `path`.
+
+    >>> import tempfile, numpy as np
+    >>> from geomalign import plotting
+    >>> data = {("opo", "1e-4", 0): (np.arange(3), np.array([[0.1, 0.4, 0.5]]))}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     figure = plotting.curves(f"{folder}/c.png", ["opo"], ["1e-4"], [("reward", "share")], data)
+    >>> figure.name
+    'c.png'
     """
     look = looks(names)
     with canvas(len(rows), len(columns), panel=(4.6, 2.25), sharex=True, sharey="row") as (figure, axes):
@@ -79,14 +94,12 @@ def _mean(y: np.ndarray, scale: str) -> np.ndarray:
 
 
 def _shown(y: np.ndarray, scale: str) -> np.ndarray:
-    """On a logarithmic axis, zero and what is rounding of zero cannot be drawn."""
+    """The values that can be drawn: a logarithmic axis has no place for zero, nor for its rounding below 1e-12."""
     return np.where(y > 1e-12, y, np.nan) if scale == "log" else y
 
 
 def _log_axis(axis: Axes) -> None:
-    """Ticks that can be read: round numbers within half a decade, 1, 2, 5 within a decade or two, powers of ten
-    beyond.
-    """
+    """Readable ticks: round numbers within half a decade, 1, 2, 5 within one and a half, powers of ten beyond."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     if axis.get_lines():
@@ -112,11 +125,25 @@ def step_sizes(
     panels: Sequence[tuple[str, float | None]],
     data: Mapping[tuple[str, str, int], tuple[float, float, np.ndarray]],
 ) -> Path:
-    """The main figure: final accuracy by step size, one panel a distribution, with intervals and every seed's dot.
+    """Draws the main figure: final accuracy by step size, one panel per distribution, with intervals and seeds.
 
     Args:
+        path: where to write.
+        names: of the objectives.
+        rates: the step sizes, as they are written.
         panels: (title, accuracy before training or None).
         data: (name, rate, panel) → (mean, half-width of the interval or NaN, the seeds' values).
+
+    Returns:
+        `path`.
+
+    >>> import tempfile, numpy as np
+    >>> from geomalign import plotting
+    >>> data = {("opo", "1e-4", 0): (0.5, 0.2, np.array([0.4, 0.6]))}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     figure = plotting.step_sizes(f"{folder}/s.png", ["opo"], ["1e-4"], [("trained", 0.1)], data)
+    >>> figure.name
+    's.png'
     """
     look = looks(names)
     width = max(5.2 if len(panels) < 3 else 4.2, 1.6 + 1.5 * len(rates))
@@ -164,7 +191,26 @@ def time_split(
     seconds: Mapping[tuple[str, str], float],
     speed: Mapping[str, float],
 ) -> Path:
-    """Where the wall time of a run goes: one bar an objective, one piece a phase, tokens per second beside it."""
+    """Draws where the wall time of a run goes: one bar per objective, one piece per phase, and tokens per second.
+
+    Args:
+        path: where to write.
+        names: of the objectives.
+        phases: of an iteration, at most five, in the order of the pieces.
+        seconds: (name, phase) → mean wall seconds over runs.
+        speed: by name, tokens per second; NaN is left out.
+
+    Returns:
+        `path`.
+
+    >>> import tempfile
+    >>> from geomalign import plotting
+    >>> seconds = {("opo", "generate"): 8.0, ("opo", "step"): 4.0}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     figure = plotting.time_split(f"{folder}/t.png", ["opo"], ["generate", "step"], seconds, {"opo": 950.0})
+    >>> figure.name
+    't.png'
+    """
     shades = ("#0072B2", "#56B4E9", "#E69F00", "#bbbbbb", "#e3e3e3")
     with canvas(1, 1, panel=(9.2, 1.15 + 0.42 * len(names))) as (figure, axes):
         axis = axes[0, 0]
@@ -202,5 +248,5 @@ def time_split(
         axis.set_yticks(y, names)
         axis.set_xlim(0, longest * 1.17)
         axis.grid(axis="y", visible=False)
-        axis.set_xlabel("wall seconds a run, mean over runs")
+        axis.set_xlabel("wall seconds per run, mean over runs")
         return save(figure, path)

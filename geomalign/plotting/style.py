@@ -1,4 +1,4 @@
-"""The house style: colours, canvas, labels beside lines, files that are small and reproducible."""
+"""The style that all figures share: colours, canvas, labels beside lines, small and reproducible files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe & Ito's palette, which stays apart for colour-blind readers; markers and dashes tell them apart in print.
+# The palette of Okabe and Ito, whose colours differ for colour-blind readers too; in print, markers and dashes differ.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1.5, 1)), (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 2)))
@@ -52,7 +52,19 @@ STYLE: Any = {
 def canvas(
     rows: int, columns: int, *, panel: tuple[float, float], **options: Any
 ) -> Iterator[tuple[Figure, np.ndarray]]:
-    """A figure of rows × columns panels, `panel` inches each, in the house style; no global state is touched."""
+    """A figure of rows × columns panels in the common style, and their axes; no global state of matplotlib changes.
+
+    Args:
+        rows, columns: how many panels.
+        panel: width and height of each, in inches.
+        options: of `Figure.subplots`, such as `sharey=True`.
+
+    >>> from geomalign import plotting
+    >>> with plotting.canvas(1, 2, panel=(3.0, 2.0)) as (figure, axes):
+    ...     lines = axes[0, 0].plot([0, 1], [0, 1])
+    >>> axes.shape
+    (1, 2)
+    """
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -65,7 +77,22 @@ def canvas(
 
 
 def save(figure: Figure, path: str | Path, *, few_colors: bool = True) -> Path:
-    """Write the figure without what would make equal figures differ; a PNG of few colours in a palette, to be small."""
+    """Writes a figure without metadata that would make files of equal figures differ.
+
+    Args:
+        figure: from `canvas`.
+        path: where to write; missing folders are made, and the ending chooses the format.
+        few_colors: whether a PNG is reduced to 256 colours, which makes it small.
+
+    Returns:
+        `path`.
+
+    >>> import tempfile
+    >>> from geomalign import plotting
+    >>> with tempfile.TemporaryDirectory() as folder, plotting.canvas(1, 1, panel=(2.0, 2.0)) as (figure, _):
+    ...     plotting.save(figure, f"{folder}/new/empty.png").name
+    'empty.png'
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Software": None} if path.suffix == ".png" else None)
@@ -79,7 +106,7 @@ def save(figure: Figure, path: str | Path, *, few_colors: bool = True) -> Path:
 
 
 def step_size(rate: float) -> str:
-    """A step size as people write it.
+    """A step size in the shortest usual notation.
 
     >>> step_size(5e-05), step_size(0.0002), step_size(0.01)
     ('5e-5', '2e-4', '0.01')
@@ -91,7 +118,11 @@ def step_size(rate: float) -> str:
 
 
 def looks(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Colour, marker and dash of each name, by its place in the list."""
+    """Colour, marker and dash of each name, by its place in the list.
+
+    >>> looks(["opo", "grpo"])["grpo"]["marker"]
+    's'
+    """
     return {
         name: {"color": PALETTE[i % 7], "marker": MARKERS[i % 7], "linestyle": DASHES[(i + i // 7) % 7]}
         for i, name in enumerate(names)
@@ -99,7 +130,7 @@ def looks(names: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def spread(values: Sequence[float], gap: float, low: float = -math.inf, high: float = math.inf) -> list[float]:
-    """Positions in the order of `values`, near to them, `gap` apart and, if there is room, between `low` and `high`.
+    """Positions in the order of `values`, near to them and at least `gap` apart, between `low` and `high` if they fit.
 
     >>> spread([0.5, 0.52, 0.9], 0.1)
     [0.46, 0.56, 0.9]
@@ -125,7 +156,20 @@ def spread(values: Sequence[float], gap: float, low: float = -math.inf, high: fl
 def label_right(
     axis: Axes, ends: Mapping[str, float], look: Mapping[str, Mapping[str, Any]], size: float = 9.0
 ) -> None:
-    """Write each name beside the right end of its line, moved apart where lines end together."""
+    """Writes each name beside the right end of its line, moved apart where lines end together.
+
+    Args:
+        axis: a panel that has been drawn, so that its size is known.
+        ends: by name, the height at which its line ends; NaN is left out.
+        look: by name, at least its "color".
+        size: of the letters, in points.
+
+    >>> from geomalign import plotting
+    >>> with plotting.canvas(1, 1, panel=(2.0, 2.0)) as (figure, axes):
+    ...     plotting.label_right(axes[0, 0], {"opo": 0.5, "grpo": 0.51}, plotting.looks(["opo", "grpo"]))
+    >>> [text.get_text() for text in axes[0, 0].texts]
+    ['opo', 'grpo']
+    """
     ends = {name: y for name, y in ends.items() if math.isfinite(y)}
     if not ends:
         return
@@ -148,5 +192,9 @@ def label_right(
 
 
 def diverging(count: int) -> list[str]:
-    """Blue for what is pushed down, grey, vermillion for what is pushed up."""
+    """Five colours from blue (pushed down) over grey to vermilion (pushed up); for another count, vermilion alone.
+
+    >>> diverging(1)
+    ['#D55E00']
+    """
     return ["#0072B2", "#7fb2d6", "#8a8a8a", "#e8a06f", "#D55E00"] if count == 5 else ["#D55E00"] * count

@@ -1,4 +1,4 @@
-"""The periodic table of the recipes."""
+"""The figure of the periodic table of the recipes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,22 @@ _EVENTS = {"token": "#cfe3f1", "response": "#cdebdf", "pair": "#f7dcc9"}
 
 
 def periodic_table(path: str | Path) -> Path:
-    """The recipes as tiles: rows say what pulls, columns what resists; coloured by what one event is.
+    """Draws the recipes as tiles: rows say what pulls, columns what resists, colours what one event is.
 
     A tile with a dashed edge is not decoupled.
 
     Args:
-        path: of the figure; its suffix is the format.
+        path: where to write; the ending chooses the format.
+
+    Returns:
+        `path`.
+
+    >>> import tempfile
+    >>> from geomalign import plotting
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     figure = plotting.periodic_table(f"{folder}/table.png")
+    >>> figure.name
+    'table.png'
     """
     from geomalign.recipes.catalogue import PULLS, RESISTS
     from geomalign.recipes.catalogue import periodic_table as cells_of
@@ -59,7 +69,7 @@ def periodic_table(path: str | Path) -> Path:
 
 
 def _cell(axis: Axes, tiles: Sequence[Tile], corner: tuple[float, float], columns: int, rows: int) -> None:
-    """The tiles of one cell, line by line; an empty cell is a faint place."""
+    """The tiles of one cell, line by line; an empty cell is drawn as a faint rectangle."""
     from matplotlib.patches import Rectangle
 
     x, y = corner

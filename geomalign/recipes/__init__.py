@@ -11,7 +11,6 @@ from geomalign.recipes.preferences.regression import *
 from geomalign.recipes.preferences.transport import *
 from geomalign.recipes.preferences.unpaired import *
 from geomalign.recipes.publications import PUBLICATIONS as PUBLICATIONS
-from geomalign.recipes.reference import HOMONYMS as HOMONYMS
 from geomalign.recipes.reference import Reference as Reference
 from geomalign.recipes.rewards.importance import *
 from geomalign.recipes.rewards.opo import *

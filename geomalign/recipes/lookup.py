@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
+import numbers
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -12,35 +14,29 @@ from typing import Any
 from geomalign._util.importing import imported, told
 from geomalign._util.words import literal, named
 from geomalign.objective import BaseObjective
-from geomalign.recipes import distillation, plugins
-from geomalign.recipes.preferences import dpo, likelihood, links, transport, unpaired
-from geomalign.recipes.preferences import regression as margins
-from geomalign.recipes.rewards import importance, opo, ppo, regression, reinforce
+from geomalign.recipes import plugins
 
 __all__ = ["builder", "get", "names"]
 
-_MODULES = (
-    reinforce,
-    ppo,
-    importance,
-    opo,
-    regression,
-    dpo,
-    links,
-    margins,
-    likelihood,
-    unpaired,
-    transport,
-    distillation,
-)
-_RECIPES: dict[str, Callable[..., BaseObjective]] = {
-    name: getattr(module, name) for module in _MODULES for name in module.__all__
-}
+_ROOMS = tuple(f"geomalign.recipes.{room}" for room in ("rewards.", "preferences.", "distillation"))
+
+
+@functools.cache
+def _recipes() -> dict[str, Callable[..., BaseObjective]]:
+    """Name → function, of what `geomalign.recipes` imports from the rooms above: the list of modules is there alone."""
+    from geomalign import recipes
+
+    functions = {name: value for name, value in vars(recipes).items() if inspect.isfunction(value)}
+    return {name: function for name, function in sorted(functions.items()) if function.__module__.startswith(_ROOMS)}
 
 
 def names() -> list[str]:
-    """The names of the recipes of this library, sorted; `get` knows those of other packages too."""
-    return sorted(_RECIPES)
+    """The names of the recipes of this library, sorted; `get` knows those of other packages too.
+
+    >>> len(names()), names()[:3]
+    (61, ['a2po', 'alpha_po', 'aot'])
+    """
+    return list(_recipes())
 
 
 def get(description: str, /, **hyperparameters: Any) -> BaseObjective:
@@ -49,8 +45,8 @@ def get(description: str, /, **hyperparameters: Any) -> BaseObjective:
     Args:
         description: the name of a recipe, of this library or of another package's entry point, or `module:attribute`:
             an objective, or a callable that returns one. Options may follow the name: `"opo mu=2 scaled=false"`.
-        hyperparameters: the recipe's own; they win over those in the text. Numbers and truth values may be text, as
-            configuration files hand them over; they are read as the recipe's signature says.
+        hyperparameters: the recipe's own; they win over those in the text. A value may be text, as some configuration
+            files hand it over; it is read as the recipe's signature says. A list is read as a tuple.
 
     Raises:
         ValueError: there is no such recipe, module or attribute; the recipe has no such hyper-parameter, or the value
@@ -59,11 +55,11 @@ def get(description: str, /, **hyperparameters: Any) -> BaseObjective:
 
     >>> get("dpo", beta=0.05).optimization
     Logistic(beta=0.05)
-    >>> get("opo mu=2 scaled=false").sampling.scaled
-    False
+    >>> get("opo mu=2 scaled=false") == get("opo", mu="2", scaled="False")
+    True
     """
     name, options = named(description, where="the objective")
-    options |= hyperparameters
+    options |= {key.replace("-", "_"): value for key, value in hyperparameters.items()}
     found = builder(name)
     if isinstance(found, BaseObjective):
         if options:
@@ -76,8 +72,6 @@ def get(description: str, /, **hyperparameters: Any) -> BaseObjective:
     try:
         built = found(**options)
     except ValueError:
-        if ":" not in name:
-            raise
         raise
     except Exception as error:
         said = ", ".join(f"{key}={value!r}" for key, value in options.items())
@@ -94,6 +88,9 @@ def builder(name: str) -> Callable[..., BaseObjective] | BaseObjective:
 
     Raises:
         ValueError: there is none of this name, or it is neither an objective nor callable.
+
+    >>> builder("dpo") is builder("geomalign.recipes:dpo")
+    True
     """
     if ":" in name:
         found = imported(name)
@@ -102,9 +99,9 @@ def builder(name: str) -> Callable[..., BaseObjective] | BaseObjective:
                 f"{name} is {type(found).__name__}; it must be a geomalign objective or a callable that returns one."
             )
         return found
-    recipe = _RECIPES.get(name) or plugins.recipe(name)
+    recipe = _recipes().get(name) or plugins.recipe(name)
     if recipe is None:
-        near = difflib.get_close_matches(name, _RECIPES, n=1)
+        near = difflib.get_close_matches(name, names(), n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(
             f"there is no recipe {name!r}.{hint} There are: {', '.join(names())}; or name your own as "
@@ -116,43 +113,70 @@ def builder(name: str) -> Callable[..., BaseObjective] | BaseObjective:
 def _typed(name: str, function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
     """The options with texts read as the signature says; a ValueError for those that it does not have."""
     try:
-        parameters = inspect.signature(function).parameters
+        parameters = _parameters(function)
     except (TypeError, ValueError):  # a callable without a signature takes what it is given
-        return dict(options)
+        return {key: _read(name, key, value, None) for key, value in options.items()}
     anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     unknown = sorted(set(options) - set(parameters))
     if unknown and not anything:
-        takes = ", ".join(str(p) for p in parameters.values()) or "none"
+        takes = ", ".join(map(str, parameters.values())) or "none"
         raise ValueError(
             f"the recipe {name!r} has no hyper-parameter {', '.join(map(repr, unknown))}; it takes: {takes}."
         )
-    hints = _hints(function)
-    return {key: _read(name, key, value, hints.get(key)) for key, value in options.items()}
+    return {key: _read(name, key, value, _hint(parameters.get(key))) for key, value in options.items()}
 
 
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """The parameters, with annotations that are text evaluated where they can be."""
     try:
-        return typing.get_type_hints(function)
-    except Exception:  # annotations that do not resolve say nothing
-        return {}
+        return inspect.signature(function, eval_str=True).parameters
+    except (TypeError, ValueError):
+        raise
+    except Exception:  # a name in an annotation that does not exist at run time
+        return inspect.signature(function).parameters
+
+
+def _hint(parameter: inspect.Parameter | None) -> Any:
+    """The type that is asked for: the annotation, else the type of a default that is true or false; None: unknown."""
+    if parameter is None:
+        return None
+    if parameter.annotation is not parameter.empty:
+        return None if isinstance(parameter.annotation, str) else parameter.annotation
+    return bool if isinstance(parameter.default, bool) else None
+
+
+_NAMES: dict[Any, str] = {bool: "true or false", int: "an integer", float: "a number", str: "text", type(None): "none"}
 
 
 def _read(name: str, key: str, value: Any, hint: Any) -> Any:
-    """A value as the hint wants it. Where nothing is known, true, false and none are never text."""
+    """A value as the hint wants it. Where nothing is known, true, false and none are never text, and a list a tuple."""
     kinds = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
-    if isinstance(value, str) and (str not in kinds or value.lower() in ("none", "null")):
+    if value is None and str in kinds and type(None) not in kinds:
+        value = "none"  # the word, as in scale_rewards=none, which the reader of texts took for the absence of a value
+    elif isinstance(value, str) and (str not in kinds or (value.lower() in ("none", "null") and type(None) in kinds)):
         value = literal(value)
-    plain = {bool, int, float, str, type(None)}
-    if hint is None or not set(kinds) <= plain:
-        return value
-    right = (
-        (value is None and type(None) in kinds)
-        or (isinstance(value, bool) and bool in kinds)
-        or (isinstance(value, (int, float)) and not isinstance(value, bool) and float in kinds)
-        or (isinstance(value, int) and not isinstance(value, bool) and int in kinds)
-        or (isinstance(value, str) and str in kinds)
-    )
-    if not right:
-        wanted = " or ".join("none" if kind is type(None) else kind.__name__ for kind in kinds)
+    kind = next((kind for kind in kinds if _fits(value, kind)), _NAMES)
+    if kind is _NAMES:
+        wanted = " or ".join(_NAMES.get(kind, getattr(kind, "__name__", str(kind))) for kind in kinds)
+        value = list(value) if isinstance(value, tuple) else value
         raise ValueError(f"{name}({key}={value!r}): expected {wanted}, got {type(value).__name__}.")
-    return value
+    if not isinstance(value, (list, tuple)):
+        return value
+    args = typing.get_args(kind)
+    each = args[:1] * len(value) if len(args) == 1 or args[1:] == (...,) else args or (None,) * len(value)
+    items = [_read(name, key, item, of) for item, of in zip(value, each)]
+    return items if list in (kind, typing.get_origin(kind)) else tuple(items)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of a kind; a kind that is no class says nothing."""
+    if kind in (int, float):
+        number = numbers.Integral if kind is int else numbers.Real
+        return isinstance(value, number) and not isinstance(value, bool)
+    if typing.get_origin(kind) in (tuple, list):
+        args = typing.get_args(kind)
+        any_length = typing.get_origin(kind) is list or args[1:] == (...,)
+        return isinstance(value, (list, tuple)) and (any_length or len(args) == len(value))
+    if kind in (tuple, list):
+        return isinstance(value, (list, tuple))
+    return not isinstance(kind, type) or kind is Any or isinstance(value, kind)

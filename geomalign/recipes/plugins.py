@@ -24,7 +24,11 @@ _GROUP = "geomalign.recipes"
 
 
 class BrokenPluginWarning(UserWarning):
-    """An entry point of another package could not be loaded."""
+    """An entry point of another package could not be loaded.
+
+    >>> issubclass(BrokenPluginWarning, UserWarning)
+    True
+    """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +41,9 @@ class Plugin:
         distribution: the package that offers it, with its version.
         value: what was loaded; None if that failed.
         error: why it failed; empty if it did not.
+
+    >>> Plugin("gentle", "other_package:gentle", "other-package 1.2").error
+    ''
     """
 
     name: str
@@ -52,6 +59,9 @@ def found() -> tuple[Plugin, ...]:
 
     Warns:
         BrokenPluginWarning: one fails to load, is not callable or takes another's name.
+
+    >>> [plugin.name for plugin in found() if plugin.name == "no_such_method"]
+    []
     """
     plugins: dict[str, Plugin] = {}
     points = importlib.metadata.entry_points(group=_GROUP)
@@ -73,6 +83,9 @@ def recipe(name: str) -> Any:
 
     Raises:
         ValueError: there is one, but it could not be loaded.
+
+    >>> recipe("no_such_method") is None
+    True
     """
     for plugin in found():
         if plugin.name == name:
@@ -84,12 +97,20 @@ def recipe(name: str) -> Any:
 
 
 def recipes() -> dict[str, Any]:
-    """The recipes of other packages that could be loaded: name → function."""
+    """The recipes of other packages that could be loaded: name → function.
+
+    >>> "no_such_method" in recipes()
+    False
+    """
     return {plugin.name: plugin.value for plugin in found() if not plugin.error}
 
 
 def report() -> str:
-    """What was found and what is broken, one line each."""
+    """What was found and what is broken, one line each.
+
+    >>> "geomalign.recipes" in report() or "recipe" in report()
+    True
+    """
     lines = [_describe(plugin) for plugin in found()]
     return "\n".join(lines) if lines else f"no package offers entry points of the group {_GROUP}"
 

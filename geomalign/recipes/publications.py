@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from geomalign.recipes.reference import Reference
 
+__all__ = ["PUBLICATIONS"]
+
 PUBLICATIONS: dict[str, Reference] = {
     "a2po": Reference(
         title="Accelerating RL for LLM Reasoning with Optimal Advantage Regression",
@@ -11,7 +13,10 @@ PUBLICATIONS: dict[str, Reference] = {
         year=2025,
         arxiv="2505.20686",
         equation="the regression of its second stage",
-        loss="(1/N) Σ_i (β₂ log(π(y_i)/π_ref(y_i)) − (r_i − V*(x_i)))², V* = β₁ log mean exp(r/β₁) over responses of π_ref",
+        loss=(
+            "(1/N) Σ_i (β₂ log(π(y_i)/π_ref(y_i)) − (r_i − V*(x_i)))², V* = β₁ log mean exp(r/β₁) over responses of "
+            "π_ref"
+        ),
         conventions=("V* is estimated before training from other samples: pass r − V* as `advantage`",),
         departures=(("TRL 1.16", "as published; β₂ = 1e-3, β₁ = 0.5"),),
     ),
@@ -26,7 +31,8 @@ PUBLICATIONS: dict[str, Reference] = {
         departures=(
             (
                 "TRL 1.16",
-                "`CPOConfig(alpha=…)`: the transformation before any CPO loss; normalised only where the loss is `simpo` or `ipo`",
+                "`CPOConfig(alpha=…)`: the transformation before any CPO loss; normalised only where the loss is "
+                "`simpo` or `ipo`",
             ),
         ),
     ),
@@ -69,7 +75,10 @@ PUBLICATIONS: dict[str, Reference] = {
         arxiv="2408.06266",
         equation="7",
         loss="−σ(βΔ⁺) + σ(βΔ⁻), up to the constant 1",
-        conventions=("the value has the constant 1, as in trainers", "summed over the two responses of a pair"),
+        conventions=(
+            "the value has the constant 1, as in trainers",
+            "summed over the two responses of a pair",
+        ),
         departures=(("TRL 1.16", "`apo_zero`; `apo_zero_unpaired` in its KTO trainer averages over responses"),),
     ),
     "awr": Reference(
@@ -79,7 +88,10 @@ PUBLICATIONS: dict[str, Reference] = {
         arxiv="1910.00177",
         equation="the weighted regression",
         loss="−(1/N) Σ_i min(exp(A_i/β), ω_max) log π(y_i)",
-        conventions=("weights are neither normalised nor centred", "ω_max = 20 in its code"),
+        conventions=(
+            "weights are neither normalised nor centred",
+            "ω_max = 20 in its code",
+        ),
     ),
     "bco": Reference(
         title="Binary Classifier Optimization for Large Language Model Alignment",
@@ -88,12 +100,16 @@ PUBLICATIONS: dict[str, Reference] = {
         arxiv="2404.04656",
         equation="the BCO loss and its reward shift",
         loss="−log σ(βΔ⁺ − δ) − log σ(−(βΔ⁻ − δ)), δ = ½(E[βΔ⁺] + E[βΔ⁻])",
-        conventions=("δ is a running mean, given as a number", "summed over the two responses of a pair"),
+        conventions=(
+            "δ is a running mean, given as a number",
+            "summed over the two responses of a pair",
+        ),
         departures=(
             ("TRL 1.16", "`bco_pair` leaves δ out"),
             (
                 "the paper",
-                "weights rejected responses by a density ratio of prompts where the two sets differ: not here, it needs a classifier",
+                "weights rejected responses by a density ratio of prompts where the two sets differ: not here, it "
+                "needs a classifier",
             ),
         ),
     ),
@@ -104,11 +120,15 @@ PUBLICATIONS: dict[str, Reference] = {
         arxiv="2503.19595",
         equation="the leave-one-out estimate of §4",
         loss="−(1/N) Σ_i (max_j r_j − max_{j≠i} r_j) log π(y_i)",
-        conventions=("not divided by the standard deviation", "the group is the k of pass@k"),
+        conventions=(
+            "not divided by the standard deviation",
+            "the group is the k of pass@k",
+        ),
         departures=(
             (
                 "verl 0.9",
-                "`grpo_passk`: PPO's clip around it, divided by the group's standard deviation by default; of equal best rewards the first has the difference 0 anyway",
+                "`grpo_passk`: PPO's clip around it, divided by the group's standard deviation by default; of "
+                "equal best rewards the first has the difference 0 anyway",
             ),
         ),
     ),
@@ -123,7 +143,8 @@ PUBLICATIONS: dict[str, Reference] = {
         departures=(
             (
                 "TRL 1.16",
-                "the mean is over the tokens of each micro-batch and averaged over accumulation steps, so that the loss depends on how the batch was split",
+                "the mean is over the tokens of each micro-batch and averaged over accumulation steps, so that the "
+                "loss depends on how the batch was split",
             ),
         ),
         venue="https://github.com/huggingface/trl",
@@ -157,7 +178,10 @@ PUBLICATIONS: dict[str, Reference] = {
         ),
     ),
     "chi_po": Reference(
-        title="Correcting the Mythos of KL-Regularization: Direct Alignment without Overoptimization via Chi-Squared Preference Optimization",
+        title=(
+            "Correcting the Mythos of KL-Regularization: Direct Alignment without Overoptimization via Chi-Squared "
+            "Preference Optimization"
+        ),
         authors="Huang, Audrey and others",
         year=2024,
         arxiv="2407.13399",
@@ -207,7 +231,10 @@ PUBLICATIONS: dict[str, Reference] = {
         arxiv="2503.14476",
         equation="8–9, 12",
         loss="−(1/Σ|y_i|) Σ_i Σ_t min(t A, clip(t, 1−ε_low, 1+ε_high) A), A = (r − mean)/std",
-        conventions=("ε_low = 0.2, ε_high = 0.28", "mean over all tokens of the batch"),
+        conventions=(
+            "ε_low = 0.2, ε_high = 0.28",
+            "mean over all tokens of the batch",
+        ),
         departures=(("TRL 1.16", "`loss_type='dapo'` keeps ε_high = ε unless set"),),
     ),
     "discopop": Reference(
@@ -217,7 +244,10 @@ PUBLICATIONS: dict[str, Reference] = {
         arxiv="2406.08414",
         equation="5",
         loss="(1−s)·(−log σ(βu)) + s·e^{−βu}, s = σ(βu/τ)",
-        conventions=("β = 0.05 in the paper's runs", "neither convex nor monotone in u"),
+        conventions=(
+            "β = 0.05 in the paper's runs",
+            "neither convex nor monotone in u",
+        ),
         departures=(("TRL 1.16", "`discopop`, as published, with β = 0.1 by default"),),
     ),
     "dpo": Reference(
@@ -227,7 +257,10 @@ PUBLICATIONS: dict[str, Reference] = {
         arxiv="2305.18290",
         equation="7",
         loss="−log σ(β(Δ_chosen − Δ_rejected))",
-        conventions=("sums over tokens", "label smoothing is cDPO's"),
+        conventions=(
+            "sums over tokens",
+            "label smoothing is cDPO's",
+        ),
         departures=(("TRL 1.16", "as published"),),
     ),
     "dpo_norm": Reference(
@@ -249,7 +282,10 @@ PUBLICATIONS: dict[str, Reference] = {
         year=2026,
         arxiv="2602.04879",
         equation="the masked surrogate, binary approximation",
-        loss="−(1/Σ|y_i|) Σ_i Σ_t sg[M_it min(t_it, cap)] A_i log π(y_it), M = 0 where (t−1)A > 0 and D(π_old‖π) > δ of the event {this token, any other}",
+        loss=(
+            "−(1/Σ|y_i|) Σ_i Σ_t sg[M_it min(t_it, cap)] A_i log π(y_it), M = 0 where (t−1)A > 0 and D(π_old‖π) > δ of "
+            "the event {this token, any other}"
+        ),
         conventions=(
             "δ is a probability (TV) or nats (KL), not a distance of the ratio",
             "the mask stops only a token that moves further out",
@@ -258,7 +294,8 @@ PUBLICATIONS: dict[str, Reference] = {
         departures=(
             (
                 "verl 0.9",
-                "δ is the `clip_ratio`, so the default is 0.2; the cap is `clip_ratio_c`, 3 in its configuration; 1e-8 inside the KL's logarithms; Δ clamped to ±20",
+                "δ is the `clip_ratio`, so the default is 0.2; the cap is `clip_ratio_c`, 3 in its configuration; "
+                "1e-8 inside the KL's logarithms; Δ clamped to ±20",
             ),
         ),
     ),
@@ -285,10 +322,11 @@ PUBLICATIONS: dict[str, Reference] = {
         arxiv="2405.19107",
         equation="the DRO-V loss",
         loss="(1/N) Σ_i ½ (r_i − V(x_i) − τ log(π(y_i)/π_ref(y_i)))²",
-        conventions=("V is learnt beside the policy: pass r − V as `advantage`", "sum over the response's tokens"),
-        departures=(
-            ("verl 0.9", "a square a token without V: −(log π · A − ½β Δ²), measured from the rollout policy"),
+        conventions=(
+            "V is learnt beside the policy: pass r − V as `advantage`",
+            "sum over the response's tokens",
         ),
+        departures=(("verl 0.9", "a square per token without V: −(log π · A − ½β Δ²), measured from the old policy"),),
     ),
     "exo": Reference(
         title="Towards Efficient Exact Optimization of Language Model Alignment",
@@ -297,8 +335,14 @@ PUBLICATIONS: dict[str, Reference] = {
         arxiv="2402.00856",
         equation="16",
         loss="σ(βu) log(σ(βu)/(1−ε)) + σ(−βu) log(σ(−βu)/ε), u = Δ_chosen − Δ_rejected",
-        conventions=("ε > 0: a sure label has infinite reverse KL", "β here is the paper's β_π with β_r = 1"),
-        departures=(("TRL 1.16", "`exo_pair`, as published"), ("Liger 0.8", "as published; refuses ε = 0")),
+        conventions=(
+            "ε > 0: a sure label has infinite reverse KL",
+            "β here is the paper's β_π with β_r = 1",
+        ),
+        departures=(
+            ("TRL 1.16", "`exo_pair`, as published"),
+            ("Liger 0.8", "as published; refuses ε = 0"),
+        ),
     ),
     "f_dpo": Reference(
         title="Beyond Reverse KL: Generalizing Direct Preference Optimization with Diverse Divergence Constraints",
@@ -314,7 +358,8 @@ PUBLICATIONS: dict[str, Reference] = {
         departures=(
             (
                 "TRL 1.16",
-                "`f_alpha_divergence_coef` is the order 1 − α: α = 1 there is reverse KL, here α → 0; clamps the exponent at 80",
+                "`f_alpha_divergence_coef` is the order 1 − α: α = 1 there is reverse KL, here α → 0; clamps the "
+                "exponent at 80",
             ),
         ),
     ),
@@ -326,7 +371,7 @@ PUBLICATIONS: dict[str, Reference] = {
         equation="1",
         loss="β KL(T‖M) + (1−β) KL(S‖M), M = βT + (1−β)S, at every step over the vocabulary",
         conventions=(
-            "here the unbiased estimate from tokens that the teacher sampled, ψ(S/T) a token",
+            "here the unbiased estimate from tokens that the teacher sampled, ψ(S/T) per token",
             "β is the teacher's share of the mixture",
         ),
         departures=(
@@ -340,7 +385,10 @@ PUBLICATIONS: dict[str, Reference] = {
         year=2025,
         arxiv="2507.20673",
         equation="the GMPO objective",
-        loss="−(1/N) Σ_i A_i exp( (1/|y_i|) Σ_t clip_A(Δ_it) ), clip_A = min(Δ, ε_high) where A > 0, max(Δ, −ε_low) where A < 0",
+        loss=(
+            "−(1/N) Σ_i A_i exp( (1/|y_i|) Σ_t clip_A(Δ_it) ), clip_A = min(Δ, ε_high) where A > 0, max(Δ, −ε_low) "
+            "where A < 0"
+        ),
         conventions=(
             "ε is in nats of log t: the ratio is kept within (e^−0.4, e^0.4)",
             "clips tokens, before the mean",
@@ -348,7 +396,10 @@ PUBLICATIONS: dict[str, Reference] = {
         departures=(("verl 0.9", "averages the advantage over the masked tokens and adds 1e-8 to the length"),),
     ),
     "gopo": Reference(
-        title="Group Orthogonalized Policy Optimization: Group Policy Optimization as Orthogonal Projection in Hilbert Space",
+        title=(
+            "Group Orthogonalized Policy Optimization: Group Policy Optimization as Orthogonal Projection in Hilbert "
+            "Space"
+        ),
         authors="Wang, Zixian",
         year=2026,
         arxiv="2602.21269",
@@ -363,7 +414,10 @@ PUBLICATIONS: dict[str, Reference] = {
         arxiv="2504.02546",
         equation="the objective and its debiased advantage",
         loss="−(1/Σ|y_i|) Σ_i Σ_t α A_i log π(y_it), A = (r − mean)/F_norm, α = B/(B − M)",
-        conventions=("F_norm = 1", "M responses stand in groups that were solved or failed throughout"),
+        conventions=(
+            "F_norm = 1",
+            "M responses stand in groups that were solved or failed throughout",
+        ),
         departures=(("verl 0.9", "α = B/(number of non-zero rewards): another quantity, equal only by chance"),),
     ),
     "gpo_exponential": Reference(
@@ -408,11 +462,13 @@ PUBLICATIONS: dict[str, Reference] = {
         departures=(
             (
                 "TRL 1.16",
-                "the default `loss_type` is `dapo`, not this; 1e-4 added to the standard deviation; β = 0; `scale_rewards='batch'` divides by the deviation of the raw rewards, here of the centred ones",
+                "the default `loss_type` is `dapo`, not this; 1e-4 added to the standard deviation; β = 0; "
+                "`scale_rewards='batch'` divides by the deviation of the raw rewards, here of the centred ones",
             ),
             (
                 "verl 0.9",
-                "token mean by default; 1e-6 added to the standard deviation; a group of one keeps its reward; k3 clamped to ±10",
+                "token mean by default; 1e-6 added to the standard deviation; a group of one keeps its reward; k3 "
+                "clamped to ±10",
             ),
             ("OpenRLHF 0.11", "token mean by default; 1e-9 added to the standard deviation"),
             ("Liger 0.8", "`dapo` by default, β = 0.04"),
@@ -433,7 +489,8 @@ PUBLICATIONS: dict[str, Reference] = {
             ),
             (
                 "TRL 1.16",
-                "`importance_sampling_level='sequence'` with `loss_type='grpo'`; with the default `dapo` a response counts by its length",
+                "`importance_sampling_level='sequence'` with `loss_type='grpo'`; with the default `dapo` a "
+                "response counts by its length",
             ),
         ),
     ),
@@ -446,7 +503,7 @@ PUBLICATIONS: dict[str, Reference] = {
         loss="(Δ_chosen − Δ_rejected − 1/(2τ))²",
         conventions=("the paper sums over tokens; practice averages, which its authors confirm",),
         departures=(
-            ("TRL 1.16", "averages over tokens: 1/(2τ) is nats a token"),
+            ("TRL 1.16", "averages over tokens: 1/(2τ) is in nats per token"),
             ("OpenRLHF 0.11", "sums over tokens, as published"),
             ("TRL 1.16, CPOTrainer", "`ipo` without a reference, averaged over tokens"),
         ),
@@ -468,7 +525,9 @@ PUBLICATIONS: dict[str, Reference] = {
         ),
     ),
     "luspo": Reference(
-        title="Length-Unbiased Sequence Policy Optimization: Revealing and Controlling Response Length Variation in RLVR",
+        title=(
+            "Length-Unbiased Sequence Policy Optimization: Revealing and Controlling Response Length Variation in RLVR"
+        ),
         authors="Liu, Fanfan and others",
         year=2026,
         arxiv="2602.05261",
@@ -478,7 +537,8 @@ PUBLICATIONS: dict[str, Reference] = {
         departures=(
             (
                 "TRL 1.16",
-                "sums the loss over tokens; with `importance_sampling_level='token'`, the configuration's default, it warns and computes another objective",
+                "sums the loss over tokens; with `importance_sampling_level='token'`, the configuration's default, "
+                "it warns and computes another objective",
             ),
             ("Liger 0.8", "as TRL"),
         ),
@@ -494,7 +554,7 @@ PUBLICATIONS: dict[str, Reference] = {
         departures=(
             (
                 "verl 0.9",
-                "`dro`: the same square a token, with log π in the linear term: another value, equal gradient",
+                "`dro`: the same square per token, with log π in the linear term: another value, equal gradient",
             ),
         ),
     ),
@@ -506,7 +566,10 @@ PUBLICATIONS: dict[str, Reference] = {
         equation="the pairwise NCA loss of §4",
         loss="−log σ(βΔ⁺) − ½ log σ(−βΔ⁺) − ½ log σ(−βΔ⁻)",
         conventions=("two responses, hard labels: the limit of a low reward temperature",),
-        departures=(("TRL 1.16", "`nca_pair`, as published"), ("Liger 0.8", "as published")),
+        departures=(
+            ("TRL 1.16", "`nca_pair`, as published"),
+            ("Liger 0.8", "as published"),
+        ),
     ),
     "opo": Reference(
         title="Orthogonalized Policy Optimization: Policy Optimization as Orthogonal Projection in Hilbert Space",
@@ -522,7 +585,8 @@ PUBLICATIONS: dict[str, Reference] = {
         departures=(
             (
                 "the author's code",
-                "α reversed; weights softmax(A/β)^α · softmax(u)^{1−α}; the drive summed over the group and scaled by 1/α while the penalty is averaged; Δ clamped to ±5",
+                "α reversed; weights softmax(A/β)^α · softmax(u)^{1−α}; the drive summed over the group and scaled "
+                "by 1/α while the penalty is averaged; Δ clamped to ±5",
             ),
         ),
     ),
@@ -559,7 +623,10 @@ PUBLICATIONS: dict[str, Reference] = {
         arxiv="2403.07691",
         equation="4–7",
         loss="−(1/|y⁺|) log π(y⁺) − λ log σ( logit p⁺ − logit p⁻ ), p = π(y)^{1/|y|}",
-        conventions=("λ is TRL's `beta`", "both terms use the average log-probability a token"),
+        conventions=(
+            "λ is TRL's `beta`",
+            "both terms use the average log-probability per token",
+        ),
         departures=(
             (
                 "TRL 1.16",
@@ -574,8 +641,14 @@ PUBLICATIONS: dict[str, Reference] = {
         year=2025,
         arxiv="2508.10751",
         equation="the analytical derivation",
-        loss="GRPO with A(success) = (1 − R̄)/σ, A(failure) = (1 − R̄ − C(N⁻−1, k−1)/C(N−1, k−1))/σ, R̄ = 1 − C(N⁻, k)/C(N, k)",
-        conventions=("binary rewards", "σ = √(R̄(1−R̄)), the biased one; k = 1 is GRPO with ddof 0"),
+        loss=(
+            "GRPO with A(success) = (1 − R̄)/σ, A(failure) = (1 − R̄ − C(N⁻−1, k−1)/C(N−1, k−1))/σ, R̄ = 1 − C(N⁻, "
+            "k)/C(N, k)"
+        ),
+        conventions=(
+            "binary rewards",
+            "σ = √(R̄(1−R̄)), the biased one; k = 1 is GRPO with ddof 0",
+        ),
     ),
     "ppo": Reference(
         title="Proximal Policy Optimization Algorithms",
@@ -584,7 +657,10 @@ PUBLICATIONS: dict[str, Reference] = {
         arxiv="1707.06347",
         equation="7 and 8",
         loss="−E_t[ min(t A, clip(t, 1−ε, 1+ε) A) ], or −E_t[ t A ] + β KL",
-        conventions=("mean over all tokens", "dual clip: −max(min(·), cA) where A < 0 (1912.09729)"),
+        conventions=(
+            "mean over all tokens",
+            "dual clip: −max(min(·), cA) where A < 0 (1912.09729)",
+        ),
         departures=(
             ("verl 0.9", "the dual clip is always on, c = 3; Δ clamped to ±20"),
             ("OpenRLHF 0.11", "dual clip off by default; Δ clamped to ±20"),
@@ -599,7 +675,10 @@ PUBLICATIONS: dict[str, Reference] = {
         arxiv="2304.06767",
         equation="Algorithm 1",
         loss="−(1/#prompts) Σ_x log π(y*(x)), y* the best of the responses to x",
-        conventions=("sums over a response's tokens; trainers' SFT averages over tokens", "of equals the first"),
+        conventions=(
+            "sums over a response's tokens; trainers' SFT averages over tokens",
+            "of equals the first",
+        ),
     ),
     "rebel": Reference(
         title="REBEL: Reinforcement Learning via Regressing Relative Rewards",
@@ -608,7 +687,7 @@ PUBLICATIONS: dict[str, Reference] = {
         arxiv="2404.16767",
         equation="the relative-reward regression",
         loss="(1/P) Σ ((1/η)(log(π(y)/π_t(y)) − log(π(y')/π_t(y'))) − (r(y) − r(y')))²",
-        conventions=("measured from the rollout policy: pass its log-probabilities as the pairs' reference",),
+        conventions=("measured from the old policy: pass its log-probabilities as the pairs' reference",),
     ),
     "reinforce": Reference(
         title="Simple statistical gradient-following algorithms for connectionist reinforcement learning",
@@ -627,15 +706,23 @@ PUBLICATIONS: dict[str, Reference] = {
         year=2025,
         arxiv="2501.03262",
         equation="the normalised advantage",
-        loss="−(1/Σ|y_i|) Σ_i Σ_t min(t A, clip(t) A), A = (A⁰ − mean)/std over the batch's tokens, A⁰_t = r − β Σ_{s≥t} Δ^ref_s",
-        conventions=("normalised over the whole batch, in which a response counts by its length", "k1 in the reward"),
+        loss=(
+            "−(1/Σ|y_i|) Σ_i Σ_t min(t A, clip(t) A), A = (A⁰ − mean)/std over the batch's tokens, A⁰_t = r − β "
+            "Σ_{s≥t} Δ^ref_s"
+        ),
+        conventions=(
+            "normalised over the whole batch, in which a response counts by its length",
+            "k1 in the reward",
+        ),
         departures=(
             ("verl 0.9", "1e-8 added to the variance; the return skips observation tokens"),
             ("OpenRLHF 0.11", "`reinforce` and `reinforce_baseline`: the biased variance, clamped from below at 1e-8"),
         ),
     ),
     "remax": Reference(
-        title="ReMax: A Simple, Effective, and Efficient Reinforcement Learning Method for Aligning Large Language Models",
+        title=(
+            "ReMax: A Simple, Effective, and Efficient Reinforcement Learning Method for Aligning Large Language Models"
+        ),
         authors="Li, Ziniu and others",
         year=2023,
         arxiv="2310.10505",
@@ -652,7 +739,10 @@ PUBLICATIONS: dict[str, Reference] = {
         arxiv="2402.14740",
         equation="6",
         loss="−(1/N) Σ_i (r_i − mean of the others' rewards) log π(y_i)",
-        conventions=("whole responses are the actions", "the KL is in the reward; here it is left to `LeashedReward`"),
+        conventions=(
+            "whole responses are the actions",
+            "the KL is in the reward; here it is left to `KLReward`",
+        ),
         departures=(
             ("verl 0.9", "a group of one keeps its reward as advantage; here its drive is zero"),
             ("TRL 1.16", "its RLOOTrainer adds PPO's clip of the ratio of whole responses"),
@@ -674,7 +764,10 @@ PUBLICATIONS: dict[str, Reference] = {
         year=2025,
         arxiv="2502.00203",
         equation="the distances of §3",
-        loss="squared: (βm − ηδ)²; backward: KL(σ(ηδ)‖σ(βm)); forward: KL(σ(βm)‖σ(ηδ)); m the margin of log-ratios, δ of rewards",
+        loss=(
+            "squared: (βm − ηδ)²; backward: KL(σ(ηδ)‖σ(βm)); forward: KL(σ(βm)‖σ(ηδ)); m the margin of log-ratios, δ "
+            "of rewards"
+        ),
         conventions=("the names are those of NeMo-Aligner: backward has the label first",),
         departures=(("NeMo-Aligner", "`rpo_sq`, `rpo_bwd_kl`, `rpo_fwd_kl`: these formulas, η = `gt_reward_scale`"),),
     ),
@@ -685,7 +778,10 @@ PUBLICATIONS: dict[str, Reference] = {
         arxiv="2511.20347",
         equation="the soft gate and the objective",
         loss="−(1/N) Σ_i (1/|y_i|) Σ_t (4/τ_i) σ(τ_i (t_it − 1)) A_i, τ by the sign of A",
-        conventions=("τ_neg where A ≤ 0", "the factor 4/τ makes the gradient at t = 1 that of t·A"),
+        conventions=(
+            "τ_neg where A ≤ 0",
+            "the factor 4/τ makes the gradient at t = 1 that of t·A",
+        ),
         departures=(
             ("verl 0.9", "always averages over responses first, whatever `loss_agg_mode` says; Δ clamped to ±20"),
         ),
@@ -758,12 +854,18 @@ PUBLICATIONS: dict[str, Reference] = {
         ),
     ),
     "w_gopo": Reference(
-        title="Group Orthogonalized Policy Optimization: Group Policy Optimization as Orthogonal Projection in Hilbert Space",
+        title=(
+            "Group Orthogonalized Policy Optimization: Group Policy Optimization as Orthogonal Projection in Hilbert "
+            "Space"
+        ),
         authors="Wang, Zixian",
         year=2026,
         arxiv="2602.21269",
         equation="W-GOPO, eq. 9, 18 and Proposition 4.5 of its later form",
-        loss="(1/N) Σ_i (v_i − v*_i)², v* the bounded projection of centred [(1−α)Ā + αĀe^Ā]/μ, Ā = centred tanh(r − mean)",
+        loss=(
+            "(1/N) Σ_i (v_i − v*_i)², v* the bounded projection of centred [(1−α)Ā + αĀe^Ā]/μ, Ā = centred tanh(r − "
+            "mean)"
+        ),
         conventions=(
             "μ is not the stiffness, which is 2: it divides the target alone",
             "2/μ times GOPO's loss, with its constant: at α = 0 and without the tanh the same minimiser",
@@ -789,8 +891,10 @@ PUBLICATIONS: dict[str, Reference] = {
             ("TRL 1.16", "with sampled alignment, from the logits; of a pair, the product of the two weights"),
             (
                 "open-instruct",
-                "exp of the two *sums* of log-probabilities, clamped at 1, with a gradient; sums (pair,) meet a mask (pair, token) where averages are meant, which fits one pair at a time",
+                "exp of the two *sums* of log-probabilities, clamped at 1, with a gradient; sums (pair,) meet a "
+                "mask (pair, token) where averages are meant, which fits one pair at a time",
             ),
         ),
     ),
 }
+"""Every recipe has its entry."""

@@ -1,58 +1,36 @@
-"""What several recipes are written with: choices by name, and the logistic link of a labelled pair."""
+"""What several recipes are written with: how a response is measured, and the logistic link of a labelled pair."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from typing import TypeVar
-
+from geomalign._util import check
 from geomalign.chart import Chart, LogRatio
 from geomalign.objective import Objective
 from geomalign.optimization import Logistic
 from geomalign.sampling import Label
 from geomalign.unit import MeanSequence, ResponseUnit, Sequence, Unit
 
-__all__ = ["LENGTHS", "check_positive", "check_smoothing", "check_weight", "choose", "logistic"]
-
-Option = TypeVar("Option")
+__all__ = ["LENGTHS", "check_smoothing", "logistic"]
 
 LENGTHS: dict[str, ResponseUnit] = {"mean": MeanSequence(), "sum": Sequence()}
 """What `normalize` means: a response's log-ratio averaged or summed over its tokens."""
 
 
-def choose(recipe: str, name: str, value: str, options: Mapping[str, Option]) -> Option:
-    """The option called `value`; a ValueError that names them all if there is none."""
-    if value not in options:
-        raise ValueError(f"{recipe}({name}={value!r}): choose one of {', '.join(map(repr, options))}.")
-    return options[value]
-
-
-def check_positive(recipe: str, **values: float) -> None:
-    """Raise a ValueError unless all are positive and finite."""
-    for name, value in values.items():
-        if not 0 < value < math.inf:
-            raise ValueError(f"{recipe}({name}={value!r}): a positive number.")
-
-
-def check_weight(recipe: str, **values: float) -> None:
-    """Raise a ValueError unless all are finite and not negative."""
-    for name, value in values.items():
-        if not 0 <= value < math.inf:
-            raise ValueError(f"{recipe}({name}={value!r}): the weight of a term, so a number that is not negative.")
-
-
 def check_smoothing(recipe: str, label_smoothing: float) -> None:
-    """Raise a ValueError unless it is the chance that a label is wrong, in [0, 0.5)."""
-    if not 0 <= label_smoothing < 0.5:
-        raise ValueError(
-            f"{recipe}(label_smoothing={label_smoothing!r}): the chance that a label is wrong lies in [0, 0.5)."
-        )
+    """Raise a ValueError unless ε lies in [0, 0.5).
+
+    >>> check_smoothing("dpo", 0.1)
+    """
+    check.within(recipe, 0, 0.5, "the probability that a label is wrong", ends="[)", label_smoothing=label_smoothing)
 
 
 def logistic(
     recipe: str, unit: Unit, beta: float, label_smoothing: float = 0.0, chart: Chart | None = None
 ) -> Objective:
-    """−(1−ε) log σ(βu) − ε log σ(−βu), measured from the reference."""
+    """−(1−ε) log σ(βu) − ε log σ(−βu), measured from the reference.
+
+    >>> logistic("dpo", MeanSequence(), beta=0.1, label_smoothing=0.2).sampling
+    Label(strength=0.08000000000000002)
+    """
     check_smoothing(recipe, label_smoothing)
     return Objective(
         unit=unit,

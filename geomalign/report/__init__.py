@@ -5,16 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 
 from geomalign.report.figures import draw
-from geomalign.report.results import Results, Run, read, write_records
+from geomalign.report.results import FinishedRun, Results, read, write_records
 from geomalign.report.statistics import Difference, differences, interval
 from geomalign.report.text import markdown
 
 
 def write(directory: str | Path) -> Path:
-    """Write report.md, figures/, metrics.csv, metrics.jsonl and finals.csv into a directory of runs; returns report.md.
+    """Write report.md, figures/, metrics.csv, metrics.jsonl and finals.csv into the directory of a comparison or a run.
+
+    Args:
+        directory: that `train` or `compare` wrote.
+
+    Returns:
+        the path of report.md.
 
     Raises:
         ValueError: no run in the directory is finished.
+
+    >>> write("nowhere")
+    Traceback (most recent call last):
+    ...
+    ValueError: nowhere holds no finished run; let `geomalign compare --resume` finish one first.
     """
     directory = Path(directory)
     results = read(directory)

@@ -16,37 +16,37 @@ Row = tuple[str, str, str]  # key of metrics.jsonl, title, scale
 FIGURES: tuple[tuple[str, str, tuple[Row, ...]], ...] = (
     (
         "learning",
-        "Learning curves: mean reward of the responses that an iteration sampled, greedy accuracy where it was "
+        "Learning curves: mean reward of the responses sampled in an iteration, and greedy accuracy where it was "
         "evaluated.",
         (
             ("reward", "mean reward of the rollout", "share"),
-            *((key, f"accuracy, tiers {told}", "share") for key, (_, told) in ACCURACIES.items()),
+            *((key, f"accuracy, levels {told}", "share") for key, (_, told) in ACCURACIES.items()),
         ),
     ),
     (
         "gradient",
-        "Gradient before clipping, mean over the updates of a step. Its size follows the scale of each loss, so "
-        "compare shapes, and the lower row, which divides by the range of the drive.",
+        "Gradient before clipping, mean over the updates of a step. Its size follows the scale of each loss: compare "
+        "shapes, and the lower row, which divides by the range of the drive.",
         (("grad_norm", "gradient norm", "log"), ("grad_per_range", "gradient norm per unit of drive range", "log")),
     ),
     (
         "distance",
-        "How far the policy is from the rollout policy, as the last pass over a rollout sees it (without the updates "
-        "still to come), and what is left of its entropy. Divergences are of whole responses, estimated on the very "
-        "ones trained on, which tends to overstate them; where χ² is near 1 or above, a few responses make up the "
-        "estimate.",
+        "Distance of the policy from the old policy, which sampled the rollout, as the last pass over the rollout sees "
+        "it (before the last updates), and entropy of the policy. Divergences are those of whole responses, estimated "
+        "from the responses trained on, which tends to overstate them; where χ² is near 1 or above, a few responses "
+        "dominate the estimate.",
         (
             ("kl", "KL(π‖π_old), nats", "log"),
             ("chi2", "χ²(π‖π_old)", "log"),
             ("ess", "effective sample size / samples", "share"),
-            ("entropy", "entropy, nats a token", "linear"),
+            ("entropy", "entropy, nats per token", "linear"),
         ),
     ),
     (
         "geometry",
-        "What the geometry does: the share of events it switches off, its scale-free stiffness (mean curvature over "
-        "the standard deviation of the drive, both at the anchor; none is drawn where nothing curves, as between the "
-        "walls of a clip), and the share of updates at Δ ≈ 0, where no geometry can act.",
+        "Effect of the geometry: the share of events that it switches off, its scale-free stiffness (mean curvature "
+        "over the standard deviation of the drive, both at the anchor; not drawn where the curvature is 0, as inside a "
+        "clip range), and the share of updates at Δ ≈ 0, where no geometry can act.",
         (
             ("clip_fraction", "share of events switched off", "linear"),
             ("stiffness", "stiffness μ/sd(g)", "log"),
@@ -55,19 +55,19 @@ FIGURES: tuple[tuple[str, str, tuple[Row, ...]], ...] = (
     ),
     (
         "controller",
-        "A solved stiffness at work: the divergence that the updates of a rollout saw over the controller's target (1: "
-        "held), and the stiffness μ that it set for them.",
+        "Controlled stiffness: divergence measured over the updates of a rollout, divided by the controller's target "
+        "(1: on target), and the stiffness μ of those updates.",
         (
-            ("controller_held", "measured divergence / target", "log"),
+            ("controller_over_target", "measured divergence / target", "log"),
             ("controller_stiffness", "stiffness μ", "log"),
         ),
     ),
     (
         "pairs",
-        "Pairs: share ranked rightly, and the mean margin.",
+        "Pairs: share ranked correctly, and mean margin.",
         (
             ("preference_accuracy", "share of pairs with a positive margin", "share"),
-            ("preference_accuracy_held_out", "the same, of pairs held out", "share"),
+            ("preference_accuracy_held_out", "the same, of held-out pairs", "share"),
             ("margin", "mean margin", "linear"),
         ),
     ),
@@ -75,67 +75,99 @@ FIGURES: tuple[tuple[str, str, tuple[Row, ...]], ...] = (
 
 
 def draw(results: Results, folder: Path) -> dict[str, tuple[str, str]]:
-    """Draw every figure that the data has something for: name → (file, caption)."""
-    drawn: dict[str, tuple[str, str]] = {}
-    labels, rates = results.labels, results.rates
-    base = results.base
+    """Draw every figure that the runs measured something for.
+
+    Args:
+        folder: of the files.
+
+    Returns:
+        name → (file relative to the report, caption).
+
+    >>> from geomalign.report.results import FinishedRun
+    >>> run = FinishedRun({"label": "opo", "rate": 1e-4, "seed": 0, "final": {}}, ())
+    >>> draw(Results((run,), {}), Path("figures"))  # the run measured nothing
+    {}
+    """
+    drawn = {"step-size": _step_sizes(results, folder)}
+    drawn |= {name: _curves(results, folder, name, caption, rows) for name, caption, rows in FIGURES}
+    drawn["time"] = _time(results, folder)
+    return {name: (f"figures/{name}.png", caption) for name, caption in drawn.items() if caption}
+
+
+def _step_sizes(results: Results, folder: Path) -> str:
+    """Final accuracy by step size; returns the caption, empty where nothing was drawn."""
+    labels, rates = results.labels, [plotting.step_size(rate) for rate in results.rates]
     data: dict[tuple[str, str, int], tuple[float, float, np.ndarray]] = {}
     panels: list[tuple[str, float | None]] = []
     for key in ACCURACIES:
-        found = {(label, rate): results.finals(label, rate, key) for label in labels for rate in rates}
-        if not any(len(values) for values in found.values()):
-            continue
-        for (label, rate), values in found.items():
-            if len(values):
-                data[label, plotting.step_size(rate), len(panels)] = (*interval(values), values)
-        panels.append((results.tier_names(key), base.get(key)))
-    if panels:
-        plotting.step_sizes(
-            folder / "step-size.png", labels, [plotting.step_size(rate) for rate in rates], panels, data
-        )
-        drawn["step-size"] = ("figures/step-size.png", _main_caption(results))
+        found = {
+            (label, plotting.step_size(rate), len(panels)): results.finals(label, rate, key)
+            for label in labels
+            for rate in results.rates
+        }
+        if any(len(values) for values in found.values()):
+            data |= {place: (*interval(values), values) for place, values in found.items() if len(values)}
+            panels.append((results.level_names(key), results.base.get(key)))
+    if not panels:
+        return ""
+    plotting.step_sizes(folder / "step-size.png", labels, rates, panels, data)
+    n = len(results.seeds)
+    if n < 2:
+        return "Final greedy accuracy by step size. There is one seed, so there are no intervals."
+    return (
+        f"Final greedy accuracy by step size. Filled marks are means over {n} seeds, bars Student's {LEVEL:.0%} "
+        "intervals (cut at 0 and 1), open circles the single seeds."
+    )
 
-    for name, caption, rows in FIGURES:
-        lines = {}
-        kept: list[tuple[str, str]] = []
-        for key, title, scale in rows:
-            measured = {(label, rate): results.curve(label, rate, key) for label in labels for rate in rates}
-            if any(np.isfinite(y).any() for _, y in measured.values()):
-                for (label, rate), curve in measured.items():
-                    if curve[1].size:
-                        lines[label, f"step size {plotting.step_size(rate)}", len(kept)] = curve
-                kept.append((title, scale))
-        if kept:
-            plotting.curves(
-                folder / f"{name}.png",
-                labels,
-                [f"step size {plotting.step_size(rate)}" for rate in rates],
-                kept,
-                lines,
-                xlabel="optimizer step" if results.offline else "iteration",
-            )
-            if name == "learning":
-                caption += _evaluated(results)
-            drawn[name] = (f"figures/{name}.png", caption + _line_caption(results))
 
-    phases = ("generation", "scoring", "update", "evaluation")
+def _curves(results: Results, folder: Path, name: str, caption: str, rows: tuple[Row, ...]) -> str:
+    """Curves over the steps of a run; returns the caption, empty where nothing was drawn."""
+    lines = {}
+    kept: list[tuple[str, str]] = []
+    for key, title, scale in rows:
+        measured = {
+            (label, rate): results.curve(label, rate, key) for label in results.labels for rate in results.rates
+        }
+        if any(np.isfinite(y).any() for _, y in measured.values()):
+            for (label, rate), curve in measured.items():
+                if curve[1].size:
+                    lines[label, f"step size {plotting.step_size(rate)}", len(kept)] = curve
+            kept.append((title, scale))
+    if not kept:
+        return ""
+    plotting.curves(
+        folder / f"{name}.png",
+        results.labels,
+        [f"step size {plotting.step_size(rate)}" for rate in results.rates],
+        kept,
+        lines,
+        xlabel="optimizer step" if results.offline else "iteration",
+    )
+    if name == "learning":
+        caption += _evaluated(results)
+    if len(results.seeds) > 1:
+        caption += " Lines are means over seeds (geometric on a logarithmic axis), bands span all seeds."
+    return caption
+
+
+def _time(results: Results, folder: Path) -> str:
+    """Wall time by phase; returns the caption, empty where nothing was drawn."""
+    labels, phases = results.labels, ("generation", "scoring", "update", "evaluation")
     seconds = {
         (label, phase): float(np.mean([(run.summary.get("time") or {}).get(phase, 0.0) for run in results.of(label)]))
         for label in labels
         for phase in phases
     }
-    if sum(seconds.values()) > 0:
-        speed = {
-            label: float(np.mean([run.summary.get("tokens_per_second") or math.nan for run in results.of(label)]))
-            for label in labels
-        }
-        plotting.time_split(folder / "time.png", labels, phases, seconds, speed)
-        drawn["time"] = (
-            "figures/time.png",
-            "Wall time of the steps of a run by phase"
-            + (", and sampled tokens per second without evaluation." if np.isfinite([*speed.values()]).any() else "."),
-        )
-    return drawn
+    if not sum(seconds.values()) > 0:
+        return ""
+    speed = {
+        label: float(np.mean([run.summary.get("tokens_per_second") or math.nan for run in results.of(label)]))
+        for label in labels
+    }
+    plotting.time_split(folder / "time.png", labels, phases, seconds, speed)
+    sampled = np.isfinite([*speed.values()]).any()
+    more = ", and sampled tokens per second without evaluation." if sampled else "."
+    return "Wall time of the steps of a run by phase" + more
 
 
 def _evaluated(results: Results) -> str:
@@ -143,21 +175,5 @@ def _evaluated(results: Results) -> str:
     last, interim = task.get("eval_prompts"), task.get("eval_interim_prompts")
     if not last or not interim:
         return ""
-    first = f" and the first {interim} of them between" if interim < last else ""
-    return f" Accuracy is on {last} prompts a tier before training and at the end{first}."
-
-
-def _line_caption(results: Results) -> str:
-    if len(results.seeds) < 2:
-        return ""
-    return " Lines are means over seeds (geometric on a logarithmic axis), bands span all seeds."
-
-
-def _main_caption(results: Results) -> str:
-    n = len(results.seeds)
-    if n < 2:
-        return "Final greedy accuracy by step size. One seed, so no interval: nothing here is more than an observation."
-    return (
-        f"Final greedy accuracy by step size. Filled marks are means over {n} seeds, bars Student's {LEVEL:.0%} "
-        "intervals (cut at 0 and 1), open circles the single seeds."
-    )
+    first = f", and on the first {interim} of them in between" if interim < last else ""
+    return f" Accuracy is on {last} prompts per level before training and at the end{first}."

@@ -1,4 +1,4 @@
-"""What a comparison or a run left on disk, read back; and the same as flat CSV and JSON lines."""
+"""The files of a comparison or a run, read back, and written as flat CSV and JSON lines."""
 
 from __future__ import annotations
 
@@ -14,8 +14,16 @@ import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
-    """One finished run: its summary and the line of every step."""
+class FinishedRun:
+    """One finished run.
+
+    Args:
+        summary: of `summary.json`.
+        steps: the rows of `metrics.jsonl`.
+
+    >>> FinishedRun({"label": "opo", "rate": 1e-4, "seed": 0, "final": {"reward": 0.5}}, ()).final("reward")
+    0.5
+    """
 
     summary: Mapping[str, Any]
     steps: tuple[Mapping[str, Any], ...]
@@ -33,25 +41,36 @@ class Run:
         return int(self.summary["seed"])
 
     def final(self, key: str) -> float:
+        """The final value of a metric; NaN where the run did not measure it."""
         value = self.summary["final"].get(key)
         return math.nan if value is None else float(value)
 
 
-#: Every accuracy: of which kind of tier it is the mean, and what the run knows of those.
+#: Every accuracy: over which kind of levels it is the mean, and when the run saw those.
 ACCURACIES = {
     "accuracy_in": ("in", "trained on"),
     "accuracy_out": ("harder", "only in the warm start"),
     "accuracy_unseen": ("unseen", "never seen"),
 }
-#: What is known of the unseen tiers where training began with a given model.
+#: What is known of the unseen levels where training began with a given model, which may have seen them.
 UNTRAINED = "not trained on here"
 
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """Everything a report is made of. Labels keep the order in which they were asked for."""
+    """Everything that a report is made of. Labels keep the order in which they were asked for.
 
-    runs: tuple[Run, ...]
+    Args:
+        runs: that are finished.
+        summary: of the comparison; empty where none was written.
+
+    >>> summaries = [{"label": "opo", "rate": 1e-4, "seed": s, "final": {"reward": s / 2}} for s in (0, 1)]
+    >>> results = Results(tuple(FinishedRun(summary, ()) for summary in summaries), {})
+    >>> results.seeds, results.finals("opo", 1e-4, "reward")
+    ([0, 1], array([0. , 0.5]))
+    """
+
+    runs: tuple[FinishedRun, ...]
     summary: Mapping[str, Any]
 
     @property
@@ -67,8 +86,8 @@ class Results:
         return sorted({run.seed for run in self.runs})
 
     @property
-    def tiers(self) -> dict[str, str]:
-        return dict(self.summary.get("tiers") or self.runs[0].summary.get("tiers") or {})
+    def levels(self) -> dict[str, str]:
+        return dict(self.summary.get("levels") or self.runs[0].summary.get("levels") or {})
 
     @property
     def base(self) -> dict[str, Any]:
@@ -96,8 +115,8 @@ class Results:
             for seed in plan.get("seeds") or ()
         ]
 
-    def tier_names(self, key: str) -> str:
-        """The tiers whose mean an accuracy is, in words.
+    def level_names(self, key: str) -> str:
+        """The levels whose mean an accuracy is, in words.
 
         Args:
             key: of `ACCURACIES`.
@@ -105,43 +124,49 @@ class Results:
         kind, told = ACCURACIES[key]
         if kind == "unseen" and (self.setting.get("model") or {}).get("path"):
             told = UNTRAINED
-        names = [tier for tier, found in self.tiers.items() if found == kind]
-        text = ("tier " if len(names) == 1 else "tiers ") + ", ".join(names) if names else "the tiers"
+        names = [level for level, found in self.levels.items() if found == kind]
+        text = ("level " if len(names) == 1 else "levels ") + ", ".join(names) if names else "the levels"
         return f"{text} ({told})"
 
-    def of(self, label: str, rate: float | None = None) -> list[Run]:
+    def of(self, label: str, rate: float | None = None) -> list[FinishedRun]:
+        """The runs of an objective, at one step size or at all, by step size and seed."""
         return sorted(
             (run for run in self.runs if run.label == label and rate in (None, run.rate)),
             key=lambda run: (run.rate, run.seed),
         )
 
     def finals(self, label: str, rate: float, key: str) -> np.ndarray:
-        """The final values of a quantity, one a seed, without the runs that did not measure it."""
+        """`(seed,)` final values of a metric, without the runs that did not measure it."""
         values = np.array([run.final(key) for run in self.of(label, rate)])
         return values[np.isfinite(values)]
 
     def by_seed(self, label: str, rate: float, key: str) -> dict[int, float]:
-        """The final value of a quantity by seed, NaN of a run that did not measure it."""
+        """The final value of a metric by seed; NaN where a run did not measure it."""
         return {run.seed: run.final(key) for run in self.of(label, rate)}
 
     def curve(self, label: str, rate: float, key: str) -> tuple[np.ndarray, np.ndarray]:
-        """(steps (S,), values (seeds, S)) of a quantity, NaN where a run did not measure it."""
+        """`(step,)` numbers of steps and `(seed, step)` values of a metric; NaN where a run did not measure it."""
         runs = self.of(label, rate)
-        steps = sorted({int(line["step"]) for run in runs for line in run.steps})
+        steps = sorted({int(found["step"]) for run in runs for found in run.steps})
         place = {step: i for i, step in enumerate(steps)}
         values = np.full((len(runs), len(steps)), np.nan)
         for row, run in zip(values, runs):
-            for line in run.steps:
-                if isinstance(line.get(key), (int, float)) and math.isfinite(line[key]):
-                    row[place[int(line["step"])]] = line[key]
+            for found in run.steps:
+                if isinstance(found.get(key), (int, float)) and math.isfinite(found[key]):
+                    row[place[int(found["step"])]] = found[key]
         return np.array(steps), values
 
 
 def read(directory: str | Path) -> Results:
-    """What a comparison or a single run left in its directory; of an unfinished comparison, the finished runs.
+    """Read the directory of a comparison or of a single run; of an unfinished comparison, the finished runs.
 
     Raises:
         ValueError: no run in it is finished.
+
+    >>> read("nowhere")
+    Traceback (most recent call last):
+    ...
+    ValueError: nowhere holds no finished run; let `geomalign compare --resume` finish one first.
     """
     directory = Path(directory)
     top, plan = _json(directory / "summary.json"), _json(directory / "config.json")
@@ -160,7 +185,7 @@ def read(directory: str | Path) -> Results:
     for folder in folders:
         summary = {**_json(folder / "summary.json"), **known.get(folder.name, {})}
         summary.setdefault("label", str(summary["objective"]).replace(":", "."))
-        runs.append(Run(summary, tuple(_lines(folder / "metrics.jsonl"))))
+        runs.append(FinishedRun(summary, tuple(_rows(folder / "metrics.jsonl"))))
     return Results(tuple(runs), top)
 
 
@@ -168,17 +193,26 @@ def _json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def _lines(path: Path) -> Iterable[dict[str, Any]]:
+def _rows(path: Path) -> Iterable[dict[str, Any]]:
     if path.is_file():
         with path.open(encoding="utf-8") as lines:
             yield from (json.loads(line) for line in lines if line.strip())
 
 
 def write_records(results: Results, directory: Path) -> None:
+    """Write metrics.jsonl, metrics.csv (every step of every run) and finals.csv (the final numbers of every run).
+
+    >>> import tempfile
+    >>> summary = {"name": "opo-s0", "label": "opo", "rate": 1e-4, "seed": 0, "final": {"reward": 0.5}}
+    >>> place = Path(tempfile.mkdtemp())
+    >>> write_records(Results((FinishedRun(summary, ()),), {}), place)
+    >>> (place / "finals.csv").read_text().splitlines()
+    ['run,label,rate,seed,reward', 'opo-s0,opo,0.0001,0,0.5']
+    """
     tags = [
         {"run": run.summary["name"], "label": run.label, "rate": run.rate, "seed": run.seed} for run in results.runs
     ]
-    records = [{**tag, **line} for tag, run in zip(tags, results.runs) for line in run.steps]
+    records = [{**tag, **row} for tag, run in zip(tags, results.runs) for row in run.steps]
     with (directory / "metrics.jsonl").open("w", encoding="utf-8") as out:
         out.writelines(json.dumps(record) + "\n" for record in records)
     _csv(directory / "metrics.csv", records)
@@ -186,7 +220,7 @@ def write_records(results: Results, directory: Path) -> None:
     _csv(directory / "finals.csv", finals)
 
 
-def _flat_time(run: Run) -> dict[str, float]:
+def _flat_time(run: FinishedRun) -> dict[str, float]:
     return {f"seconds/{phase}": seconds for phase, seconds in (run.summary.get("time") or {}).items()}
 
 

@@ -1,4 +1,4 @@
-"""Intervals over seeds, and which differences they carry."""
+"""Student's intervals over seeds, and which differences between objectives are significant."""
 
 from __future__ import annotations
 
@@ -12,31 +12,36 @@ import numpy as np
 from geomalign.report.results import Results
 
 LEVEL = 0.95
-#: Below this, a spread of shares is the rounding of their subtraction.
+#: Below this, the spread of differences between shares is rounding.
 ROUNDING = 1e-12
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
-    """Mean and half-width of Student's 95 % interval; no width from fewer than two values.
+    """Mean and half-width of Student's 95 % interval.
+
+    Args:
+        values: `(seed,)`. Of fewer than two the half-width is NaN.
 
     >>> interval(np.array([0.9, 1.0, 0.8]))
     (0.9, 0.24841377117503...)
     """
     from scipy import stats
 
-    n = len(values)
-    mean = float(np.mean(values)) if n else math.nan
-    if n < 2:
+    mean = float(np.mean(values)) if len(values) else math.nan
+    if len(values) < 2:
         return mean, math.nan
-    return mean, float(stats.t.ppf((1 + LEVEL) / 2, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
+    return mean, float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * stats.sem(values))
 
 
 def paired(left: Mapping[int, float], right: Mapping[int, float]) -> tuple[float, float, float] | None:
-    """Mean of left − right over the seeds that both measured, half-width of its interval, p of Student's paired test;
-    None of fewer than two.
+    """Student's t-test of left − right, paired by seed: mean, half-width of the interval, and p.
 
-    A difference that is the same on every seed, to rounding, says nothing about its spread: the interval is infinite
-    and p is 1.
+    A difference that is the same on every seed, up to rounding, gives no estimate of its spread: the half-width is
+    infinite and p is 1.
+
+    Args:
+        left, right: values by seed. Seeds that one of them lacks are left out; with fewer than two common seeds the
+            result is None.
 
     >>> paired({0: 0.9, 1: 0.5}, {0: 0.8, 1: 0.4})
     (0.1, inf, 1.0)
@@ -50,13 +55,23 @@ def paired(left: Mapping[int, float], right: Mapping[int, float]) -> tuple[float
     mean, half = interval(gaps)
     if np.ptp(gaps) <= ROUNDING:
         return round(mean, 12), (0.0 if abs(mean) <= ROUNDING else math.inf), 1.0
-    spread = np.std(gaps, ddof=1) / math.sqrt(len(gaps))
-    return mean, half, float(2 * stats.t.sf(abs(mean) / spread, len(gaps) - 1))
+    return mean, half, float(stats.ttest_1samp(gaps, 0.0).pvalue)
 
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """Two objectives at one step size on the seeds that both have: a − b, paired by seed."""
+    """Objective a minus objective b at one step size, paired by seed.
+
+    Args:
+        a, b: labels of the objectives.
+        rate: step size.
+        key: of the metric.
+        mean, half, p: as `paired` returns them.
+        adjusted: p after Holm's correction for the number of comparisons.
+
+    >>> Difference("opo", "grpo", 5e-5, "accuracy_in", mean=0.02, half=0.01, p=0.03).excludes_zero
+    True
+    """
 
     a: str
     b: str
@@ -73,7 +88,20 @@ class Difference:
 
 
 def differences(results: Results, keys: Sequence[str]) -> list[Difference]:
-    """Every pair of objectives at every step size, with Holm's correction over all of them."""
+    """Every pair of objectives at every step size, with Holm's correction over all of them.
+
+    Args:
+        keys: of the metrics that are compared.
+
+    Source: Holm 1979, *A simple sequentially rejective multiple test procedure*.
+
+    >>> from geomalign.report.results import FinishedRun
+    >>> finals = {("a", 0): 0.9, ("a", 1): 0.7, ("b", 0): 0.5, ("b", 1): 0.4}
+    >>> summaries = [{"label": k, "rate": 1e-4, "seed": s, "final": {"reward": r}} for (k, s), r in finals.items()]
+    >>> results = Results(tuple(FinishedRun(summary, ()) for summary in summaries), {})
+    >>> [(round(d.mean, 3), d.adjusted == d.p) for d in differences(results, ["reward"])]
+    [(0.35, True)]
+    """
     found = []
     for key, rate, (a, b) in itertools.product(keys, results.rates, itertools.combinations(results.labels, 2)):
         if gap := paired(results.by_seed(a, rate, key), results.by_seed(b, rate, key)):

@@ -1,4 +1,4 @@
-"""Sampling geometries: which samples pull, and how hard. They make the drive g."""
+"""The sampling slot: geometries that make the drive g, which says which samples pull on the policy and how hard."""
 
 from geomalign.sampling.advantage import *
 from geomalign.sampling.base import *

@@ -1,34 +1,37 @@
-"""sampling.advantage"""
+"""Advantages: drives made from the rewards of the responses to one prompt, by a baseline and a scale."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from geomalign._util import numerics
+from geomalign._util.check import non_negative, one_of, positive
 from geomalign._util.groups import Groups
 from geomalign.batch import Batch, PreferenceBatch
-from geomalign.sampling.base import SamplingGeometry, _rewards, _signal
+from geomalign.sampling.base import SamplingGeometry, rewards, signal
 
 __all__ = ["Advantage", "GroupAdvantage", "LengthWeightedBaseline", "LogMeanExpBaseline"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Advantage(SamplingGeometry):
-    """g = A, as given: the batch's `advantage`, or its `reward` where it has none. The identity geometry.
+    """g = A: the batch's `advantage` as it is given, or its `reward` where it has none.
 
-    Shape: `(row,)`, or `(row, token)` with a unit of tokens.
+    Shape: `(row,)`, or `(row, token)` for units of tokens.
+
+    >>> import torch, geomalign as ga
+    >>> ga.Advantage().drive(ga.Batch(torch.zeros(2, 3), None, advantage=torch.tensor([0.5, -0.5])))
+    tensor([ 0.5000, -0.5000])
     """
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
-        signal = _signal(batch, "Advantage()")
-        assert isinstance(batch, Batch)
-        keep = batch.support if signal.ndim == 2 else batch.support.any(-1)
-        return torch.where(keep, signal, 0).to(batch.dtype)
+        batch, given = signal(self, batch)
+        keep = batch.support if given.ndim == 2 else batch.support.any(-1)
+        return torch.where(keep, given, 0).to(batch.dtype)
 
     def latex(self) -> str:
         return r"A_i"
@@ -68,20 +71,28 @@ _SCALES: dict[str, tuple[Callable[[Groups, Groups], Groups | None], str]] = {
 
 @dataclasses.dataclass(frozen=True)
 class GroupAdvantage(SamplingGeometry):
-    """g = (r − baseline)/(scale + epsilon), the advantage made from the rewards of the responses to one prompt.
+    """g = (r − baseline)/(scale + epsilon): the advantage of a response over the other responses to its prompt.
 
-    Centring is the projection onto fluctuations that conserve probability; dividing by the standard deviation is
-    not part of it. A group of one, or of equal rewards, has exactly zero drive.
+    Centring is the projection onto the fluctuations that conserve probability; the division by a standard deviation is
+    no part of it. A group of one row, or of equal rewards, has a drive of exactly zero.
 
     Args:
-        baseline: "group" (its mean; GRPO), "leave_one_out" (the mean of the others; RLOO), "batch" (the mean of
-            all), "none".
-        scale: "none" (Dr. GRPO), "group" (its standard deviation; GRPO), "batch" (that of all centred rewards;
-            REINFORCE++).
+        baseline: "group" (the group's mean; GRPO), "leave_one_out" (the mean of the others; RLOO), "batch" (the mean
+            of all rows), or "none".
+        scale: "none" (Dr. GRPO), "group" (the group's standard deviation; GRPO), or "batch" (the standard deviation of
+            all centred rewards; REINFORCE++).
         ddof: 1 for the unbiased variance (TRL, verl), 0 for the biased one.
-        epsilon: added to the standard deviation, ≥ 0. The published formula has none; TRL adds 1e-4, verl 1e-6.
+        epsilon: ≥ 0, added to the standard deviation. The published formula has none; TRL adds 1e-4, verl 1e-6.
+
+    Raises:
+        ValueError: an unknown baseline or scale, a ddof other than 0 and 1, or a negative epsilon.
 
     Source: Shao et al. 2024 (DeepSeekMath, arXiv 2402.03300) §4.1; Ahmadian et al. 2024 (RLOO, arXiv 2402.14740) eq. 6.
+
+    >>> import torch, geomalign as ga
+    >>> batch = ga.Batch(torch.zeros(4, 1), None, reward=torch.tensor([1.0, 0.0, 0.0, 1.0]))
+    >>> ga.GroupAdvantage().drive(batch)
+    tensor([ 0.5000, -0.5000, -0.5000,  0.5000])
     """
 
     baseline: str = "group"
@@ -90,27 +101,20 @@ class GroupAdvantage(SamplingGeometry):
     epsilon: float = 1e-6
 
     def __post_init__(self) -> None:
-        for name, value, options in (("baseline", self.baseline, _BASELINES), ("scale", self.scale, _SCALES)):
-            if value not in options:
-                raise ValueError(f"GroupAdvantage({name}={value!r}): choose one of {', '.join(map(repr, options))}.")
-        if self.ddof not in (0, 1):
-            raise ValueError(f"GroupAdvantage(ddof={self.ddof!r}): 0 (biased) or 1 (unbiased variance).")
-        if not 0 <= self.epsilon < math.inf:
-            raise ValueError(
-                f"GroupAdvantage(epsilon={self.epsilon!r}): added to a standard deviation, so not negative."
-            )
+        one_of(self, "baseline", self.baseline, _BASELINES)
+        one_of(self, "scale", self.scale, _SCALES)
+        one_of(self, "ddof", self.ddof, (0, 1))
+        non_negative(self, "added to a standard deviation", epsilon=self.epsilon)
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
-        reward = batch.require("reward", "GroupAdvantage")
-        assert isinstance(batch, Batch)
-        reward = batch.per_response(reward)
+        batch, reward = rewards(self, batch)
         groups = batch.groups()
         everyone = Groups(None, groups.valid)
         centred = _BASELINES[self.baseline][0](reward, groups, everyone)
         pool = _SCALES[self.scale][0](groups, everyone)
         if pool is None:
             return centred
-        # REINFORCE++: the batch's deviation is that of what is scaled, so of the already centred rewards.
+        # REINFORCE++ divides by the deviation of what is scaled, so of the rewards that are already centred.
         spread = pool.centred(centred if self.scale == "batch" else reward)
         variance = pool.sum(spread**2) / (pool.count(reward.dtype) - self.ddof).clamp(min=1)
         scale = torch.sqrt(variance) + self.epsilon
@@ -123,15 +127,22 @@ class GroupAdvantage(SamplingGeometry):
 
 @dataclasses.dataclass(frozen=True)
 class LengthWeightedBaseline(SamplingGeometry):
-    """g = r − Σ_j |y_j| r_j / Σ_j |y_j| over the group: the baseline of least variance if a response's squared score
-    grows with its length.
+    """g = r − Σ_j |y_j| r_j / Σ_j |y_j|: the reward over the group's mean weighted by the lengths of its responses.
 
-    Source: OPO, "On-Policy RL with Optimal reward baseline" (arXiv 2505.23585). A group of one has zero drive;
+    This baseline has the least variance if the squared norm of a response's score grows in proportion to its length.
+
+    Source: OPO, "On-Policy RL with Optimal reward baseline" (arXiv 2505.23585). A group of one row has zero drive here;
     verl's `opo` leaves it its reward.
+
+    >>> import torch, geomalign as ga
+    >>> mask = torch.tensor([[1, 1, 1], [1, 0, 0]])
+    >>> batch = ga.Batch(torch.zeros(2, 3), None, mask, reward=torch.tensor([1.0, 0.0]))
+    >>> ga.LengthWeightedBaseline().drive(batch)
+    tensor([ 0.2500, -0.7500])
     """
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
-        batch, reward = _rewards(batch, type(self).__name__)
+        batch, reward = rewards(self, batch)
         groups = batch.groups()
         length = batch.support.sum(-1).to(reward.dtype)
         below = reward - groups.max(reward)
@@ -146,24 +157,31 @@ class LengthWeightedBaseline(SamplingGeometry):
 class LogMeanExpBaseline(SamplingGeometry):
     """g = r − V*, V* = β₁ log mean_G exp(r/β₁): the advantage over the optimal value of the KL-regularised problem.
 
-    Between r − mean r (β₁ → ∞) and r − max r (β₁ → 0). Unlike a centred drive it does not sum to zero over the group:
-    exp(g/β₁) has mean one.
+    The baseline lies between the group's mean (β₁ → ∞) and its maximum (β₁ → 0). The drives of a group do not sum to
+    zero, as centred ones do: instead exp(g/β₁) has mean one.
 
     Args:
-        temperature: β₁, positive.
+        temperature: β₁, positive, in units of the reward.
 
-    Source: A*-PO (arXiv 2505.20686). There V* comes from responses of the reference drawn before training; here
-    from the group.
+    Raises:
+        ValueError: a temperature that is not positive.
+
+    Source: A*-PO (arXiv 2505.20686). There V* comes from responses of the reference policy drawn before training; here
+    it comes from the group.
+
+    >>> import torch, geomalign as ga
+    >>> drive = ga.LogMeanExpBaseline(0.5).drive(ga.Batch(torch.zeros(2, 1), None, reward=torch.tensor([1.0, 0.0])))
+    >>> round(torch.exp(drive / 0.5).mean().item(), 4)
+    1.0
     """
 
     temperature: float = 0.5
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise ValueError(f"LogMeanExpBaseline(temperature={self.temperature!r}): a temperature is positive.")
+        positive(self, "β₁ in units of the reward", temperature=self.temperature)
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
-        batch, reward = _rewards(batch, type(self).__name__)
+        batch, reward = rewards(self, batch)
         groups = batch.groups()
         below = torch.where(groups.valid, (reward - groups.max(reward)) / self.temperature, 0)
         value = groups.max(reward) + self.temperature * torch.log1p(groups.mean(torch.expm1(below)))

@@ -1,25 +1,27 @@
-"""sampling.importance"""
+"""Importance weights: drives corrected for the difference between the policy in training and the one that sampled."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from geomalign._util import numerics
+from geomalign._util.check import positive, refuse
 from geomalign._util.types import Interval, Locality
 from geomalign.batch import Batch, PreferenceBatch
 from geomalign.sampling.advantage import Advantage
-from geomalign.sampling.base import SamplingGeometry, _check_inner, _is_sampling
+from geomalign.sampling.base import Reweighting, SamplingGeometry, is_cap, is_sampling
 from geomalign.sampling.label import Label
 
 __all__ = [
     "ClippedImportance",
-    "PolicyWeight",
     "GammaImportance",
     "ImportanceRatio",
+    "PolicyWeight",
     "TaperedImportance",
     "TruncatedImportance",
 ]
@@ -27,14 +29,23 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class TruncatedImportance(SamplingGeometry):
-    """g · min(π_anchor/π_behavior, cap): corrects for a rollout engine whose probabilities differ from the trainer's.
+    """g · min(π_old/π_behavior, cap): corrects for a rollout engine whose probabilities differ from the trainer's.
 
     Args:
         of: the geometry whose drive is weighted.
         cap: upper bound of the importance weight, positive.
-        sequence: one weight a response, of the product of its tokens' ratios, instead of one a token.
+        sequence: one weight per response, of the product of its tokens' ratios, instead of one per token.
+
+    Raises:
+        ValueError: a cap that is not positive; in `drive`, a batch without `old` or `behavior`.
 
     Source: truncated importance sampling, Ionides 2008; for rollout engines Yao et al. 2025. TRL and verl use cap = 2.
+
+    >>> import torch, geomalign as ga
+    >>> old, behavior = torch.tensor([[-1.0], [-1.0]]), torch.tensor([[-1.0], [-9.0]])
+    >>> batch = ga.Batch(old, old, advantage=torch.ones(2), behavior=behavior)
+    >>> ga.TruncatedImportance(ga.Advantage(), sequence=True).drive(batch)
+    tensor([1., 2.])
     """
 
     of: SamplingGeometry
@@ -42,9 +53,8 @@ class TruncatedImportance(SamplingGeometry):
     sequence: bool = False
 
     def __post_init__(self) -> None:
-        _check_inner(self, self.of)
-        if not self.cap > 0:
-            raise ValueError(f"TruncatedImportance(cap={self.cap!r}): the bound of an importance weight is positive.")
+        is_sampling(self, self.of)
+        positive(self, "the bound of an importance weight", cap=self.cap)
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
         drive = self.of.drive(batch)
@@ -68,15 +78,24 @@ class TruncatedImportance(SamplingGeometry):
 
 
 @dataclasses.dataclass(frozen=True)
-class ClippedImportance(SamplingGeometry):
+class ClippedImportance(Reweighting):
     """g · sg[clip(t, low, high)]: an importance weight that is clipped where PPO would drop the gradient (CISPO).
 
     Args:
         of: the geometry whose drive is weighted.
-        low: lower bound of the ratio t, ≥ 0; None for none.
-        high: upper bound of the ratio t; None for none.
+        low: lower bound of the ratio t, ≥ 0; None for 0.
+        high: upper bound of the ratio t, greater than `low`; None for no bound.
+
+    Raises:
+        ValueError: bounds that are not 0 ≤ low < high.
 
     Source: MiniMax-M1 (arXiv 2506.13585) eq. 4–5.
+
+    >>> import torch, geomalign as ga
+    >>> sampling = ga.ClippedImportance(ga.Advantage(), high=1.2)
+    >>> batch = ga.Batch(torch.tensor([-1.0, -0.5]), torch.tensor([-1.0, -1.0]), advantage=torch.ones(2))
+    >>> sampling.reweight(sampling.drive(batch), batch.policy - batch.old, batch)
+    tensor([1.0000, 1.2000])
     """
 
     of: SamplingGeometry
@@ -84,25 +103,15 @@ class ClippedImportance(SamplingGeometry):
     high: float | None = None
 
     def __post_init__(self) -> None:
-        _check_inner(self, self.of)
-        low, high = self.low or 0.0, math.inf if self.high is None else self.high
-        if not 0 <= low < high:
-            raise ValueError(
-                f"ClippedImportance(low={self.low!r}, high={self.high!r}): bounds of a ratio, 0 ≤ low < high."
-            )
+        is_sampling(self, self.of)
+        if not 0 <= (self.low or 0.0) < (math.inf if self.high is None else self.high):
+            refuse(self, "bounds of a ratio, 0 ≤ low < high.", low=self.low, high=self.high)
 
-    def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
-        return self.of.drive(batch)
-
-    def reweight(self, drive: Tensor, log_ratio: Tensor, batch: Batch | PreferenceBatch) -> Tensor:
+    def weight(self, drive: Tensor, log_ratio: Tensor, batch: Batch | PreferenceBatch) -> Tensor:
         low = math.log(self.low) if self.low else -math.inf
         high = math.inf if self.high is None else math.log(self.high)
-        bounded = log_ratio.clamp(max=min(high, 60.0)).clamp(min=low)
-        return self.of.reweight(drive, log_ratio, batch) * torch.exp(bounded)
-
-    @property
-    def locality(self) -> Locality:
-        return max(Locality.TOKEN, self.of.locality)
+        # 60 nats keep the weight finite in float32.
+        return torch.exp(log_ratio.clamp(max=min(high, 60.0)).clamp(min=low))
 
     def latex(self) -> str:
         low = "0" if self.low is None else f"{self.low:g}"
@@ -110,63 +119,63 @@ class ClippedImportance(SamplingGeometry):
         return rf"\operatorname{{sg}}\left[\operatorname{{clip}}(t,{low},{high})\right]\left({self.of.latex()}\right)"
 
 
-def _is_cap(outer: SamplingGeometry, cap: float | None) -> None:
-    if cap is not None and not cap > 0:
-        raise ValueError(
-            f"{type(outer).__name__}(cap={cap!r}): the bound of an importance weight is positive; None for no bound."
-        )
-
-
-def _responses(drive: Tensor, batch: Batch | PreferenceBatch, name: str, asked_by: str) -> Tensor:
-    """log π − log π_name of whole responses, ready to weigh drives of responses or of their tokens."""
-    rows = batch.rows
-    total = (rows.log_probs("policy", asked_by) - rows.log_probs(name, asked_by)).detach().sum(-1)
+def _total_log_ratio(drive: Tensor, batch: Batch | PreferenceBatch, owner: object) -> Tensor:
+    """log π − log π_old of whole responses, ready to weigh drives of responses or of their tokens."""
+    rows, asked_by = batch.rows, type(owner).__name__
+    total = (rows.log_probs("policy", asked_by) - rows.log_probs("old", asked_by)).detach().sum(-1)
     return total if drive.ndim == 1 else total[:, None]
 
 
-def _as_drive(drive: Tensor, batch: Batch | PreferenceBatch, name: str, asked_by: str) -> Tensor:
-    """log π_name in the shape of the drives: of tokens, or summed over responses."""
-    tokens = batch.rows.log_probs(name, asked_by).detach()
-    return tokens if drive.ndim == 2 else tokens.sum(-1)
+def policy_and_old(drive: Tensor, batch: Batch | PreferenceBatch, owner: object) -> tuple[Tensor, Tensor]:
+    """log π and log π_old in the shape of the drives, of tokens or summed over responses; detached.
+
+    >>> import torch, geomalign as ga
+    >>> batch = ga.Batch(torch.full((1, 2), -1.0), torch.full((1, 2), -2.0))
+    >>> policy_and_old(torch.ones(1), batch, ImportanceRatio())
+    (tensor([-2.]), tensor([-4.]))
+    """
+    tokens = [batch.rows.log_probs(name, type(owner).__name__).detach() for name in ("policy", "old")]
+    policy, old = tokens if drive.ndim == 2 else (x.sum(-1) for x in tokens)
+    return policy, old
 
 
 @dataclasses.dataclass(frozen=True)
-class TaperedImportance(SamplingGeometry):
-    """g · sg[clip(π(y)/π_k(y), low, high)] with bounds by the sign of g: the ratio of whole responses, tapered.
+class TaperedImportance(Reweighting):
+    """g · sg[clip(π(y)/π_old(y), low, high)]: the ratio of whole responses, clipped by bounds for each sign of g.
 
     Args:
         of: the geometry whose drive is weighted.
-        positive: (low, high) under a positive drive; (1, 1) weighs by one, as supervised learning on good responses
-            does.
-        negative: (low, high) under a negative drive; (0, 1) lets a response that was unlearnt be.
+        positive: (low, high) where the drive is positive; (1, 1) gives every good response the weight one, as
+            supervised learning does.
+        negative: (low, high) where the drive is negative; (0, 1) lets the weight vanish once the policy has abandoned
+            a bad response.
+
+    Raises:
+        ValueError: bounds that are not 0 ≤ low ≤ high < ∞.
 
     Source: TOPR (arXiv 2503.14286), these defaults. (0, 1) twice is truncated importance sampling.
+
+    >>> import torch, geomalign as ga
+    >>> sampling = ga.TaperedImportance()
+    >>> batch = ga.Batch(torch.tensor([-5.0, -5.0]), torch.tensor([-1.0, -1.0]), advantage=torch.tensor([1.0, -1.0]))
+    >>> sampling.reweight(sampling.drive(batch), batch.policy - batch.old, batch)
+    tensor([ 1.0000, -0.0183])
     """
 
     of: SamplingGeometry = Advantage()
     positive: tuple[float, float] = (1.0, 1.0)
     negative: tuple[float, float] = (0.0, 1.0)
+    reach: ClassVar[Locality] = Locality.SEQUENCE
 
     def __post_init__(self) -> None:
-        _is_sampling(self, self.of)
-        for name in ("positive", "negative"):
-            low, high = getattr(self, name)
-            if not (0 <= low <= high < math.inf):
-                raise ValueError(
-                    f"TaperedImportance({name}={(low, high)!r}): finite bounds of a ratio, 0 ≤ low ≤ high."
-                )
+        is_sampling(self, self.of)
+        for name, (low, high) in (("positive", self.positive), ("negative", self.negative)):
+            if not 0 <= low <= high < math.inf:
+                refuse(self, "bounds of a ratio, 0 ≤ low ≤ high < ∞.", **{name: (low, high)})
 
-    def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
-        return self.of.drive(batch)
-
-    def reweight(self, drive: Tensor, log_ratio: Tensor, batch: Batch | PreferenceBatch) -> Tensor:
-        ratio = numerics.exp(_responses(drive, batch, "old", type(self).__name__))
-        weight = torch.where(drive > 0, ratio.clamp(*self.positive), ratio.clamp(*self.negative))
-        return self.of.reweight(drive, log_ratio, batch) * weight
-
-    @property
-    def locality(self) -> Locality:
-        return max(Locality.SEQUENCE, self.of.locality)
+    def weight(self, drive: Tensor, log_ratio: Tensor, batch: Batch | PreferenceBatch) -> Tensor:
+        ratio = numerics.exp(_total_log_ratio(drive, batch, self))
+        return torch.where(drive > 0, ratio.clamp(*self.positive), ratio.clamp(*self.negative))
 
     def latex(self) -> str:
         (a, b), (c, d) = self.positive, self.negative
@@ -177,81 +186,77 @@ class TaperedImportance(SamplingGeometry):
 
 
 @dataclasses.dataclass(frozen=True)
-class GammaImportance(SamplingGeometry):
-    """g · sg[W(w)], W(w) = w^k e^{λ(1−w)} with w = π(y)/π_k(y) of the whole response, and k, λ by the sign of g.
+class GammaImportance(Reweighting):
+    """g · sg[W(w)], W(w) = w^k e^{λ(1−w)} with w = π(y)/π_old(y) of the whole response, and k, λ by the sign of g.
 
-    A gamma density's shape, one at w = 1: it grows like w^k below and falls exponentially above, without a bound where
-    the gradient stops.
+    W has the shape of a gamma density and is one at w = 1: it grows like w^k below and falls exponentially above, with
+    no bound at which the gradient stops.
 
     Args:
         of: the geometry whose drive is weighted.
-        positive: (k, λ) under a drive that is not negative.
-        negative: (k, λ) under a negative drive.
+        positive: (k, λ) where the drive is not negative, k ≥ 0 and λ > 0.
+        negative: (k, λ) where the drive is negative, k ≥ 0 and λ > 0.
 
-    Source: VESPO (arXiv 2602.10693). Trainers clamp Δ of tokens to ±20 and log w to [log 1e-8, 20]; here only
-    e^w is kept from overflowing.
+    Raises:
+        ValueError: k < 0 or λ ≤ 0.
+
+    Source: VESPO (arXiv 2602.10693). Trainers clamp Δ of tokens to ±20 and log w to [log 1e-8, 20]; here only e^w is
+    kept from overflowing.
+
+    >>> import torch, geomalign as ga
+    >>> sampling = ga.GammaImportance()
+    >>> batch = ga.Batch(torch.tensor([-1.0, -3.0]), torch.tensor([-1.0, -1.0]), advantage=torch.ones(2))
+    >>> sampling.reweight(sampling.drive(batch), batch.policy - batch.old, batch)
+    tensor([1.0000, 0.2451])
     """
 
     of: SamplingGeometry = Advantage()
     positive: tuple[float, float] = (2.0, 3.0)
     negative: tuple[float, float] = (3.0, 2.0)
+    reach: ClassVar[Locality] = Locality.SEQUENCE
 
     def __post_init__(self) -> None:
-        _is_sampling(self, self.of)
-        for name in ("positive", "negative"):
-            k, rate = getattr(self, name)
+        is_sampling(self, self.of)
+        for name, (k, rate) in (("positive", self.positive), ("negative", self.negative)):
             if not (k >= 0 and rate > 0):
-                raise ValueError(f"GammaImportance({name}={(k, rate)!r}): a shape k ≥ 0 and a rate λ > 0.")
+                refuse(self, "a shape k ≥ 0 and a rate λ > 0.", **{name: (k, rate)})
 
-    def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
-        return self.of.drive(batch)
+    def weight(self, drive: Tensor, log_ratio: Tensor, batch: Batch | PreferenceBatch) -> Tensor:
+        log_w = _total_log_ratio(drive, batch, self)
 
-    def reweight(self, drive: Tensor, log_ratio: Tensor, batch: Batch | PreferenceBatch) -> Tensor:
-        log_w = _responses(drive, batch, "old", type(self).__name__)
-
-        def weight(k: float, rate: float) -> Tensor:
+        def density(k: float, rate: float) -> Tensor:
             return torch.exp(k * log_w - rate * torch.expm1(log_w.clamp(max=numerics.limit(log_w.dtype))))
 
-        return self.of.reweight(drive, log_ratio, batch) * torch.where(
-            drive >= 0, weight(*self.positive), weight(*self.negative)
-        )
-
-    @property
-    def locality(self) -> Locality:
-        return max(Locality.SEQUENCE, self.of.locality)
+        return torch.where(drive >= 0, density(*self.positive), density(*self.negative))
 
     def latex(self) -> str:
         return rf"\operatorname{{sg}}\left[w_i^{{k}}e^{{\lambda(1-w_i)}}\right]\left({self.of.latex()}\right)"
 
 
 @dataclasses.dataclass(frozen=True)
-class PolicyWeight(SamplingGeometry):
-    """g · sg[w(y⁺)·w(y⁻)], w(y) = π(y)^{1/|y|}: pairs count as much as the policy would say them itself.
+class PolicyWeight(Reweighting):
+    """g · sg[w(y⁺)·w(y⁻)], w(y) = π(y)^{1/|y|}: a pair weighs as much as both its responses are likely at present.
 
     Args:
         of: the geometry whose drive is weighted, of pairs.
 
-    Source: WPO (arXiv 2406.11827) eq. 2, without its alignment: that divides each token's probability by Σ_v π(v)²,
-    which sampled log-probabilities do not hold (TRL takes it from the logits).
+    Source: WPO (arXiv 2406.11827) eq. 2, without its alignment, which divides each token's probability by Σ_v π(v)².
+    Sampled log-probabilities do not hold that sum; TRL takes it from the logits.
+
+    >>> import torch, geomalign as ga
+    >>> pairs = ga.PreferenceBatch(torch.tensor([[-1.0, -1.0]]), torch.tensor([[-2.0, -2.0]]))
+    >>> ga.PolicyWeight().reweight(torch.ones(1), torch.zeros(1), pairs)  # exp(−1) · exp(−2)
+    tensor([0.0498])
     """
 
     of: SamplingGeometry = Label()
+    reach: ClassVar[Locality] = Locality.GROUP
 
-    def __post_init__(self) -> None:
-        _is_sampling(self, self.of)
-
-    def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
-        return self.of.drive(batch)
-
-    def reweight(self, drive: Tensor, log_ratio: Tensor, batch: Batch | PreferenceBatch) -> Tensor:
+    def weight(self, drive: Tensor, log_ratio: Tensor, batch: Batch | PreferenceBatch) -> Tensor:
         rows = batch.rows
         mean = rows.log_probs("policy", type(self).__name__).detach().sum(-1) / rows.support.sum(-1).clamp(min=1)
         chosen, rejected = mean.chunk(2)
-        return self.of.reweight(drive, log_ratio, batch) * torch.exp((chosen + rejected).clamp(max=0))
-
-    @property
-    def locality(self) -> Locality:
-        return max(Locality.GROUP, self.of.locality)
+        return torch.exp((chosen + rejected).clamp(max=0))
 
     def latex(self) -> str:
         return rf"\operatorname{{sg}}\left[\pi(y^+)^{{1/|y^+|}}\pi(y^-)^{{1/|y^-|}}\right]{self.of.latex()}"
@@ -259,23 +264,32 @@ class PolicyWeight(SamplingGeometry):
 
 @dataclasses.dataclass(frozen=True)
 class ImportanceRatio(SamplingGeometry):
-    """g = sg[π/π_k] of every token: the weight that turns an average over the rollout into one over the policy. Not a
-    pull; for `ImportanceWeighted`.
+    """g = sg[π/π_old] of every token: the weight that turns an average over the rollout into one over the policy.
+
+    It is a weight, not an advantage: use it with `ImportanceWeighted`.
 
     Args:
-        cap: upper bound of the weight; None for none.
+        cap: upper bound of the weight, positive; None for no bound.
+
+    Raises:
+        ValueError: a cap that is not positive.
+
+    >>> import torch, geomalign as ga
+    >>> batch = ga.Batch(torch.tensor([-1.0, -0.5]), torch.tensor([-1.0, -1.0]))
+    >>> ga.ImportanceRatio(cap=1.5).reweight(torch.ones(2), batch.policy - batch.old, batch)
+    tensor([1.0000, 1.5000])
     """
 
     cap: float | None = None
 
     def __post_init__(self) -> None:
-        _is_cap(self, self.cap)
+        is_cap(self, self.cap)
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
         return torch.ones(batch.size, dtype=batch.rows.dtype, device=batch.rows.policy.device)
 
     def reweight(self, drive: Tensor, log_ratio: Tensor, batch: Batch | PreferenceBatch) -> Tensor:
-        log_p, log_q = (_as_drive(drive, batch, name, type(self).__name__) for name in ("policy", "old"))
+        log_p, log_q = policy_and_old(drive, batch, self)
         ratio = numerics.exp(log_p - log_q)
         return drive * (ratio if self.cap is None else ratio.clamp(max=self.cap))
 

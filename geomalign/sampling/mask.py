@@ -1,4 +1,4 @@
-"""sampling.mask"""
+"""A mask of tokens that have already moved far, judged by the probability that moved."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from geomalign._util import numerics
-from geomalign._util.types import Locality
+from geomalign._util.check import one_of, within
 from geomalign.batch import Batch, PreferenceBatch
 from geomalign.sampling.advantage import Advantage
-from geomalign.sampling.base import SamplingGeometry, _is_sampling
-from geomalign.sampling.importance import _as_drive, _is_cap
+from geomalign.sampling.base import Reweighting, SamplingGeometry, is_cap, is_sampling
+from geomalign.sampling.importance import policy_and_old
 
 __all__ = ["DivergenceMask"]
 
@@ -23,7 +23,7 @@ def _shift_of_mass(log_p: Tensor, log_q: Tensor) -> Tensor:
 
 
 def _binary_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """KL of the event {this token, any other} under the anchor q from the policy p, KL(q‖p)."""
+    """KL(q‖p) of the event {this token, any other}, with q under π_old and p under the policy."""
     floor = torch.finfo(log_p.dtype).tiny
     p_other, q_other = (-torch.expm1(x) for x in (log_p, log_q))
     other = torch.special.xlogy(q_other, q_other.clamp(min=floor)) - torch.special.xlogy(
@@ -39,22 +39,30 @@ _DIVERGENCES = {
 
 
 @dataclasses.dataclass(frozen=True)
-class DivergenceMask(SamplingGeometry):
-    """g · sg[min(t, cap)], but 0 where the drive pushes a token further out and its binary divergence has passed a
-    threshold.
+class DivergenceMask(Reweighting):
+    """g · sg[min(t, cap)], and 0 where the drive pushes a token further out whose binary divergence passed a threshold.
 
-    PPO's clip judges by the ratio t, and so stops rare tokens early and common ones late; this mask judges by how much
-    probability moved: |π − π_k| ("tv"), or KL(π_k‖π) of the event {this token, any other} ("kl").
+    PPO's clip judges by the ratio t, and so stops rare tokens early and common ones late. This mask judges by how much
+    probability moved: |π − π_old| ("tv"), or KL(π_old‖π) of the event {this token, any other} ("kl").
 
     Args:
         of: the geometry whose drive is weighted.
         divergence: "tv" or "kl".
-        low: threshold where the token lost probability under a drive that is not positive, > 0.
-        high: threshold where it gained probability under a positive drive, > 0.
-        cap: upper bound of the importance weight; None for none.
+        low: threshold where the token lost probability and the drive is not positive, > 0.
+        high: threshold where the token gained probability and the drive is positive, > 0.
+        cap: upper bound of the importance weight, positive; None for no bound.
 
-    Source: DPPO (arXiv 2602.04879), the binary approximation; cap 20 as its code (and verl's) has it. verl
-    adds 1e-8 inside the KL's logarithms.
+    Raises:
+        ValueError: an unknown divergence, or a threshold or cap that is not positive.
+
+    Source: DPPO (arXiv 2602.04879), the binary approximation; cap 20 as its code (and verl's) has it. verl adds 1e-8
+    inside the KL's logarithms.
+
+    >>> import torch, geomalign as ga
+    >>> batch = ga.Batch(torch.tensor([-0.1, -6.0]), torch.tensor([-0.6, -8.0]), advantage=torch.ones(2))
+    >>> sampling = ga.DivergenceMask()  # both ratios are large, but only the first token moved 0.2 of probability
+    >>> sampling.reweight(sampling.drive(batch), batch.policy - batch.old, batch)
+    tensor([0.0000, 7.3891])
     """
 
     of: SamplingGeometry = Advantage()
@@ -64,31 +72,18 @@ class DivergenceMask(SamplingGeometry):
     cap: float | None = 20.0
 
     def __post_init__(self) -> None:
-        _is_sampling(self, self.of)
-        if self.divergence not in _DIVERGENCES:
-            raise ValueError(
-                f"DivergenceMask(divergence={self.divergence!r}): choose one of {', '.join(map(repr, _DIVERGENCES))}."
-            )
-        if not (self.low > 0 and self.high > 0):
-            raise ValueError(
-                f"DivergenceMask(low={self.low!r}, high={self.high!r}): thresholds of a divergence are positive."
-            )
-        _is_cap(self, self.cap)
+        is_sampling(self, self.of)
+        one_of(self, "divergence", self.divergence, _DIVERGENCES)
+        within(self, 0, math.inf, "a threshold of the divergence", ends="(]", low=self.low, high=self.high)
+        is_cap(self, self.cap)
 
-    def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
-        return self.of.drive(batch)
-
-    def reweight(self, drive: Tensor, log_ratio: Tensor, batch: Batch | PreferenceBatch) -> Tensor:
-        log_p, log_q = (_as_drive(drive, batch, name, type(self).__name__) for name in ("policy", "old"))
+    def weight(self, drive: Tensor, log_ratio: Tensor, batch: Batch | PreferenceBatch) -> Tensor:
+        log_p, log_q = policy_and_old(drive, batch, self)
         delta = log_p - log_q
         moved = _DIVERGENCES[self.divergence][0](log_p, log_q)
         kept = torch.where(drive > 0, (moved <= self.high) | (delta <= 0), (moved <= self.low) | (delta >= 0))
         weight = torch.exp(delta.clamp(max=numerics.limit(delta.dtype) if self.cap is None else math.log(self.cap)))
-        return self.of.reweight(drive, log_ratio, batch) * torch.where(kept, weight, 0)
-
-    @property
-    def locality(self) -> Locality:
-        return max(Locality.TOKEN, self.of.locality)
+        return torch.where(kept, weight, 0)
 
     def latex(self) -> str:
         cap = r"\infty" if self.cap is None else f"{self.cap:g}"

@@ -1,4 +1,4 @@
-"""sampling.selection"""
+"""Drives that select: of the best response in a group, or of the best among k draws from it."""
 
 from __future__ import annotations
 
@@ -9,38 +9,46 @@ import torch
 from torch import Tensor
 
 from geomalign._util import numerics
+from geomalign._util.check import integer, non_negative, one_of
 from geomalign._util.types import Interval
 from geomalign.batch import Batch, PreferenceBatch
-from geomalign.sampling.base import SamplingGeometry, _rewards
+from geomalign.sampling.base import SamplingGeometry, rewards
 
-__all__ = ["MaxAtK", "BestOfN", "PassAtK"]
+__all__ = ["BestOfN", "MaxAtK", "PassAtK"]
 
 
 @dataclasses.dataclass(frozen=True)
 class PassAtK(SamplingGeometry):
     """The advantage of the best of k responses drawn from the group, in closed form for binary rewards.
 
-    With N responses of which N⁻ fail, R̄ = 1 − C(N⁻, k)/C(N, k) is the chance that k of them hold a success and σ² =
-    R̄(1 − R̄): g = (1 − R̄)/σ for a success, (1 − R̄ − C(N⁻−1, k−1)/C(N−1, k−1))/σ for a failure. k = 1 is the group's
-    z-score (ddof=0).
+    With N responses of which N⁻ fail, R̄ = 1 − C(N⁻, k)/C(N, k) is the probability that k of them hold a success, and
+    σ² = R̄(1 − R̄). Then g = (1 − R̄)/σ for a success and g = (1 − R̄ − C(N⁻−1, k−1)/C(N−1, k−1))/σ for a failure.
+    k = 1 is the group's z-score (ddof=0).
 
     Args:
-        k: how many responses are drawn, ≥ 1. A group smaller than k has zero drive, as has one without both outcomes
-            among its draws.
+        k: the number of responses that are drawn, ≥ 1. The drive is zero in a group of fewer than k rows, and in one
+            whose draws of k all succeed or all fail.
         threshold: a reward above it is a success.
 
+    Raises:
+        ValueError: k is no integer ≥ 1.
+
     Source: Pass@k Training (arXiv 2508.10751), analytical derivation.
+
+    >>> import torch, geomalign as ga
+    >>> batch = ga.Batch(torch.zeros(4, 1), None, reward=torch.tensor([1.0, 0.0, 0.0, 0.0]))
+    >>> ga.PassAtK(k=2).drive(batch)
+    tensor([ 1.0000, -0.3333, -0.3333, -0.3333])
     """
 
     k: int = 4
     threshold: float = 0.5
 
     def __post_init__(self) -> None:
-        if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
-            raise ValueError(f"PassAtK(k={self.k!r}): a number of responses, an integer ≥ 1.")
+        integer(self, 1, "a number of responses", k=self.k)
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
-        batch, reward = _rewards(batch, type(self).__name__)
+        batch, reward = rewards(self, batch)
         groups = batch.groups()
         success = reward > self.threshold
         size = groups.sum(torch.ones_like(reward))
@@ -48,7 +56,7 @@ class PassAtK(SamplingGeometry):
         missed = _choose_ratio(failures, size, self.k)
         missed_with_me = _choose_ratio(failures - 1, size - 1, self.k - 1)
         sigma = torch.sqrt((missed * (1 - missed)).clamp(min=0))
-        # missed = 1 − R̄, so both advantages are differences of two chances of drawing failures only.
+        # missed = 1 − R̄: both advantages are differences of probabilities that only failures are drawn.
         drive = torch.where(success, missed, missed - missed_with_me) / torch.where(sigma > 0, sigma, 1)
         return torch.where(groups.valid & (sigma > 0) & (size >= self.k), drive, 0)
 
@@ -66,29 +74,34 @@ def _choose_ratio(n: Tensor, total: Tensor, k: int) -> Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class MaxAtK(SamplingGeometry):
-    """g = r_best − r_second for the best response of the group and 0 for the others: what the maximum would lose
-    without it.
+    """g = r_best − r_second for the best response of the group, 0 for the others.
 
-    The leave-one-out advantage of the objective max_i r_i. A best reward reached twice has zero drive.
+    This is the leave-one-out advantage of the objective max_i r_i: what the maximum would lose without the response. A
+    best reward that is reached twice has zero drive.
 
     Args:
         scale: "group" divides by the group's standard deviation (verl), "none" does not (the paper).
-        epsilon: added to the standard deviation, ≥ 0.
+        epsilon: ≥ 0, added to the standard deviation.
+
+    Raises:
+        ValueError: an unknown scale, or a negative epsilon.
 
     Source: Tang et al. 2025 (arXiv 2503.19595) §4; verl `grpo_passk`.
+
+    >>> import torch, geomalign as ga
+    >>> ga.MaxAtK().drive(ga.Batch(torch.zeros(3, 1), None, reward=torch.tensor([5.0, 3.0, 1.0])))
+    tensor([2., 0., 0.])
     """
 
     scale: str = "none"
     epsilon: float = 1e-6
 
     def __post_init__(self) -> None:
-        if self.scale not in ("none", "group"):
-            raise ValueError(f"MaxAtK(scale={self.scale!r}): choose one of 'none', 'group'.")
-        if not self.epsilon >= 0:
-            raise ValueError(f"MaxAtK(epsilon={self.epsilon!r}): added to a standard deviation, so not negative.")
+        one_of(self, "scale", self.scale, ("none", "group"))
+        non_negative(self, "added to a standard deviation", epsilon=self.epsilon)
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
-        batch, reward = _rewards(batch, type(self).__name__)
+        batch, reward = rewards(self, batch)
         groups = batch.groups()
         best = groups.valid & (reward == groups.max(reward))
         alone = groups.sum(best.to(reward.dtype)) == 1
@@ -103,26 +116,27 @@ class MaxAtK(SamplingGeometry):
 
     def latex(self) -> str:
         drive = r"\left(r_i-\max_{j\neq i}r_j\right)_+"
-        return (
-            drive
-            if self.scale == "none"
-            else rf"{drive}/\left(\operatorname{{std}}_G(r)+{numerics.latex(self.epsilon)}\right)"
-        )
+        if self.scale == "none":
+            return drive
+        return rf"{drive}/\left(\operatorname{{std}}_G(r)+{numerics.latex(self.epsilon)}\right)"
 
 
 @dataclasses.dataclass(frozen=True)
 class BestOfN(SamplingGeometry):
-    """g = N/(number selected) for the best response of every group, 0 for the others: the density of the selected
-    responses among all.
+    """g = N/(number selected) for the best response of every group, 0 for the others.
 
-    Its mean is one, so that an average over all responses is the average over the selected ones. The first of equals is
-    taken.
+    This is the density of the selected responses among all. Its mean is one, so that an average over all responses is
+    the average over the selected ones. Of several best responses the first is taken.
 
     Source: RAFT (arXiv 2304.06767) Algorithm 1, best of K.
+
+    >>> import torch, geomalign as ga
+    >>> ga.BestOfN().drive(ga.Batch(torch.zeros(3, 1), None, reward=torch.tensor([1.0, 5.0, 3.0])))
+    tensor([0., 3., 0.])
     """
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
-        batch, reward = _rewards(batch, type(self).__name__)
+        batch, reward = rewards(self, batch)
         groups = batch.groups()
         best = groups.valid & (reward == groups.max(reward))
         position = torch.arange(reward.shape[0], device=reward.device, dtype=reward.dtype)

@@ -1,4 +1,4 @@
-"""sampling.transform"""
+"""Drives made from drives: projected, weighted by their sign, normalised over tokens, or rescaled."""
 
 from __future__ import annotations
 
@@ -8,42 +8,52 @@ import torch
 from torch import Tensor
 
 from geomalign._util import numerics
+from geomalign._util.check import non_negative, one_of, positive
 from geomalign._util.groups import Groups
 from geomalign.batch import Batch, PreferenceBatch
-from geomalign.divergences import bounded_projection
+from geomalign.divergences import PearsonChiSquare, target_policy
 from geomalign.sampling.advantage import Advantage, GroupAdvantage
-from geomalign.sampling.base import SamplingGeometry, _check_inner, _is_sampling
+from geomalign.sampling.base import SamplingGeometry, is_sampling, responses
 
-__all__ = ["SignalScale", "SignWeighted", "BoundedProjection", "Whitened"]
+__all__ = ["BoundedProjection", "SignWeighted", "SignalScale", "Whitened"]
 
 
 @dataclasses.dataclass(frozen=True)
 class BoundedProjection(SamplingGeometry):
     """g = mu · v*, v* = max(−1, (g₀ − λ)/mu): the drive whose target is the nearest density that is nowhere negative.
 
-    With `ChiSquare(mu)` in the ratio chart the equilibrium is then v* itself, a probability: v* ≥ −1 and Σ v* = 0 in
-    the group.
+    With `ChiSquare(mu)` in the chart `Ratio()` the equilibrium is then v* itself, a probability: v* ≥ −1, and v* sums
+    to 0 in the group.
 
     Args:
-        of: the geometry whose drive g₀ is projected.
-        mu: the stiffness of the potential it is used with, positive.
+        of: the geometry whose drive g₀ is projected, one per response.
+        mu: the stiffness of the potential that it is used with, positive.
+
+    Raises:
+        ValueError: mu is not positive; in `drive`, drives of tokens or pairs.
 
     Source: GOPO (arXiv 2602.21269), bounded Hilbert projection; solved exactly by sorting instead of bisection.
+
+    >>> import torch, geomalign as ga
+    >>> batch = ga.Batch(torch.zeros(3, 1), None, advantage=torch.tensor([3.0, 0.0, -3.0]))
+    >>> ga.BoundedProjection(ga.Advantage(), mu=1.0).drive(batch)
+    tensor([ 2., -1., -1.])
     """
 
     of: SamplingGeometry
     mu: float
 
     def __post_init__(self) -> None:
-        _check_inner(self, self.of)
-        if not self.mu > 0:
-            raise ValueError(f"BoundedProjection(mu={self.mu!r}): a stiffness is positive.")
+        is_sampling(self, self.of)
+        positive(self, "the stiffness of the potential", mu=self.mu)
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
-        drive = self.of.drive(batch)
-        if drive.ndim != 1 or not isinstance(batch, Batch):
-            raise ValueError(f"BoundedProjection needs one drive a response; {self.of!r} gave {tuple(drive.shape)}.")
-        return self.mu * bounded_projection(drive / self.mu, batch.groups())
+        batch, drive = responses(self, self.of, batch)
+        groups = batch.groups()
+        fluctuation = target_policy(drive.double(), self.mu * PearsonChiSquare(), groups=groups).fluctuation
+        # Where all drives of a group are equal the ratio is 1 only to rounding, and the drive must be exactly zero.
+        moves = groups.valid & (groups.max(drive) + groups.max(-drive) > 0)
+        return self.mu * torch.where(moves, fluctuation, 0).to(drive.dtype)
 
     def latex(self) -> str:
         return rf"{self.mu:g}\max\left(-1,\frac{{{self.of.latex()}-\lambda}}{{{self.mu:g}}}\right)"
@@ -51,13 +61,20 @@ class BoundedProjection(SamplingGeometry):
 
 @dataclasses.dataclass(frozen=True)
 class SignWeighted(SamplingGeometry):
-    """g = positive·max(g₀, 0) − negative·max(−g₀, 0): the two signs of a drive weighted apart. `negative=0` keeps the
-    positive part alone.
+    """g = positive·max(g₀, 0) − negative·max(−g₀, 0): a factor for each of the two signs of a drive.
 
     Args:
         of: the geometry whose drive g₀ is weighted.
         positive: factor of positive drives, ≥ 0.
-        negative: factor of negative drives, ≥ 0.
+        negative: factor of negative drives, ≥ 0. At 0 only the positive drives are kept.
+
+    Raises:
+        ValueError: a factor is negative.
+
+    >>> import torch, geomalign as ga
+    >>> batch = ga.Batch(torch.zeros(2, 1), None, advantage=torch.tensor([2.0, -2.0]))
+    >>> ga.SignWeighted(negative=0.5).drive(batch)
+    tensor([ 2., -1.])
     """
 
     of: SamplingGeometry = Advantage()
@@ -65,10 +82,8 @@ class SignWeighted(SamplingGeometry):
     negative: float = 1.0
 
     def __post_init__(self) -> None:
-        _is_sampling(self, self.of)
-        for name in ("positive", "negative"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"SignWeighted({name}={getattr(self, name)!r}): a weight, so not negative.")
+        is_sampling(self, self.of)
+        non_negative(self, "the weight of a sign", positive=self.positive, negative=self.negative)
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
         drive = self.of.drive(batch)
@@ -82,14 +97,24 @@ class SignWeighted(SamplingGeometry):
 
 @dataclasses.dataclass(frozen=True)
 class Whitened(SamplingGeometry):
-    """g = (g₀ − mean)/std over all *tokens* of the batch: a response counts by its length in both moments.
+    """g = (g₀ − mean)/√(variance + epsilon), with the moments taken over all *tokens* of the batch.
+
+    A response counts by its length in both moments.
 
     Args:
         of: the geometry whose drive g₀ is normalised, `(row,)` or `(row, token)`.
         ddof: 1 for the unbiased variance of the tokens (verl), 0 for the biased one.
-        epsilon: added to the *variance*, ≥ 0.
+        epsilon: ≥ 0, added to the *variance*.
+
+    Raises:
+        ValueError: a ddof other than 0 and 1, or a negative epsilon.
 
     Source: REINFORCE++ (arXiv 2501.03262); verl's `masked_whiten`, which adds 1e-8 to the variance.
+
+    >>> import torch, geomalign as ga
+    >>> batch = ga.Batch(torch.zeros(2, 4), None, advantage=torch.tensor([3.0, 1.0]))
+    >>> ga.Whitened(ddof=0).drive(batch)
+    tensor([ 1., -1.])
     """
 
     of: SamplingGeometry = Advantage()
@@ -97,11 +122,9 @@ class Whitened(SamplingGeometry):
     epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
-        _is_sampling(self, self.of)
-        if self.ddof not in (0, 1):
-            raise ValueError(f"Whitened(ddof={self.ddof!r}): 0 (biased) or 1 (unbiased variance).")
-        if not self.epsilon >= 0:
-            raise ValueError(f"Whitened(epsilon={self.epsilon!r}): added to a variance, so not negative.")
+        is_sampling(self, self.of)
+        one_of(self, "ddof", self.ddof, (0, 1))
+        non_negative(self, "added to a variance", epsilon=self.epsilon)
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
         drive = self.of.drive(batch)
@@ -116,7 +139,7 @@ class Whitened(SamplingGeometry):
         )
         if drive.ndim == 2:
             return white
-        # Every token of a response has the same value: read it off at any of them.
+        # All tokens of a response have the same value, so that their mean is that value.
         return white.sum(-1) / support.sum(-1).clamp(min=1)
 
     def latex(self) -> str:
@@ -126,20 +149,27 @@ class Whitened(SamplingGeometry):
 
 @dataclasses.dataclass(frozen=True)
 class SignalScale(SamplingGeometry):
-    """g = g₀ · (responses)/(responses in groups with any drive): what equal rewards take from the average is given
-    back.
+    """g = g₀ · B/(B − M), with M of the B responses in groups whose drives are all zero.
+
+    Groups of equal rewards have no drive but count in the mean over responses. The factor keeps them from shrinking
+    the gradient of the others.
 
     Args:
         of: the geometry whose drive g₀ is scaled.
 
-    Source: GPG (arXiv 2504.02546), α = B/(B − M) with M responses in groups that were solved or failed
-    throughout. verl counts the responses with a non-zero *reward* instead.
+    Source: GPG (arXiv 2504.02546), α = B/(B − M). verl counts the responses with a non-zero *reward* instead.
+
+    >>> import torch, geomalign as ga
+    >>> group = torch.tensor([0, 0, 1, 1])
+    >>> batch = ga.Batch(torch.zeros(4, 1), None, reward=torch.tensor([1.0, 0.0, 1.0, 1.0]), group=group)
+    >>> ga.SignalScale().drive(batch)
+    tensor([ 1., -1.,  0.,  0.])
     """
 
     of: SamplingGeometry = GroupAdvantage()
 
     def __post_init__(self) -> None:
-        _is_sampling(self, self.of)
+        is_sampling(self, self.of)
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
         drive = self.of.drive(batch)

@@ -1,15 +1,15 @@
-"""The escort parameter from an effective sample size."""
+"""Drives solved from a budget: a step of given divergence from the anchor, or weights of given effective size."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import torch
 from torch import Tensor
 
 from geomalign._util import numerics
-from geomalign._util.groups import Groups
+from geomalign._util.check import one_of, positive, refuse, within
+from geomalign._util.groups import Groups, mean_within
 from geomalign.batch import Batch, PreferenceBatch
 from geomalign.divergences import (
     Divergence,
@@ -18,20 +18,12 @@ from geomalign.divergences import (
     chi_square_stiffness,
     trust_region_target,
 )
-from geomalign.divergences.trust_region import Mean, Reduce
-from geomalign.sampling.advantage import Advantage, GroupAdvantage
-from geomalign.sampling.base import SamplingGeometry
+from geomalign.sampling.advantage import GroupAdvantage
+from geomalign.sampling.base import SamplingGeometry, is_sampling, responses, signal
 
 __all__ = ["EscortESS", "TrustRegion"]
 
 _WITHIN = ("batch", "group")
-
-
-def check_within(owner: object, within: str) -> None:
-    if within not in _WITHIN:
-        raise ValueError(
-            f"{type(owner).__name__}(within={within!r}): one for the whole batch, or one a group: {_WITHIN}."
-        )
 
 
 def _mean_square(drive: Tensor, support: Tensor, groups: Groups | None) -> Tensor:
@@ -42,54 +34,43 @@ def _mean_square(drive: Tensor, support: Tensor, groups: Groups | None) -> Tenso
     return (groups.sum(square.sum(-1)) / groups.sum(count.sum(-1)).clamp(min=1))[:, None]
 
 
-def responses(owner: object, of: SamplingGeometry, batch: Batch | PreferenceBatch) -> tuple[Batch, Tensor]:
-    drive = of.drive(batch)
-    if drive.ndim != 1 or not isinstance(batch, Batch):
-        events = "pairs" if isinstance(batch, PreferenceBatch) else f"tokens, {tuple(drive.shape)}"
-        raise ValueError(
-            f"{type(owner).__name__} needs one drive a response; {of!r} gave drives of {events}. Its multiplier is an "
-            "average over responses to one prompt, of which a pair shows only a difference and a token's state one "
-            "sample: for those use TrustRegion(chi2=…), which needs none."
-        )
-    return batch, drive
-
-
 @dataclasses.dataclass(frozen=True)
 class TrustRegion(SamplingGeometry):
-    r"""g = ψ'(t*), the best policy within a divergence of the anchor: μ is solved, not tuned.
+    """g = ψ'(t*), t* the best policy within a divergence of the anchor: the stiffness μ is solved, not tuned.
 
-    Used with `ChiSquare(1.0)` in the divergence's own coordinate the equilibrium is t* itself: `Ratio()` for χ²,
-    `LogRatio()` for KL, `Dual(divergence)` for any other. With chi2 the drive is (g₀ − E g₀)/μ, μ = ‖g₀ − E g₀‖/√ε,
-    in closed form.
-    Of pairs and of tokens, chi2 alone is defined. Pairs: ½E[m²] = E[v²] for the margin m = v − v' of two independent
-    responses, so that the drive is g₀/μ, μ = ‖g₀‖/√(2ε). Tokens: a drive a token is taken for an advantage, of mean
-    zero at its state, and is not centred; ε is the mean over tokens.
+    Used with `ChiSquare(1.0)` in the divergence's own coordinate the equilibrium is t* itself; the chart is `Ratio()`
+    for χ², `LogRatio()` for KL, `Dual(divergence)` for any other. With chi2 the drive has the closed form
+    (g₀ − E g₀)/μ, μ = ‖g₀ − E g₀‖/√ε.
 
-    The drive is free of the scale of g₀: rewards ten times as large make the same step. What bounds the target is not
-        a bound
-    on what the optimizer does in a finite number of steps; that is measured by `Controlled`.
+    For pairs and tokens only chi2 is defined. Pairs: ½E[m²] = E[v²] for the margin m = v − v' of two independent
+    responses, so that the drive is g₀/μ, μ = ‖g₀‖/√(2ε). Tokens: the drive of a token is taken for an advantage, which
+    has mean zero at its state, and is not centred; ε is the mean over tokens.
+
+    The drive does not depend on the scale of g₀: rewards ten times as large give the same step. The radius bounds the
+    target, not what the optimizer does in a finite number of steps; the controller `AdaptiveStiffness` measures that.
 
     Args:
         of: the geometry whose drive g₀ is followed.
         chi2: radius ε of E_{π_k}[(t−1)²] ≤ ε, positive.
         kl: radius of KL(π‖π_k) in nats, positive.
-        divergence, radius: any other divergence and its radius.
-        within: "batch": one μ a rollout, the radius holds on average over its responses. "group": one μ a prompt (or
-            pair), so that every prompt with a spread moves equally far: for chi2, GRPO's division by the standard
-            deviation.
-        bounded: for chi2, keep t* ≥ 0 (a root instead of the closed form). The others always do.
+        divergence: any other divergence, given together with `radius`.
+        radius: the radius of `divergence`, positive.
+        within: "batch": one μ per rollout; the radius holds on average over its responses. "group": one μ per prompt
+            (or pair), so that every prompt with a spread moves equally far. For chi2 that is GRPO's division by the
+            standard deviation.
+        bounded: for chi2, keep t* ≥ 0, by a root instead of the closed form. The other divergences always do.
 
     Raises:
-        ValueError: not exactly one radius, or one that is not positive.
+        ValueError: not exactly one radius, or one that is not positive; in `drive`, tokens or pairs without chi2.
+
+    Source: χ² trust-region duality of OPO (arXiv 2601.12415); KL: Peters et al. 2010 (REPS), Abdolmaleki et al. 2018
+    (MPO).
 
     >>> import torch, geomalign as ga
     >>> batch = ga.Batch(torch.zeros(4, 1), None, reward=torch.tensor([1.0, 0.0, 0.0, 0.0]))
-    >>> drive = TrustRegion(chi2=0.04).drive(batch)
-    >>> bool(torch.isclose(drive.square().mean(), torch.tensor(0.04)))
-    True
-
-    Source: χ² trust-region duality of OPO (arXiv 2601.12415); KL: Peters et al. 2010 (REPS), Abdolmaleki et al. 2018
-        (MPO).
+    >>> drive = ga.TrustRegion(chi2=0.04).drive(batch)
+    >>> round(drive.square().mean().item(), 4)
+    0.04
     """
 
     of: SamplingGeometry = GroupAdvantage()
@@ -102,16 +83,15 @@ class TrustRegion(SamplingGeometry):
     bounded: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.of, SamplingGeometry):
-            raise ValueError(f"TrustRegion(of={self.of!r}): expected a SamplingGeometry such as GroupAdvantage().")
+        is_sampling(self, self.of)
         if (self.divergence is None) != (self.radius is None):
             raise ValueError("TrustRegion: `divergence` and `radius` are given together.")
-        radii = [r for r in (self.chi2, self.kl, self.radius) if r is not None]
-        if len(radii) != 1 or not (0 < radii[0] < math.inf):
-            raise ValueError(
-                f"TrustRegion(chi2={self.chi2!r}, kl={self.kl!r}, radius={self.radius!r}): one radius, positive."
-            )
-        check_within(self, self.within)
+        radii = {name: getattr(self, name) for name in ("chi2", "kl", "radius")}
+        given = {name: radius for name, radius in radii.items() if radius is not None}
+        if len(given) != 1:
+            refuse(self, "give exactly one radius.", **radii)
+        positive(self, "the radius of a divergence", **given)
+        one_of(self, "within", self.within, _WITHIN)
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
         if self.chi2 is not None and not self.bounded:
@@ -155,18 +135,28 @@ class TrustRegion(SamplingGeometry):
 
 @dataclasses.dataclass(frozen=True)
 class EscortESS(SamplingGeometry):
-    r"""g = ω̃_α − 1 with α solved from the effective sample size of the escort weights ω̃_α ∝ e^{(1−α)A/temperature}.
+    """g = ω̃_α − 1 with α solved from the effective sample size of the escort weights ω̃_α ∝ e^{(1−α)A/temperature}.
 
-    ESS = (Σω)²/(n Σω²) falls monotonically from 1 at α = 1, so α is one scalar root. Where even α = 0 leaves more
-    than the target, α is 0. The paper tunes α; here it follows the rewards' scale.
+    ESS = (Σω)²/(n Σω²) falls monotonically from 1 at α = 1, so that α is the root of one scalar function. Where the
+    weights at α = 0 have a larger ESS than the target, α is 0. The paper tunes α; here it follows the rewards' scale.
 
     Args:
-        target: effective share of a group's samples, in (0, 1]; below 1/n, or 1/(ties at the best), it cannot be met.
+        target: the effective share of a group's samples, in (0, 1]. A target below (ties at the best)/n cannot be met.
         temperature: of the target policy, positive, in units of the advantage.
         scaled: divide by 1 − α, so that α changes the drive's shape and not its size.
-        within: "batch": one α, the average ESS of its groups (by rows) is the target. "group": one α a group.
+        within: "batch": one α, at which the mean ESS of the groups (weighted by rows) is the target. "group": one α
+            per group.
+
+    Raises:
+        ValueError: an argument out of its range.
 
     Source: escort weights, OPO (arXiv 2601.12415); effective sample size, Kish 1965.
+
+    >>> import torch, geomalign as ga
+    >>> batch = ga.Batch(torch.zeros(4, 1), None, reward=torch.tensor([3.0, 2.0, 1.0, 0.0]))
+    >>> weight = ga.EscortESS(target=0.7).drive(batch) + 1
+    >>> round((1 / weight.square().mean()).item(), 4)
+    0.7
     """
 
     target: float
@@ -175,15 +165,13 @@ class EscortESS(SamplingGeometry):
     within: str = "batch"
 
     def __post_init__(self) -> None:
-        if not 0 < self.target <= 1:
-            raise ValueError(f"EscortESS(target={self.target!r}): an effective share of the samples, in (0, 1].")
-        if not self.temperature > 0:
-            raise ValueError(f"EscortESS(temperature={self.temperature!r}): a temperature is positive.")
-        check_within(self, self.within)
+        within(self, 0, 1, "an effective share of the samples", ends="(]", target=self.target)
+        positive(self, "the temperature of the target policy", temperature=self.temperature)
+        one_of(self, "within", self.within, _WITHIN)
 
-    def _solve(self, advantage: Tensor, groups: Groups, reduce: Reduce | None = None) -> Tensor:
+    def _solve(self, advantage: Tensor, groups: Groups) -> Tensor:
         below = torch.where(groups.valid, advantage.double() - groups.max(advantage.double()), 0) / self.temperature
-        mean = Mean(groups, self.within, reduce)
+        mean = mean_within(groups, self.within, None)
 
         def tilt(power: Tensor) -> tuple[Tensor, Tensor]:
             weight = torch.exp(power * below)
@@ -204,13 +192,13 @@ class EscortESS(SamplingGeometry):
         return torch.where(share(zero)[0] >= self.target, 0, alpha)
 
     def alpha(self, batch: Batch | PreferenceBatch) -> Tensor:
-        """The α that meets the target, `()` or one a row."""
-        batch, advantage = responses(self, _Signal(), batch)
-        return self._solve(advantage, batch.groups())
+        """The α that meets the target: `()`, or `(row,)` with within="group"."""
+        batch, advantage = signal(self, batch)
+        return self._solve(batch.per_response(advantage), batch.groups())
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
-        batch, advantage = responses(self, _Signal(), batch)
-        groups = batch.groups()
+        batch, advantage = signal(self, batch)
+        advantage, groups = batch.per_response(advantage), batch.groups()
         beta = (1 - self._solve(advantage, groups)).to(advantage.dtype)
         exponent = beta * (advantage - groups.max(advantage)) / self.temperature
         shift = torch.log1p(groups.mean(torch.expm1(torch.where(groups.valid, exponent, 0))))
@@ -225,16 +213,3 @@ class EscortESS(SamplingGeometry):
         drive = rf"\frac{{{weight}}}{{\operatorname{{mean}}_G(\cdot)}}-1"
         drive = rf"\frac{{1}}{{1-\alpha}}\left({drive}\right)" if self.scaled else drive
         return rf"{drive},\ \alpha:\ \mathrm{{ESS}}={self.target:g}"
-
-
-@dataclasses.dataclass(frozen=True)
-class _Signal(SamplingGeometry):
-    """The advantage, or the reward, of whole responses."""
-
-    def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
-        signal = Advantage().drive(batch)
-        assert isinstance(batch, Batch)
-        return batch.per_response(signal)
-
-    def latex(self) -> str:
-        return "A_i"

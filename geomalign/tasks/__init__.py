@@ -1,9 +1,9 @@
-"""Tasks with a verifiable reward: the demo's chains, `reasoning_gym`, tables with a verifier, and tasks of one's
-own."""
+"""Tasks with a verifiable reward: the demo's chains, `reasoning_gym`, tables with a verifier, and one's own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -35,38 +35,40 @@ _KINDS: dict[str, Callable[..., Any]] = dict(zip(KINDS, (Gym, load, Preferences.
 
 
 def build(config: TaskConfig) -> Task:
-    """The task a configuration names.
+    """The task that a configuration names.
 
-    `chain`, `reasoning_gym:NAME`, `dataset:NAME` (a file, a directory of `save_to_disk`, or a name of the hub; a path
-    to a file needs no prefix), `preferences:NAME`, or `my_module:MyTask`.
+    The name is `chain`, `reasoning_gym:NAME`, `dataset:NAME` (a file, a directory of `save_to_disk`, or a name of the
+    hub; a path to a file needs no prefix), `preferences:NAME`, or `my_module:MyTask`.
 
     Raises:
-        ValueError: for an unknown task, options it does not take, or an object that is no task.
+        ValueError: the task is unknown, it does not take the options, or what was named is no task.
+
+    >>> build(TaskConfig("chain", options={"largest": 4}))
+    Chain(largest=4, skip_probability=0.55, slip=0.05)
     """
     kind, _, rest = config.name.partition(":")
     make: Callable[..., Any]
-    words: tuple[str, ...]
     if config.name == "chain":
-        make, words = Chain, ()
+        make = Chain
     elif kind in _KINDS and rest:
-        make, words = _KINDS[kind], (rest,)
+        make = partial(_KINDS[kind], rest)
     elif is_table(config.name):
-        make, words = load, (config.name,)
+        make = partial(load, config.name)
     elif rest:
-        make, words = imported(config.name), ()
+        make = imported(config.name)
     else:
         raise ValueError(
             f"there is no task {config.name!r}; there are 'chain', 'reasoning_gym:NAME', 'dataset:NAME' or the path of "
             "a .jsonl, .json, .csv or .parquet file, 'preferences:NAME', and 'my_module:MyTask' for your own."
         )
     try:
-        task = make(*words, **config.options)
+        task = make(**config.options)
     except TypeError as error:
         raise ValueError(
             f"task {config.name!r} could not be built with {config.options}: {error}. It takes {signature(make)}."
         ) from error
     if not isinstance(task, Task):
         raise ValueError(
-            f"task {config.name!r} is a {type(task).__name__} without the methods of geomalign.training.tasks.Task."
+            f"task {config.name!r} is a {type(task).__name__} without the methods of geomalign.tasks.Task."
         )
     return task

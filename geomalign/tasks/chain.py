@@ -1,10 +1,11 @@
-"""The demo's task: sums in writing, with a careful and a lazy teacher."""
+"""The demo's task: sums worked through in writing, with a careful and a noisy teacher."""
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass
 
+from geomalign._util.check import check
 from geomalign.tasks.task import Problem
 
 
@@ -12,50 +13,57 @@ from geomalign.tasks.task import Problem
 class Chain:
     """Sums and differences of one-digit numbers, worked through from left to right.
 
-    Tier L has L + 1 terms: `3+8-4+7;` is of tier 3, and its careful working is `3+8=11-4=7+7=14#14`. The reward is 1 if
-    the response ended and what follows its last `#` is the true value, else 0: the working itself is not rewarded.
+    A problem of level L has L + 1 terms: `3+8-4+7;` is of level 3, and its careful working is `3+8=11-4=7+7=14#14`.
+    The reward is 1 if the response ended and what follows its last `#` is the true value, else 0; the working itself
+    is not rewarded.
 
-    The lazy teacher gives up before each step with probability `give_up` and then writes a guess, the value so far
-    changed by a random amount of the size the missing terms have; and each of its steps slips by one with probability
-    `slip`.
+    The noisy teacher skips the remaining steps with probability `skip_probability` before each step. It then writes a
+    guess: the value so far, changed by a random amount as large as the missing terms can be. Each step that it does
+    write is wrong by one with probability `slip`.
 
     Args:
-        largest: largest digit among the terms, in 1, …, 9; fewer digits are fewer facts to learn.
-        give_up: in [0, 1].
+        largest: largest digit among the terms, in 1, …, 9; with fewer digits there are fewer sums to learn.
+        skip_probability: in [0, 1].
         slip: in [0, 1].
+
+    Raises:
+        ValueError: a value is out of its range, or a level below 1 is asked for.
+
+    >>> Chain().demonstration(Problem("3+8-4+7;", "14", level=3), random.Random(0), noisy=False)
+    '3+8=11-4=7+7=14#14'
     """
 
     largest: int = 9
-    give_up: float = 0.55
+    skip_probability: float = 0.55
     slip: float = 0.05
 
     def __post_init__(self) -> None:
-        if not 1 <= self.largest <= 9:
-            raise ValueError(f"Chain: largest={self.largest}; terms have one digit, so it is in 1, …, 9.")
-        if not (0 <= self.give_up <= 1 and 0 <= self.slip <= 1):
-            raise ValueError(f"Chain: give_up={self.give_up} and slip={self.slip} are probabilities, in [0, 1].")
+        check(1 <= self.largest <= 9, f"Chain: largest={self.largest}; terms have one digit, so it is in 1, …, 9.")
+        check(
+            0 <= self.skip_probability <= 1 and 0 <= self.slip <= 1,
+            f"Chain: skip_probability={self.skip_probability} and slip={self.slip} are probabilities, in [0, 1].",
+        )
 
     @property
     def alphabet(self) -> str:
         return "0123456789+-=;#"
 
-    def problem(self, tier: int, rng: random.Random) -> Problem:
-        if tier < 1:
-            raise ValueError(f"Chain has tiers 1, 2, …; tier {tier} was asked for.")
-        digits = [str(rng.randrange(self.largest + 1)) for _ in range(tier + 1)]
+    def problem(self, level: int, rng: random.Random) -> Problem:
+        check(level >= 1, f"Chain has levels 1, 2, …; level {level} was asked for.")
+        digits = [str(rng.randrange(self.largest + 1)) for _ in range(level + 1)]
         terms = [digits[0], *(rng.choice("+-") + digit for digit in digits[1:])]
-        return Problem("".join(terms) + ";", str(sum(int(term) for term in terms)), tier)
+        return Problem("".join(terms) + ";", str(sum(int(term) for term in terms)), level)
 
-    def demonstration(self, problem: Problem, rng: random.Random, lazy: bool) -> str:
+    def demonstration(self, problem: Problem, rng: random.Random, noisy: bool) -> str:
         text = problem.prompt.rstrip(";")
         first, steps = text[0], [text[i : i + 2] for i in range(1, len(text), 2)]
         value, working = int(first), first
         for done, step in enumerate(steps):
-            if lazy and rng.random() < self.give_up:
+            if noisy and rng.random() < self.skip_probability:
                 guess = value + sum(rng.choice((-1, 1)) * rng.randrange(self.largest + 1) for _ in steps[done:])
                 return (working if done else "") + f"#{guess}"
             value += int(step)
-            if lazy and rng.random() < self.slip:
+            if noisy and rng.random() < self.slip:
                 value += rng.choice((-1, 1))
             working += f"{step}={value}"
         return f"{working}#{value}"
@@ -63,7 +71,7 @@ class Chain:
     def reward(self, problem: Problem, response: str, ended: bool) -> float:
         return float(ended and "#" in response and response.rsplit("#", 1)[1] == problem.answer)
 
-    def longest(self, tier: int) -> int:
-        # The first term; per step an operation, its digit, "=" and up to two digits with a sign; "#", the answer, the
-        # end.
-        return 1 + 6 * tier + 5
+    def max_response_length(self, level: int) -> int:
+        # The first digit; per step an operation, its digit, "=" and a value of up to three characters; then "#", an
+        # answer of up to three characters, and the end token.
+        return 1 + 6 * level + 5

@@ -13,28 +13,31 @@ from geomalign.tasks.verifiers.base import conversation, extract
 if TYPE_CHECKING:
     from reasoning_gym.factory import ProceduralDataset
 
-#: Problems to draw from, in every tier; few tasks generate all of them at once.
+#: Problems to draw from, per level. Most tasks make each when it is asked for, so that a large number costs nothing.
 SIZE = 1_000_000
 
 
 class Gym:
-    """A task of `reasoning_gym`, verified by its own scorer.
+    """A task of the package `reasoning_gym`, verified by its own scorer.
 
-    Tier 1 has the options as they are given. In tier t > 1 every quantity that the task's curriculum knows is at level
-    t - 1; the options given keep their values.
+    Level 1 has the options as they are given. At level t > 1 every quantity of the task's curriculum is at the
+    curriculum's level t − 1; the options given keep their values.
 
     Args:
         name: of the task, such as `"chain_sum"`.
-        after: a marker such as `"####"`; only what follows its last occurrence in a response is scored. A response with
-            `<answer>…</answer>` is scored by what is between them in any case.
+        after: a marker such as `"####"`; only what follows its last occurrence in a response is scored. In a response
+            with `<answer>…</answer>` what is between the tags is scored in any case.
         chat: ask through the model's chat template.
         system: the system message, where `chat` is on.
-        longest: most characters or tokens of a response when evaluating. >= 1.
-        pool: problems to draw from, in every tier; a few tasks can make no more than some thousand. >= 16.
+        max_response_length: longest response in evaluation, in characters or tokens. ≥ 1.
+        pool: problems to draw from, per level; a few tasks can make no more than some thousand. ≥ 16.
         **options: of the task's configuration, such as `min_terms=2`.
 
     Raises:
-        ValueError: the package or the task is not there, or an option is not one of its.
+        ValueError: the package is not installed, or it has no such task, option or level.
+
+    >>> Gym("chain_sum", max_terms=3).problem(1, random.Random(0)).prompt  # doctest: +SKIP
+    'State the final answer to the following arithmetic problem: 3478 + 8220 - 3969 ='
     """
 
     def __init__(
@@ -44,7 +47,7 @@ class Gym:
         after: str = "",
         chat: bool = False,
         system: str = "",
-        longest: int = 64,
+        max_response_length: int = 64,
         pool: int = SIZE,
         **options: Any,
     ) -> None:
@@ -57,35 +60,35 @@ class Gym:
         if name not in DATASETS:
             raise ValueError(f"reasoning_gym has no task {name!r}; it has {', '.join(sorted(DATASETS))}.")
         self.name, self.after, self.chat, self.system, self.pool = name, after, chat, system, pool
-        self._longest, self._options = longest, options
+        self._max_response_length, self._options = max_response_length, options
         self._create, self._curricula = reasoning_gym.create_dataset, CURRICULA
-        self._tiers: dict[int, ProceduralDataset] = {}
-        self._tier(1)
+        self._levels: dict[int, ProceduralDataset] = {}
+        self._level(1)
 
-    def _tier(self, tier: int) -> ProceduralDataset:
-        if tier not in self._tiers:
-            options = {"seed": tier, "size": self.pool, **self._levels(tier), **self._options}
+    def _level(self, level: int) -> ProceduralDataset:
+        if level not in self._levels:
+            options = {"seed": level, "size": self.pool, **self._settings(level), **self._options}
             try:
-                self._tiers[tier] = self._create(self.name, **options)
+                self._levels[level] = self._create(self.name, **options)
             except (TypeError, AssertionError, ValueError) as error:
                 raise ValueError(
-                    f"reasoning_gym:{self.name} could not be made in tier {tier} with {options}: {error}"
+                    f"reasoning_gym:{self.name} could not be made in level {level} with {options}: {error}"
                 ) from error
-        return self._tiers[tier]
+        return self._levels[level]
 
-    def _levels(self, tier: int) -> dict[str, Any]:
-        if tier == 1:
+    def _settings(self, level: int) -> dict[str, Any]:
+        if level == 1:
             return {}
-        if tier < 1 or self.name not in self._curricula:
+        if level < 1 or self.name not in self._curricula:
             raise ValueError(
-                f"reasoning_gym:{self.name} has tier 1"
+                f"reasoning_gym:{self.name} has level 1"
                 + (", 2, …" if self.name in self._curricula else " only, for it has no curriculum")
-                + f"; tier {tier} was asked for. See task.train_tiers and task.eval_tiers."
+                + f"; level {level} was asked for. See task.train_levels and task.eval_levels."
             )
         curriculum = self._curricula[self.name]()
-        curriculum.set_global_level(tier - 1)
-        chosen = vars(curriculum.generate_configuration())
-        return {name: value for name, value in chosen.items() if name not in ("seed", "size")}
+        curriculum.set_global_level(level - 1)
+        harder = vars(curriculum.generate_configuration())
+        return {name: value for name, value in harder.items() if name not in ("seed", "size")}
 
     @property
     def alphabet(self) -> str:
@@ -93,13 +96,13 @@ class Gym:
         seen = "".join(problem.prompt + problem.answer for problem in (self.problem(1, rng) for _ in range(64)))
         return "".join(sorted({*seen, *string.printable}))
 
-    def problem(self, tier: int, rng: random.Random) -> Problem:
-        entry = self._tier(tier)[rng.randrange(self.pool)]
+    def problem(self, level: int, rng: random.Random) -> Problem:
+        entry = self._level(level)[rng.randrange(self.pool)]
         prompt = entry["question"]
         messages = conversation(prompt, self.system) if self.chat else ()
-        return Problem(prompt, str(entry["answer"]), tier, messages, entry)
+        return Problem(prompt, str(entry["answer"]), level, messages, entry)
 
-    def demonstration(self, problem: Problem, rng: random.Random, lazy: bool) -> str:
+    def demonstration(self, problem: Problem, rng: random.Random, noisy: bool) -> str:
         return f"{self.after}{problem.answer}"
 
     def reward(self, problem: Problem, response: str, ended: bool) -> float:
@@ -107,7 +110,7 @@ class Gym:
         if not ended or answer is None:
             return 0.0
         entry: Mapping[str, Any] = problem.row
-        return float(self._tier(problem.tier).score_answer(answer, entry))
+        return float(self._level(problem.level).score_answer(answer, entry))
 
-    def longest(self, tier: int) -> int:
-        return self._longest
+    def max_response_length(self, level: int) -> int:
+        return self._max_response_length

@@ -1,4 +1,4 @@
-"""Preference data in TRL's formats, as pairs of responses and as a task."""
+"""Preference data in TRL's formats: as pairs of responses, and as a task."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import takewhile
 from typing import Any
 
 from geomalign.tasks.rows import read
-from geomalign.tasks.table import LONGEST, text
+from geomalign.tasks.table import MAX_RESPONSE_LENGTH, text
 from geomalign.tasks.task import Problem
 
 Messages = tuple[Mapping[str, str], ...]
@@ -21,9 +21,13 @@ class Preference:
     """Two responses to one prompt, the first preferred.
 
     Args:
-        problem: its prompt.
-        chosen, rejected: as plain text.
-        chosen_messages, rejected_messages: as the messages that follow the prompt's; empty in the standard format.
+        problem: the prompt, with the chosen response as its answer.
+        chosen, rejected: the responses, as plain text.
+        chosen_messages, rejected_messages: the responses as messages that follow those of the prompt; empty in the
+            standard format.
+
+    >>> Preference(Problem("3+8;", "11", 1), "11", "12").chosen
+    '11'
     """
 
     problem: Problem
@@ -37,15 +41,23 @@ def preferences(name: str, split: str = "train", subset: str | None = None) -> l
     """The pairs of a table in one of TRL's formats, standard (text) or conversational (lists of messages):
 
     * `prompt`, `chosen`, `rejected`;
-    * `chosen`, `rejected`, where the prompt is what both begin with, without a space at its end, as TRL takes it;
+    * `chosen`, `rejected`, where the prompt is what both begin with, without a space at its end, as in TRL;
     * `prompt`, `completion`, `label`: every response that is labelled true is paired with one to the same prompt that
       is labelled false, in order.
 
     Args:
-        name, split, subset: see `geomalign.training.tasks.rows.read`.
+        name, split, subset: see `geomalign.tasks.rows.read`.
 
     Raises:
-        ValueError: the table is in none of the formats, a row lacks a column or has another type, or no pair is there.
+        ValueError: the table is in none of the formats, a row lacks a column or has another type, or there is no pair.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder, "pairs.jsonl")
+    ...     _ = file.write_text('{"prompt": "3+8;", "chosen": "11", "rejected": "12"}')
+    ...     preferences(str(file))[0].rejected
+    '12'
     """
     rows = read(name, split, subset)
     have = set(rows[0])
@@ -57,9 +69,8 @@ def preferences(name: str, split: str = "train", subset: str | None = None) -> l
         triples = _paired(rows)
     else:
         raise ValueError(
-            f"{name} has the columns {', '.join(rows[0])}; preferences are prompt, chosen, rejected; or chosen, "
-            "rejected, with "
-            "the prompt in both; or prompt, completion, label."
+            f"{name} has the columns {', '.join(rows[0])}; preferences have prompt, chosen, rejected; or chosen, "
+            "rejected, with the prompt in both; or prompt, completion, label."
         )
     pairs = [_preference(*triple) for triple in triples if triple[1] != triple[2]]
     if not pairs:
@@ -77,8 +88,8 @@ def _complete(name: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[st
         kinds = {type(row[column]).__name__ for column in columns if column in ("chosen", "rejected", "completion")}
         if len(kinds) > 1 or not kinds <= {"str", "list"}:
             raise ValueError(
-                f"row {number} of {name} has responses of type {' and '.join(sorted(kinds))}; they are all texts, or "
-                "all lists of messages."
+                f"row {number} of {name} has responses of type {' and '.join(sorted(kinds))}; the responses of "
+                "a row are all texts, or all lists of messages."
             )
 
 
@@ -122,44 +133,51 @@ def _messages(value: Any) -> Messages:
 
 @dataclass(frozen=True)
 class Preferences:
-    """The prompts of preference data as a task: the preferred response is the demonstration, and its exact text the
-    answer.
+    """The prompts of preference data as a task of one level, 1: the preferred response is the demonstration, and its
+    exact text the answer.
 
-    So a small model can be taught from nothing, and the accuracy is how often the greedy response is the preferred one.
+    With it a small model can be taught from random weights; its accuracy is how often the greedy response is the
+    preferred one.
 
     Args:
-        pairs: of one tier, 1.
-        longest_response: most characters or tokens of a response when evaluating; 0: the longest preferred one, up to
+        pairs: the preferences.
+        response_limit: longest response in evaluation, in characters or tokens; 0: the longest preferred one, up to
             256.
+
+    >>> task = Preferences((Preference(Problem("3+8;", "11", 1), "11", "12"),))
+    >>> task.max_response_length(1)
+    3
     """
 
     pairs: tuple[Preference, ...]
-    longest_response: int = 0
+    response_limit: int = 0
 
     @classmethod
-    def read(cls, name: str, *, split: str = "train", subset: str | None = None, longest: int = 0) -> Preferences:
-        """The task of a table; see `preferences`."""
-        return cls(tuple(preferences(name, split, subset)), longest)
+    def read(
+        cls, name: str, *, split: str = "train", subset: str | None = None, max_response_length: int = 0
+    ) -> Preferences:
+        """The task of a table that `preferences` reads."""
+        return cls(tuple(preferences(name, split, subset)), max_response_length)
 
     @cached_property
     def alphabet(self) -> str:
         texts = (pair.problem.prompt + pair.chosen + pair.rejected for pair in self.pairs)
         return "".join(sorted(set("".join(texts))))
 
-    def problem(self, tier: int, rng: random.Random) -> Problem:
-        if tier != 1:
-            raise ValueError(f"preference data have tier 1 only; tier {tier} was asked for. See task.eval_tiers.")
+    def problem(self, level: int, rng: random.Random) -> Problem:
+        if level != 1:
+            raise ValueError(f"preference data have level 1 only; level {level} was asked for. See task.eval_levels.")
         return rng.choice(self.pairs).problem
 
-    def demonstration(self, problem: Problem, rng: random.Random, lazy: bool) -> str:
+    def demonstration(self, problem: Problem, rng: random.Random, noisy: bool) -> str:
         return problem.answer
 
     def reward(self, problem: Problem, response: str, ended: bool) -> float:
         return float(ended and response.strip() == problem.answer.strip())
 
     @cached_property
-    def _longest(self) -> int:
-        return min(max(len(pair.chosen) for pair in self.pairs) + 1, LONGEST)
+    def _limit(self) -> int:
+        return min(max(len(pair.chosen) for pair in self.pairs) + 1, MAX_RESPONSE_LENGTH)
 
-    def longest(self, tier: int) -> int:
-        return self.longest_response or self._longest
+    def max_response_length(self, level: int) -> int:
+        return self.response_limit or self._limit

@@ -15,14 +15,22 @@ SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 
 
 def is_table(name: str) -> bool:
-    """Whether a name is that of a table on disk, there or not."""
+    """Whether a name is that of a table on disk: of a file, which need not exist, or of a directory of `datasets`.
+
+    >>> is_table("pairs.jsonl"), is_table("chain")
+    (True, False)
+    """
     return (
         name.endswith(SUFFIXES) or Path(name, "dataset_info.json").exists() or Path(name, "dataset_dict.json").exists()
     )
 
 
 def fingerprint(name: str) -> str | None:
-    """What changes when a table's file does; None of what is no file."""
+    """A checksum of a table's file, 16 hexadecimal digits; None of a name that is no file.
+
+    >>> fingerprint("chain") is None
+    True
+    """
     path = Path(name)
     if not (name.endswith(SUFFIXES) and path.is_file()):
         return None
@@ -39,11 +47,18 @@ def read(name: str, split: str = "train", subset: str | None = None) -> list[dic
     Args:
         name: a .jsonl, .json (a list of objects), .csv or .parquet file; a directory that `datasets` saved; or anything
             that `datasets.load_dataset` takes, such as a name of the hub.
-        split: of a dataset with several.
-        subset: its configuration on the hub.
+        split: of a dataset that has several.
+        subset: of a dataset of the hub, which calls it a configuration.
 
     Raises:
         ValueError: there is no such table, it has no rows, or it needs a package that is not installed.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder, "sums.csv")
+    ...     _ = file.write_text("prompt,answer\\n3+8,11")
+    ...     read(str(file))
+    [{'prompt': '3+8', 'answer': '11'}]
     """
     path = Path(name)
     if name.endswith(SUFFIXES):
@@ -58,16 +73,16 @@ def read(name: str, split: str = "train", subset: str | None = None) -> list[dic
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    return json_lines(path, "One object a line is expected.")
+    return json_lines(path, "One object per line is expected.")
 
 
 def _json(path: Path) -> list[dict[str, Any]]:
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is no JSON: {error}. If it has one object a line, call it .jsonl.") from None
+        raise ValueError(f"{path} is no JSON: {error}. If it has one object per line, call it .jsonl.") from None
     if not isinstance(rows, list):
-        raise ValueError(f"{path} is a JSON {type(rows).__name__}; it must be a list of objects, one a row.")
+        raise ValueError(f"{path} is a JSON {type(rows).__name__}; it must be a list of objects, one per row.")
     return [json_object(row, f"item {number} of {path}") for number, row in enumerate(rows, 1)]
 
 
@@ -98,7 +113,11 @@ def _dataset(name: str, split: str, subset: str | None) -> list[dict[str, Any]]:
 
 
 def column(row: Mapping[str, Any], name: str) -> Any:
-    """A column's value; `a.b` looks into the column `a`, also where it is JSON text. None where there is none."""
+    """The value of a column; `a.b` looks into the column `a`, also where that is JSON text. None if it is missing.
+
+    >>> column({"reward_model": {"ground_truth": "7"}}, "reward_model.ground_truth")
+    '7'
+    """
     value: Any = row
     for part in [name] if name in row else name.split("."):
         if isinstance(value, str) and value[:1] == "{":
@@ -108,5 +127,9 @@ def column(row: Mapping[str, Any], name: str) -> Any:
 
 
 def first(row: Mapping[str, Any], names: Iterable[str]) -> str:
-    """The first of the columns that a row has; empty if it has none."""
+    """The first of the columns that a row has; empty if it has none of them.
+
+    >>> first({"question": "3+8"}, ("prompt", "question"))
+    'question'
+    """
     return next((name for name in names if column(row, name) is not None), "")

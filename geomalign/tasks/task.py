@@ -1,4 +1,4 @@
-"""What a task is, how its prompts are split and drawn, and how verifiers that misbehave are contained."""
+"""What a task is, how its prompts are split and drawn, and how a verifier that raises or hangs is contained."""
 
 from __future__ import annotations
 
@@ -13,85 +13,113 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
-#: Every eighth prompt, by its checksum, is kept for evaluation and never trained on.
+#: One prompt in eight, chosen by its checksum, is kept for evaluation and never trained on.
 HELD_OUT = 8
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A prompt and what verifies a response to it.
+    """A prompt and what is needed to verify a response to it.
 
     Args:
         prompt: as plain text; its checksum decides whether it is held out.
-        answer: the true one, as text; empty where the verifier needs none.
-        tier: of difficulty.
+        answer: the true answer, as text; empty where the verifier needs none.
+        level: of difficulty.
         messages: the prompt as a conversation, `{"role": …, "content": …}` each, for models with a chat template.
         row: whatever else the verifier needs.
+
+    >>> Problem("3+8;", "11", level=1).answer
+    '11'
     """
 
     prompt: str
     answer: str
-    tier: int
+    level: int
     messages: tuple[Mapping[str, str], ...] = field(default=(), hash=False)
     row: Mapping[str, Any] = field(default_factory=dict, hash=False, repr=False)
 
 
 @runtime_checkable
 class Task(Protocol):
-    """What a task must offer to be trained on."""
+    """What a task must offer to be trained on.
+
+    >>> from geomalign.tasks import Chain
+    >>> isinstance(Chain(), Task)
+    True
+    """
 
     @property
     def alphabet(self) -> str:
-        """Every character that a prompt or a teacher's response can have."""
+        """Every character that can occur in a prompt or in a teacher's response."""
 
-    def problem(self, tier: int, rng: random.Random) -> Problem:
-        """A random problem of a tier; harder tiers have larger numbers."""
+    def problem(self, level: int, rng: random.Random) -> Problem:
+        """A random problem of a level; harder levels have larger numbers."""
 
-    def demonstration(self, problem: Problem, rng: random.Random, lazy: bool) -> str:
-        """A teacher's response, careful or lazy; ValueError for a task that has none."""
+    def demonstration(self, problem: Problem, rng: random.Random, noisy: bool) -> str:
+        """A teacher's response, careful or noisy; ValueError for a task that has none."""
 
     def reward(self, problem: Problem, response: str, ended: bool) -> float:
-        """What a response is worth; `ended` says whether the end token came."""
+        """The reward of a response; `ended` says whether it was finished by the end token."""
 
-    def longest(self, tier: int) -> int:
-        """Length in characters of the longest careful response of a tier, the end token included."""
+    def max_response_length(self, level: int) -> int:
+        """Length in characters of the longest careful response of a level, the end token included."""
 
 
 def held_out(problem: Problem) -> bool:
-    """Whether a prompt is kept for evaluation."""
+    """Whether a prompt is kept for evaluation.
+
+    >>> sum(held_out(Problem(str(i), "", 1)) for i in range(800))
+    99
+    """
     return zlib.crc32(problem.prompt.encode()) % HELD_OUT == 0
 
 
-def draw(task: Task, tier: int, rng: random.Random, evaluation: bool = False) -> Problem:
-    """A random problem of the training or of the evaluation part of a tier."""
+def draw(task: Task, level: int, rng: random.Random, evaluation: bool = False) -> Problem:
+    """A random problem of the training part of a level, or of its evaluation part.
+
+    Raises:
+        ValueError: 10,000 draws found no prompt of that part.
+
+    >>> from geomalign.tasks import Chain
+    >>> held_out(draw(Chain(), 2, random.Random(0), evaluation=True))
+    True
+    """
     for _ in range(10_000):
-        problem = task.problem(tier, rng)
+        problem = task.problem(level, rng)
         if held_out(problem) == evaluation:
             return problem
-    raise ValueError(f"tier {tier} has too few different prompts to keep some for evaluation: 10,000 draws found none.")
+    raise ValueError(
+        f"level {level} has too few different prompts to keep some for evaluation: 10,000 draws found none."
+    )
 
 
-def evaluation_set(task: Task, tier: int, count: int) -> list[Problem]:
-    """The first `count` evaluation prompts of a tier: the same for every run, and never trained on."""
-    rng = random.Random(f"evaluation/{tier}")
-    return [draw(task, tier, rng, evaluation=True) for _ in range(count)]
+def evaluation_set(task: Task, level: int, count: int) -> list[Problem]:
+    """The first `count` evaluation prompts of a level: the same for every run, and never trained on.
 
-
-# ---------------------------------------------------------------------- rewards that misbehave
+    >>> from geomalign.tasks import Chain
+    >>> evaluation_set(Chain(), 2, 4)[:2] == evaluation_set(Chain(), 2, 2)
+    True
+    """
+    rng = random.Random(f"evaluation/{level}")
+    return [draw(task, level, rng, evaluation=True) for _ in range(count)]
 
 
 class _Timeout(BaseException):
-    pass
+    """A reward took too long. Not an Exception, so that a verifier that catches those cannot swallow it."""
 
 
 def score(
     task: Task, problems: Sequence[Problem], responses: Sequence[str], ended: Sequence[bool], timeout: float = 0.0
 ) -> list[float]:
-    """The reward of every response; NaN where the verifier raised, hung or was not finite.
+    """The reward of every response; NaN where the verifier raised, took too long or returned no finite number.
 
     Args:
-        timeout: seconds for one response; 0 waits for ever. In a Unix main thread an alarm ends the call, unless it
-            never returns to Python; elsewhere the call is left to itself in a thread of its own.
+        timeout: seconds for one response; 0 waits for ever. In the main thread of a Unix process an alarm ends the
+            call, unless it never returns to Python; elsewhere the call is left to itself in a thread of its own.
+
+    >>> from geomalign.tasks import Chain
+    >>> score(Chain(), [Problem("3+8;", "11", 1)] * 2, ["3+8=11#11", "#12"], [True, True])
+    [1.0, 0.0]
     """
     guarded = timeout > 0 and threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
     previous: Any = signal.signal(signal.SIGALRM, _alarm) if guarded else None
@@ -118,7 +146,7 @@ def score(
 
 
 def _in_thread(act: Callable[[], float], timeout: float) -> float:
-    """`act()`, if it returns within `timeout` seconds; else its thread goes on alone."""
+    """`act()`, if it returns within `timeout` seconds; otherwise its thread is left running."""
     returned: list[float] = []
 
     def work() -> None:

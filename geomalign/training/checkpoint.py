@@ -18,9 +18,17 @@ import torch
 def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     """Write a file so that `path` holds either the old content or the whole new one, whatever happens in between.
 
+    Args:
+        write: gets the open file.
+
     Raises:
-        OSError: as the file system raises it (a full disk); what was at `path` is still there, and nothing else is
-        left behind.
+        OSError: as the file system raises it (a full disk); what was at `path` is still there, and no partial file.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "state"
+    >>> write_atomically(path, lambda handle: handle.write(b"whole"))
+    >>> path.read_bytes()
+    b'whole'
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -43,12 +51,20 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically, indented."""
+    """Write JSON atomically, indented.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "summary.json"
+    >>> write_json(path, {"reward": 0.5})
+    >>> read_json(path)
+    {'reward': 0.5}
+    """
     text = json.dumps(value, indent=1, sort_keys=False) + "\n"
     write_atomically(path, lambda handle: handle.write(text.encode()))
 
 
 def read_json(path: Path) -> Any:
+    """What `write_json` wrote."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -65,6 +81,14 @@ def random_states() -> dict[str, Any]:
 
 
 def restore_random_states(states: Mapping[str, Any]) -> None:
+    """Set every global random generator to the state that `random_states` returned.
+
+    >>> states = random_states()
+    >>> first = torch.rand(2)
+    >>> restore_random_states(states)
+    >>> torch.equal(torch.rand(2), first)
+    True
+    """
     random.setstate(states["python"])
     np.random.set_state(states["numpy"])  # noqa: NPY002
     torch.set_rng_state(states["torch"])
@@ -76,7 +100,13 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
     """Save a run's state, with every global random state, atomically.
 
     Raises:
-        OSError: the disk is full, or whatever else the file system has to say; the checkpoint before is still there.
+        OSError: as the file system raises it (a full disk); the checkpoint before is still there.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "checkpoint.pt"
+    >>> save(path, {"step": 3})
+    >>> load(path)["step"]
+    3
     """
     try:
         write_atomically(path, lambda handle: torch.save({**state, "random": random_states()}, handle))
@@ -87,13 +117,13 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
         raise
 
 
-def load(path: Path, device: str = "cpu") -> dict[str, Any]:
-    """Load what `save` wrote and restore the global random states.
+def load(path: Path) -> dict[str, Any]:
+    """Load what `save` wrote, onto the CPU, and restore the global random states.
 
-    Only files this library wrote should be loaded: a checkpoint holds Python objects.
+    Load only files that this library wrote: a checkpoint holds Python objects, which can run code.
 
     Raises:
-        ValueError: if the file cannot be read.
+        ValueError: the file cannot be read.
     """
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
@@ -111,6 +141,14 @@ class MetricsFile:
     Args:
         path: the file; created when missing.
         position: bytes to keep; what follows belongs to steps that will be repeated.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "metrics.jsonl"
+    >>> metrics = MetricsFile(path)
+    >>> metrics.write({"step": 1, "reward": 0.5})
+    >>> metrics.close()
+    >>> read_metrics(path)
+    [{'step': 1, 'reward': 0.5}]
     """
 
     def __init__(self, path: Path, position: int = 0) -> None:
@@ -118,8 +156,8 @@ class MetricsFile:
         self._handle.truncate(position)
         self._handle.seek(position)
 
-    def write(self, line: Mapping[str, float]) -> None:
-        self._handle.write((json.dumps(line) + "\n").encode())
+    def write(self, row: Mapping[str, float]) -> None:
+        self._handle.write((json.dumps(row) + "\n").encode())
         self._handle.flush()
 
     def position(self) -> int:
@@ -133,11 +171,15 @@ class MetricsFile:
 
 
 class NoMetricsFile:
-    """What ranks that do not write have in place of a `MetricsFile`."""
+    """What processes that do not write have in place of a `MetricsFile`.
+
+    >>> NoMetricsFile(Path("metrics.jsonl")).position()
+    0
+    """
 
     def __init__(self, path: Path, position: int = 0) -> None: ...
 
-    def write(self, line: Mapping[str, float]) -> None: ...
+    def write(self, row: Mapping[str, float]) -> None: ...
 
     def position(self) -> int:
         return 0
@@ -146,11 +188,11 @@ class NoMetricsFile:
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The complete lines of a metrics file; a last line that a kill cut short is left out."""
-    lines = []
+    """The complete rows of a metrics file; a last line that was cut short by a kill is left out."""
+    rows = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            lines.append(json.loads(line))
+            rows.append(json.loads(line))
         except json.JSONDecodeError:
             break
-    return lines
+    return rows

@@ -1,32 +1,33 @@
-"""Objectives x step sizes x seeds from one base, one run a process at a time; what one run does cannot harm another."""
+"""Objectives × step sizes × seeds from one base, one run per process at a time."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
-import multiprocessing
 import os
 import platform
-import signal
-import threading
 import time
-import traceback
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import metadata
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from geomalign.training.config import from_dict, to_dict
-from geomalign.training.config.settings import CompareConfig, TrainConfig
-from geomalign.training.events import Event, Failed, Interrupted, Progress, silent
+import torch
 
-WARM_START = "warm start"
-#: Seconds that workers get to save after Ctrl-C.
-PATIENCE = 120.0
+from geomalign import recipes
+from geomalign.control import controller_of
+from geomalign.distributed import launched
+from geomalign.tasks import build as build_task
+from geomalign.training import checkpoint
+from geomalign.training.config import to_dict
+from geomalign.training.config.settings import CompareConfig
+from geomalign.training.directory import acquire, release
+from geomalign.training.events import WARM_START, Event, Failed, Interrupted, Progress, silent
+from geomalign.training.policy import Placement
+from geomalign.training.warmstart import base_name
+from geomalign.training.workers import Pool, terminable
+
+__all__ = ["compare", "environment", "summarise", "worker_count"]
 
 
 def compare(
@@ -34,7 +35,7 @@ def compare(
 ) -> dict[str, Any]:
     """Train every objective at every step size with every seed, and write all of it into a directory.
 
-    A run that fails is noted and the others go on; so is one whose process dies.
+    A run that raises or whose process dies is noted, and the others go on.
 
     Args:
         config: what to compare.
@@ -51,28 +52,16 @@ def compare(
             the configuration cannot be built.
         Failed: the base could not be made.
         Interrupted: after Ctrl-C or SIGTERM, when every worker has saved.
-    """
-    from geomalign import recipes
-    from geomalign.control import controller_of
-    from geomalign.tasks import build
-    from geomalign.training import checkpoint
-    from geomalign.training.policy import Placement
-    from geomalign.training.trainer import claim, release, tables
-    from geomalign.training.warmstart import base_name
 
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ValueError(
-            "a comparison deals its runs to processes itself: start it without torchrun or accelerate launch, or train "
-            "one objective with them."
-        )
+    >>> from geomalign.training import Choice
+    >>> compare(CompareConfig(objectives=(Choice("opoo"),)), "runs/compare")
+    Traceback (most recent call last):
+    ...
+    ValueError: ...Did you mean 'opo'...
+    """
     directory = Path(directory)
-    for choice in config.objectives:
-        recipes.get(choice.name, **choice.options)
-        if choice.control:
-            controller_of(choice.control)
-    build(config.run.task)
-    Placement(config.run.device)
-    claim(directory, to_dict(config), resume, free=("workers",), tables=tables(config.run))
+    _check(config)
+    acquire(directory, config, resume=resume, free=("workers",))
     checkpoint.write_json(directory / "environment.json", environment())
     clock = _Clock(directory / "seconds.json")
     jobs = {name: to_dict(run) for name, run in config.runs().items()}
@@ -80,7 +69,7 @@ def compare(
     count = worker_count(config, len(jobs))
     progress(Event("plan", "", total=len(jobs), metrics={"workers": count}, message=json.dumps(list(jobs))))
     failed: dict[str, str] = {}
-    with _terminable(), _Pool(count, directory, progress) as pool:
+    with terminable(), Pool(count, directory, progress) as pool:
         try:
             if failure := pool.work({WARM_START: to_dict(config.run)}, base).get(WARM_START):
                 raise Failed(f"the base could not be made: {failure} (see {directory / 'error.txt'})")
@@ -96,20 +85,41 @@ def compare(
     return result
 
 
+def _check(config: CompareConfig) -> None:
+    """Refuse what cannot work before anything is written."""
+    if launched()[1] > 1:
+        raise ValueError(
+            "a comparison deals its runs to processes itself: start it without torchrun or accelerate launch, or train "
+            "one objective with them."
+        )
+    for choice in config.objectives:
+        recipes.get(choice.name, **choice.options)
+        if choice.control:
+            controller_of(choice.control)
+    build_task(config.run.task)
+    Placement(config.run.device)
+
+
 def worker_count(config: CompareConfig, jobs: int) -> int:
-    """Processes that work at once: as configured, else one a core this process may use, or one an accelerator."""
+    """Processes that work at once: as configured, else one per core that this process may use, or one per accelerator.
+
+    >>> worker_count(CompareConfig(workers=8), jobs=3)
+    3
+    """
     if config.workers:
         return min(config.workers, jobs)
     if config.run.device == "cpu":
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return max(1, min(cores // config.run.threads, jobs))
-    import torch
-
     return max(1, min(torch.cuda.device_count(), jobs)) if config.run.device == "cuda" else 1
 
 
 def environment() -> dict[str, Any]:
-    """Where the numbers come from."""
+    """Versions, platform and processor: where the numbers come from.
+
+    >>> environment()["python"] == platform.python_version()
+    True
+    """
     versions = {}
     for package in ("geomalign", "torch", "transformers", "tokenizers", "numpy"):
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -128,10 +138,12 @@ def environment() -> dict[str, Any]:
 
 
 def summarise(config: CompareConfig, directory: Path, failed: Mapping[str, str], seconds: float) -> dict[str, Any]:
-    """The comparison in one dictionary, read from the directories of its runs."""
-    from geomalign.training import checkpoint
-    from geomalign.training.warmstart import base_name
+    """The comparison in one dictionary, read from the directories of its runs.
 
+    Args:
+        failed: the error of every run that failed, by name.
+        seconds: wall time of the comparison, over all its resumptions.
+    """
     runs = []
     for choice in config.objectives:
         for rate in config.rates:
@@ -142,7 +154,7 @@ def summarise(config: CompareConfig, directory: Path, failed: Mapping[str, str],
     return {
         "config": to_dict(config),
         "environment": checkpoint.read_json(directory / "environment.json"),
-        "tiers": {str(tier): kind for tier, kind in config.run.kinds().items()},
+        "levels": {str(level): kind for level, kind in config.run.kinds().items()},
         "base": checkpoint.read_json(directory / base_name(config.run) / "warmstart.json"),
         "runs": runs,
         "failed": dict(failed),
@@ -155,205 +167,10 @@ class _Clock:
     """Wall seconds of a comparison, over all its resumptions."""
 
     def __init__(self, path: Path) -> None:
-        from geomalign.training import checkpoint
-
         self._path, self._began = path, time.perf_counter()
         self._before = checkpoint.read_json(path) if path.exists() else 0.0
         self.seconds = self._before
 
     def stop(self) -> None:
-        from geomalign.training import checkpoint
-
         self.seconds = self._before + time.perf_counter() - self._began
         checkpoint.write_json(self._path, self.seconds)
-
-
-# ------------------------------------------------------------------------------------------------- processes
-
-
-@dataclasses.dataclass
-class _Worker:
-    process: BaseProcess
-    pipe: Connection
-    job: str | None = None
-
-
-class _Pool:
-    """Processes that take a job each; one that dies loses its job only, and is replaced."""
-
-    def __init__(self, count: int, directory: Path, progress: Progress) -> None:
-        self._count, self._directory, self._progress = count, directory, progress
-        self._context = multiprocessing.get_context("spawn")
-        self._workers: list[_Worker] = []
-        self._started = 0
-
-    def __enter__(self) -> _Pool:
-        self._workers = [self._start() for _ in range(self._count)]
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for worker in self._workers:
-            with contextlib.suppress(OSError):
-                worker.pipe.send(None)
-            worker.pipe.close()
-        for worker in self._workers:
-            worker.process.join(5)
-            if worker.process.is_alive():
-                worker.process.kill()
-                worker.process.join()
-
-    def _start(self) -> _Worker:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_serve, args=(theirs, str(self._directory), self._started), daemon=True)
-        self._started += 1
-        with _child_environment():
-            process.start()
-        theirs.close()
-        return _Worker(process, ours)
-
-    def work(self, jobs: Mapping[str, dict[str, Any]], base: Path) -> dict[str, str]:
-        """Run all jobs; returns the last line of the error of those that failed."""
-        waiting, failed = deque(jobs), {}
-        while waiting or any(worker.job for worker in self._workers):
-            for worker in self._workers:
-                if worker.job is None and waiting:
-                    worker.job = waiting.popleft()
-                    worker.pipe.send((worker.job, jobs[worker.job], str(base)))
-            ready = wait([worker.pipe for worker in self._workers if worker.job])
-            for index, worker in enumerate(self._workers):
-                if worker.pipe not in ready:
-                    continue
-                try:
-                    message = worker.pipe.recv()
-                except (EOFError, OSError):
-                    worker.process.join()
-                    name = str(worker.job)
-                    failed[name] = f"its process died with exit code {worker.process.exitcode}"
-                    _note(self._directory, name, failed[name])
-                    self._progress(Event("failed", name, message=failed[name]))
-                    self._workers[index] = self._start()
-                    continue
-                if isinstance(message, Event):
-                    self._progress(message)
-                    continue
-                if message:
-                    failed[str(worker.job)] = message
-                    self._progress(Event("failed", str(worker.job), message=message))
-                worker.job = None
-        return failed
-
-    def interrupt(self) -> None:
-        """Ask the workers to save and stop, and wait until they have; a second Ctrl-C stops waiting."""
-        for worker in self._workers:
-            worker.process.terminate()
-        deadline = time.monotonic() + PATIENCE
-        for worker in self._workers:
-            # Reading keeps a worker from blocking on a full pipe.
-            while worker.process.is_alive() and time.monotonic() < deadline:
-                with contextlib.suppress(EOFError, OSError):
-                    if worker.pipe.poll(0.05):
-                        worker.pipe.recv()
-                worker.process.join(0.01)
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Take SIGTERM for Ctrl-C, as a batch system sends it."""
-
-    def stop(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextlib.contextmanager
-def _child_environment() -> Iterator[None]:
-    """What a new process inherits: Ctrl-C is the parent's to handle, one thread, and an allocator that keeps its
-    memory.
-
-    The allocator settings are glibc's: without them every tensor above 128 KiB may cost a system call and its page
-    faults.
-    """
-    settings = {
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
-        "TOKENIZERS_PARALLELISM": "false",
-        "MALLOC_MMAP_THRESHOLD_": "1073741824",
-        "MALLOC_TRIM_THRESHOLD_": "4294967296",
-        "MALLOC_TOP_PAD_": "67108864",
-    }
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
-    here = threading.current_thread() is threading.main_thread()
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if here else None
-    try:
-        yield
-    finally:
-        if here:
-            signal.signal(signal.SIGINT, handler)
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-def _note(directory: Path, name: str, text: str) -> None:
-    """Keep an error beside the run it belongs to."""
-    place = directory if name == WARM_START else directory / "runs" / name
-    place.mkdir(parents=True, exist_ok=True)
-    (place / "error.txt").write_text(text + "\n", encoding="utf-8")
-
-
-def _serve(pipe: Connection, directory: str, number: int) -> None:
-    """A worker: take jobs from the pipe until it says None, and report to it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    from geomalign.training.trainer import train  # the slow import, while the parent goes on
-    from geomalign.training.warmstart import warm_start
-
-    while True:
-        try:
-            job = pipe.recv()
-        except EOFError:
-            return
-        if job is None:
-            return
-        name, mapping, base = job
-        config = _on_device(from_dict(TrainConfig, mapping), number)
-        try:
-            if name == WARM_START:
-                import torch
-
-                torch.set_num_threads(config.threads)
-                warm_start(config, Path(directory), pipe.send)
-            else:
-                train(
-                    config, Path(directory) / "runs" / name, resume=True, progress=pipe.send, base=Path(base), name=name
-                )
-        except Interrupted:
-            return
-        except (BrokenPipeError, ConnectionResetError):
-            return  # the parent is gone
-        except Exception as error:
-            _note(Path(directory), name, traceback.format_exc())
-            pipe.send(f"{type(error).__name__}: {error}".splitlines()[0])
-        else:
-            pipe.send("")
-
-
-def _on_device(config: TrainConfig, number: int) -> TrainConfig:
-    """With several accelerators, the worker's own."""
-    if config.device != "cuda":
-        return config
-    import torch
-
-    return dataclasses.replace(config, device=f"cuda:{number % max(torch.cuda.device_count(), 1)}")
-
-
-__all__ = ["compare", "environment", "summarise", "worker_count"]

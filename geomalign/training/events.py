@@ -1,4 +1,4 @@
-"""What a long job says while it works: one `Event` at a time, to one callable."""
+"""What a long job reports while it works: one `Event` at a time, to one callable."""
 
 from __future__ import annotations
 
@@ -8,19 +8,25 @@ from typing import Literal
 
 Kind = Literal["plan", "start", "step", "done", "skipped", "failed", "warning"]
 
+#: `Event.run` of what the making of the shared base reports.
+WARM_START = "warm start"
+
 
 @dataclass(frozen=True)
 class Event:
     """Something happened in a run.
 
     Args:
-        kind: `"plan"` once and first; `"start"`, `"step"`, `"done"` of a run; `"skipped"`: it was finished before;
-            `"failed"`, `"warning"`.
+        kind: `"plan"` once and first, of a comparison; `"start"`, `"step"`, `"done"` of a run; `"skipped"` of a run
+            that was finished before; `"failed"`, `"warning"`.
         run: the run's name, or `"warm start"`.
-        step: steps done.
-        total: steps this run will take.
+        step: steps done. ≥ 0.
+        total: steps that this run will take. ≥ 0.
         metrics: numbers of this step, named as in `metrics.jsonl`.
-        message: for people: the warning, the last line of the error.
+        message: for people: the text of the warning, the last line of the error.
+
+    >>> Event("step", "opo-r5e-05-s0", step=3, total=24, metrics={"reward": 0.5}).metrics["reward"]
+    0.5
     """
 
     kind: Kind
@@ -35,12 +41,15 @@ Progress = Callable[[Event], None]
 
 
 def silent(event: Event) -> None:
-    """A `Progress` that says nothing."""
+    """A `Progress` that shows nothing.
+
+    >>> silent(Event("done", "opo-r5e-05-s0"))
+    """
 
 
 class Failed(RuntimeError):
-    """Code of the user's raised, or a process died: the message says what and where, its file has the traceback."""
+    """The code of the user raised, or a process died. The message says what and where; a file has the traceback."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C arrived, everything was saved, and `resume=True` continues from there."""
+    """Ctrl-C or SIGTERM arrived, everything was saved, and `resume=True` continues from there."""

@@ -1,6 +1,6 @@
-"""Learning from rewards: sample a rollout, take the drive of whole groups from it once, update on it in minibatches.
+"""Training on rewards: sample a rollout, take the drive of whole groups from it once, take optimizer steps on it.
 
-One code path for one process and many (`torchrun`, `accelerate launch`): prompts are dealt to the ranks; random
+One code path for one process and many (`torchrun`, `accelerate launch`): prompts are dealt to the processes; random
 numbers, drives, minibatches and normalisers are those of the whole batch; gradients are summed; rank 0 writes.
 """
 
@@ -15,82 +15,96 @@ import torch
 from torch import Tensor
 
 from geomalign import distributed
-from geomalign.batch import Batch
+from geomalign.batch import Batch, Counts
 from geomalign.tasks import draw, score
 from geomalign.training.generation import Rollout, log_probs, sample, score_rows
 from geomalign.training.policy import Policy
-from geomalign.training.run import Session
-from geomalign.training.step import Update, largest_log_ratio, update, update_metrics
+from geomalign.training.run import Run
+from geomalign.training.step import OptimizerStep, largest_log_ratio, optimizer_step, step_metrics
 
 
-def learn_from_rewards(session: Session) -> None:
-    """Iterations of rollout and update, until the configuration's number is done."""
-    settings = session.config.rl
-    anchored = session.objective.needs_reference
-    reference = session.reference() if anchored else None
-    session.steps(
-        settings.iterations, settings.eval_every, settings.checkpoint_every, lambda: iteration(session, reference)
-    )
+def learn_from_rewards(run: Run) -> None:
+    """Iterations of a rollout and the optimizer steps on it, until the configuration's number is done."""
+    reference = run.reference() if run.objective.needs_reference else None
+    run.loop(run.config.rl.iterations, lambda: iteration(run, reference))
 
 
-def iteration(session: Session, reference: Policy | None) -> dict[str, float]:
-    """One rollout and the updates on it; returns the step's metrics."""
-    settings, policy = session.config.rl, session.policy
+def iteration(run: Run, reference: Policy | None) -> dict[str, float]:
+    """One rollout and the optimizer steps on it.
+
+    Args:
+        reference: the policy that a KL penalty is measured from; None where the objective needs none.
+
+    Returns:
+        the metrics of the step.
+    """
+    settings = run.config.rl
     mine = distributed.share(settings.prompts)
     rows = slice(mine.start * settings.samples, mine.stop * settings.samples)
-    rng = random.Random(f"{session.config.seed}/prompts/{session.step}")
-    problems = [draw(session.task, rng.choice(session.config.task.train_tiers), rng) for _ in range(settings.prompts)]
+    rng = random.Random(f"{run.config.seed}/prompts/{run.step}")
+    problems = [draw(run.task, rng.choice(run.config.task.train_levels), rng) for _ in range(settings.prompts)]
     problems = problems[mine]
-    with session.timed("generation"):
-        # Every rank draws the noise of the whole rollout, so that generators stay equal and a row is what it would be
-        # on one process.
-        shape = (settings.prompts * settings.samples, settings.max_new_tokens)
-        noise = torch.rand(shape, generator=session.generator, device=session.placement.device)
-        rollout = sample(
-            policy,
-            [policy.ask(problem) for problem in problems],
-            samples=settings.samples,
-            temperature=settings.temperature,
-            max_new_tokens=settings.max_new_tokens,
-            noise=noise[rows],
-        )
-        rollout = rollout.padded(int(distributed.largest(torch.tensor(rollout.response.shape[1]))))
-    with session.timed("scoring"):
+    with run.timed("generation"):
+        rollout = _rollout(run, [run.policy.ask(problem) for problem in problems], rows)
+    with run.timed("scoring"):
         asked = [problem for problem in problems for _ in range(settings.samples)]
-        scores = score(session.task, asked, rollout.texts(policy), rollout.ended.tolist(), settings.reward_timeout)
-        rewards = session.placement.put(torch.tensor(scores, dtype=torch.float32))
-        batch = batch_of(
-            rollout,
-            rewards,
-            settings.samples,
-            *(score_rows(p, rollout, settings.temperature, _rows(session)) for p in (policy, reference) if p),
-        )
-        whole = distributed.gather(batch, local_groups=True).batch
-        drive = session.stiffen(session.objective.drive(whole))
-    with session.timed("update"):
-        line = _updates(session, rollout, whole, rows, drive)
-    if session.controller is not None:
-        session.controller.step()
-        readings = session.controller.readings()
-        line |= {f"controller_{name}": float(value) for name, value in readings.items()}
-    return {**_rollout_metrics(rollout, rewards, rows, settings.prompts, settings.samples), **line}
+        scores = score(run.task, asked, rollout.texts(run.policy), rollout.ended.tolist(), settings.reward_timeout)
+        rewards = run.placement.put(torch.tensor(scores, dtype=torch.float32))
+        policies = (policy for policy in (run.policy, reference) if policy)
+        log_p = (score_rows(policy, rollout, settings.temperature, _rows_at_once(run)) for policy in policies)
+        whole = distributed.gather(batch_of(rollout, rewards, settings.samples, *log_p), local_groups=True).batch
+        drive = run.stiffen(run.objective.drive(whole))
+    with run.timed("update"):
+        row = _optimizer_steps(run, rollout, whole, rows, drive)
+    row |= run.end_rollout()
+    return {**_rollout_metrics(rollout, rewards, rows, settings.prompts, settings.samples), **row}
 
 
-def _rows(session: Session) -> int:
-    """Rows of one forward pass with gradients, on average; passes without take as many."""
-    settings = session.config.rl
+def _rollout(run: Run, prompts: list[str], rows: slice) -> Rollout:
+    """Responses to this process's prompts, padded to the longest response of all processes."""
+    settings = run.config.rl
+    # Every process draws the noise of the whole rollout, so that generators stay equal and a row is what it would be in
+    # one process.
+    shape = (settings.prompts * settings.samples, settings.max_new_tokens)
+    noise = torch.rand(shape, generator=run.generator, device=run.placement.device)
+    rollout = sample(
+        run.policy,
+        prompts,
+        samples=settings.samples,
+        temperature=settings.temperature,
+        max_new_tokens=settings.max_new_tokens,
+        noise=noise[rows],
+    )
+    return rollout.padded(int(distributed.largest(torch.tensor(rollout.response.shape[1]))))
+
+
+def _rows_at_once(run: Run) -> int:
+    """Rows of one forward pass with gradients, on average; passes without gradients take as many."""
+    settings = run.config.rl
     parts = settings.minibatches * settings.accumulation * distributed.world_size()
     return max(-(-settings.prompts * settings.samples // parts), 1)
 
 
-def batch_of(rollout: Rollout, rewards: Tensor, samples: int, anchor: Tensor, reference: Tensor | None = None) -> Batch:
-    """The rollout as the objective sees it. A response whose reward is NaN is masked: it is in no group and has no
-    gradient.
+def batch_of(rollout: Rollout, rewards: Tensor, samples: int, old: Tensor, reference: Tensor | None = None) -> Batch:
+    """The rollout as the objective sees it.
+
+    A response whose reward is NaN is masked: it is in no group and has no gradient.
+
+    Args:
+        rewards: `(rows,)`.
+        samples: responses per prompt.
+        old: `(rows, token)` log-probabilities of the policy that sampled, as the trainer computes them.
+        reference: the same of the reference policy.
+
+    >>> tokens, mask, zeros = torch.ones(2, 3, dtype=torch.long), torch.ones(2, 3, dtype=torch.bool), torch.zeros(2, 3)
+    >>> rollout = Rollout(tokens, mask, tokens, mask, mask[:, 0], zeros, zeros)
+    >>> batch_of(rollout, torch.tensor([1.0, float("nan")]), samples=2, old=zeros).support.any(-1)
+    tensor([ True, False])
     """
     known = ~rewards.isnan()
     return Batch(
-        policy=anchor,
-        old=anchor,
+        policy=old,
+        old=old,
         mask=rollout.mask & known[:, None],
         reward=torch.where(known, rewards, 0.0),
         reference=reference,
@@ -99,48 +113,56 @@ def batch_of(rollout: Rollout, rewards: Tensor, samples: int, anchor: Tensor, re
     )
 
 
-def _updates(session: Session, rollout: Rollout, whole: Batch, rows: slice, drive: Any) -> dict[str, float]:
-    """The updates on a rollout.
+def _optimizer_steps(run: Run, rollout: Rollout, whole: Batch, rows: slice, drive: Any) -> dict[str, float]:
+    """The optimizer steps on a rollout.
 
     Args:
-        rollout: this rank's rows of it.
-        whole: all ranks' rows, and `rows` which of them are this rank's.
+        rollout: this process's rows of it.
+        whole: all processes' rows, and `rows` which of them are this process's.
         drive: of the whole.
     """
-    settings, policy, chosen = session.config.rl, session.policy, session.objective
-    batch, pull = whole[rows], drive[rows]
-    seen = batch.policy.clone()
-    updates: list[Update] = []
+    settings, objective = run.config.rl, run.objective
+    mine = _Mine(run, rollout, whole[rows], drive[rows])
+    steps: list[OptimizerStep] = []
     largest: list[Tensor] = []
     for _ in range(settings.epochs):
-        for minibatch in torch.randperm(whole.size, generator=session.order).chunk(settings.minibatches):
-            counts = whole[session.placement.put(minibatch)].counts()
-            mine = minibatch[(minibatch >= rows.start) & (minibatch < rows.stop)] - rows.start
-            moved = [seen.new_zeros(())]
-
-            def parts(mine: Tensor = mine, counts: Any = counts, moved: list[Tensor] = moved) -> Iterator[Tensor]:
-                for part in mine.chunk(settings.accumulation) if len(mine) else ():
-                    part = session.placement.put(part)
-                    with session.timed("loss"):
-                        now = log_probs(policy, rollout[part], settings.temperature)
-                        seen[part] = now.detach()
-                        outcome = chosen(dataclasses.replace(batch[part], policy=now), drive=pull[part], counts=counts)
-                        if session.controller is not None:
-                            session.controller.observe(outcome)
-                        moved.append(largest_log_ratio(outcome))
-                    yield outcome.loss
-
-            done = update(parts(), session.optimizer, policy.parameters, settings.clip_norm, session.timed)
-            updates.append(done)
+        for minibatch in torch.randperm(whole.size, generator=run.order).chunk(settings.minibatches):
+            counts = whole[run.placement.put(minibatch)].counts()
+            held = minibatch[(minibatch >= rows.start) & (minibatch < rows.stop)] - rows.start
+            moved = [mine.seen.new_zeros(())]
+            losses = mine.losses(held, counts, moved)
+            steps.append(optimizer_step(losses, run.optimizer, run.policy.parameters, settings.clip_norm, run.timed))
             largest.append(torch.stack(moved).max())
     largest = list(distributed.largest(torch.stack(largest)).unbind())
-    last = distributed.gather(dataclasses.replace(batch, policy=seen), local_groups=True).batch
+    last = distributed.gather(dataclasses.replace(mine.batch, policy=mine.seen), local_groups=True).batch
     with torch.no_grad():
-        return update_metrics(updates, largest, chosen(whole, drive=drive), chosen(last, drive=drive), last)
+        return step_metrics(steps, largest, objective(whole, drive=drive), objective(last, drive=drive), last)
+
+
+class _Mine:
+    """This process's rows of a rollout, with the log-probabilities that the last pass over each of them `seen`."""
+
+    def __init__(self, run: Run, rollout: Rollout, batch: Batch, drive: Any) -> None:
+        self.run, self.rollout, self.batch, self.drive = run, rollout, batch, drive
+        self.seen = batch.policy.clone()
+
+    def losses(self, rows: Tensor, counts: Counts, moved: list[Tensor]) -> Iterator[Tensor]:
+        """The loss of one micro-batch of `rows` after another; `moved` takes the largest |Δ| of each."""
+        run, settings = self.run, self.run.config.rl
+        for part in rows.chunk(settings.accumulation) if len(rows) else ():
+            part = run.placement.put(part)
+            with run.timed("loss"):
+                now = log_probs(run.policy, self.rollout[part], settings.temperature)
+                self.seen[part] = now.detach()
+                batch = dataclasses.replace(self.batch[part], policy=now)
+                outcome = run.objective(batch, drive=self.drive[part], counts=counts)
+                run.observe(outcome)
+                moved.append(largest_log_ratio(outcome))
+            yield outcome.loss
 
 
 def _rollout_metrics(rollout: Rollout, rewards: Tensor, rows: slice, prompts: int, samples: int) -> dict[str, float]:
-    """The metrics of the whole rollout from this rank's rows."""
+    """The metrics of the whole rollout from this process's rows."""
     everywhere = rewards.new_zeros(prompts * samples)
     everywhere[rows] = rewards
     rewards = distributed.summed(everywhere)
@@ -148,7 +170,7 @@ def _rollout_metrics(rollout: Rollout, rewards: Tensor, rows: slice, prompts: in
     groups = torch.nan_to_num(rewards).view(-1, samples)
     counts = torch.stack([rollout.mask.sum(), (~rollout.ended).sum(), rollout.entropy.sum()])
     tokens, unended, entropy = distributed.summed(counts).tolist()
-    line = {
+    row = {
         "response_length": tokens / len(rewards),
         "truncated": unended / len(rewards),
         "entropy": entropy / max(tokens, 1),
@@ -157,5 +179,5 @@ def _rollout_metrics(rollout: Rollout, rewards: Tensor, rows: slice, prompts: in
         "tokens": tokens,
     }
     if known.numel():
-        line = {"reward": float(known.mean()), "reward_std": float(known.std(correction=0)), **line}
-    return line
+        row = {"reward": float(known.mean()), "reward_std": float(known.std(correction=0)), **row}
+    return row

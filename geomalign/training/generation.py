@@ -1,9 +1,10 @@
-"""Sampling from a policy with a key-value cache, log-probabilities of what was sampled, and greedy accuracy."""
+"""Sampling from a policy with a key-value cache, and the log-probabilities of what was sampled."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,9 +17,20 @@ from geomalign.training.policy import Policy
 class Rollout:
     """Responses to prompts, row by row; the responses of one prompt lie next to each other.
 
-    Shapes: `prompt` and `prompt_mask` `(rows, prompt length)`, padded on the left; `response`, `mask`, `log_prob` and
-    `entropy` `(rows, response length)`, padded on the right; the end token counts as part of the response. `ended`
-    `(rows,)`. `log_prob` is the sampler's own.
+    Args:
+        prompt: `(rows, prompt length)` tokens, padded on the left.
+        prompt_mask: of the same shape, the tokens that exist.
+        response: `(rows, response length)` tokens, padded on the right; the end token is a part of the response.
+        mask: of the same shape, the tokens that exist.
+        ended: `(rows,)`, whether the end token came.
+        log_prob: `(rows, response length)`, the sampler's own log-probabilities.
+        entropy: of the same shape, of the sampler's distribution at every token, in nats.
+
+    >>> tokens, mask = torch.tensor([[5, 6], [7, 1]]), torch.ones(2, 2, dtype=torch.bool)
+    >>> zeros = torch.zeros(2, 2)
+    >>> rollout = Rollout(tokens, mask, tokens, mask, torch.tensor([False, True]), zeros, zeros)
+    >>> rollout.rows, rollout[:1].response, rollout.padded(3).response.shape
+    (2, tensor([[5, 6]]), torch.Size([2, 3]))
     """
 
     prompt: Tensor
@@ -37,7 +49,7 @@ class Rollout:
         return Rollout(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
     def padded(self, width: int) -> Rollout:
-        """With room for `width` response tokens: as wide as the longest response of all ranks."""
+        """The same with room for `width` response tokens, the longest response of all processes."""
         more = (0, width - self.response.shape[1])
         wide = {name: pad(getattr(self, name), more) for name in ("response", "mask", "log_prob", "entropy")}
         return replace(self, **wide)
@@ -47,6 +59,38 @@ class Rollout:
         lengths = (self.mask.sum(-1) - self.ended.long()).tolist()
         tokens = self.response.tolist()
         return policy.tokenizer.batch_decode([row[:length] for row, length in zip(tokens, lengths)])
+
+
+class _Decoder:
+    """A policy with its key-value cache: given the next column of tokens, it returns the logits that follow."""
+
+    def __init__(self, policy: Policy, prompt_mask: Tensor) -> None:
+        self._policy = policy
+        self._cache: Any = None
+        self._seen, self._padded = prompt_mask, not bool(prompt_mask.all())
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """float32 logits `(rows, vocabulary)` behind `tokens`, the prompts first and then one column at a time."""
+        if self._cache is not None:
+            self._seen = torch.cat([self._seen, torch.ones_like(self._seen[:, :1])], -1)
+        extra = {}
+        if self._padded:
+            mask = self._seen.long()
+            extra = {"attention_mask": mask, "position_ids": (mask.cumsum(-1) - 1).clamp(min=0)[:, -tokens.shape[1] :]}
+        with self._policy.placement.autocast():
+            out = self._policy.model(tokens, past_key_values=self._cache, use_cache=True, **extra)
+        self._cache = out.past_key_values
+        return self._policy.placement.precise(out.logits[:, -1])
+
+    def repeat(self, samples: int) -> None:
+        """Every row `samples` times."""
+        self._cache.batch_repeat_interleave(samples)
+        self._seen = self._seen.repeat_interleave(samples, 0)
+
+    def keep(self, rows: Tensor) -> None:
+        """These rows alone."""
+        self._cache.batch_select_indices(rows)
+        self._seen = self._seen[rows]
 
 
 @torch.no_grad()
@@ -62,46 +106,34 @@ def sample(
 ) -> Rollout:
     """Sample responses.
 
-    The cache is filled once a prompt and repeated for its samples. Rows that ended leave the batch when half of it has.
-    A token is where the distribution function passes a uniform number of its own row and position, so what a row
-    becomes depends neither on the rows beside it nor on the process that samples it.
+    The cache is filled once per prompt and repeated for its samples. Rows that ended leave the batch when half of it
+    has. A token is where the distribution function passes a uniform number of its own row and position, so a response
+    depends neither on the rows beside it nor on the process that samples it.
 
     Args:
-        samples: responses a prompt. >= 1.
+        samples: responses per prompt. ≥ 1.
         temperature: 0 is greedy and needs no generator.
         max_new_tokens: longest response, its end token included.
         generator: on the policy's device; the only source of randomness.
         noise: `(rows, max_new_tokens)`, uniform in [0, 1); drawn from the generator if None.
 
-    Shape:
-        Rows `prompt 0 sample 0, prompt 0 sample 1, …`.
+    Returns:
+        rows `prompt 0 sample 0, prompt 0 sample 1, …`.
+
+    >>> from geomalign.training import ModelConfig
+    >>> from geomalign.training.policy import Placement, build
+    >>> small = ModelConfig(hidden=16, layers=1, heads=2, intermediate=16)
+    >>> policy = build(small, "0123456789+=", seed=0, placement=Placement())
+    >>> sample(policy, ["1+2=", "3+4="], samples=2, temperature=0.0, max_new_tokens=5).rows
+    4
     """
-    model, end = policy.model, policy.end
     encoded = policy.tokenizer(list(prompts), padding=True, return_tensors="pt", add_special_tokens=True)
-    prompt, prompt_mask = (
-        policy.placement.put(encoded["input_ids"]),
-        policy.placement.put(encoded["attention_mask"]).bool(),
-    )
-    padded = not bool(prompt_mask.all())
-
-    def step(tokens: Tensor, mask: Tensor, cache: object) -> tuple[Tensor, object]:
-        extra = (
-            {
-                "attention_mask": mask.long(),
-                "position_ids": (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -tokens.shape[1] :],
-            }
-            if padded
-            else {}
-        )
-        with policy.placement.autocast():
-            out = model(tokens, past_key_values=cache, use_cache=True, **extra)
-        return policy.placement.precise(out.logits[:, -1]), out.past_key_values
-
-    logits, cache = step(prompt, prompt_mask, None)
-    logits = logits.repeat_interleave(samples, 0)
-    cache.batch_repeat_interleave(samples)  # type: ignore[attr-defined]
+    prompt = policy.placement.put(encoded["input_ids"])
+    prompt_mask = policy.placement.put(encoded["attention_mask"]).bool()
+    decoder = _Decoder(policy, prompt_mask)
+    logits = decoder(prompt).repeat_interleave(samples, 0)
+    decoder.repeat(samples)
     prompt, prompt_mask = prompt.repeat_interleave(samples, 0), prompt_mask.repeat_interleave(samples, 0)
-
     rows = prompt.shape[0]
     if noise is None and temperature:
         noise = torch.rand(rows, max_new_tokens, generator=generator, device=prompt.device)
@@ -110,53 +142,52 @@ def sample(
     log_prob, entropy = (logits.new_zeros(rows, max_new_tokens) for _ in range(2))
     ended = torch.zeros(rows, dtype=torch.bool, device=prompt.device)
     alive = torch.arange(rows, device=prompt.device)  # rows of the cache
-    seen = prompt_mask
     for position in range(max_new_tokens):
         log_p = (logits / temperature if temperature else logits).log_softmax(-1)
-        if noise is not None:
-            p = log_p.exp()
-            token = _where_passed(p, noise[alive, position])
-            entropy[alive, position] = -(p * log_p).sum(-1)
-        else:
+        if noise is None:
             token = log_p.argmax(-1, keepdim=True)
+        else:
+            token, entropy[alive, position] = _drawn(log_p, noise[alive, position])
         going = ~ended[alive]
         response[alive, position] = torch.where(going, token[:, 0], policy.pad)
         mask[alive, position] = going
         log_prob[alive, position] = log_p.gather(-1, token)[:, 0]
-        ended[alive] |= token[:, 0] == end
+        ended[alive] |= token[:, 0] == policy.end
         left = (~ended[alive]).nonzero()[:, 0]
         if len(left) == 0 or position + 1 == max_new_tokens:
             break
         if 2 * len(left) <= len(alive):
-            alive, token, seen = alive[left], token[left], seen[left]
-            cache.batch_select_indices(left)  # type: ignore[attr-defined]
-        seen = torch.cat([seen, torch.ones_like(seen[:, :1])], -1)
-        logits, cache = step(token, seen, cache)
-    longest = position + 1
-    mask = mask[:, :longest]
-    return Rollout(
-        prompt,
-        prompt_mask,
-        response[:, :longest],
-        mask,
-        ended,
-        log_prob[:, :longest] * mask,
-        entropy[:, :longest] * mask,
-    )
+            alive, token = alive[left], token[left]
+            decoder.keep(left)
+        logits = decoder(token)
+    response, mask, log_prob, entropy = (x[:, : position + 1] for x in (response, mask, log_prob, entropy))
+    return Rollout(prompt, prompt_mask, response, mask, ended, log_prob * mask, entropy * mask)
 
 
-def _where_passed(p: Tensor, noise: Tensor) -> Tensor:
-    """`(rows, 1)`: the first index at which the cumulated probabilities exceed `noise` of their sum."""
+def _drawn(log_p: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """`(rows, 1)` first tokens where the cumulated probabilities pass `noise` of their sum; `(rows,)` entropies."""
+    p = log_p.exp()
     cumulated = p.cumsum(-1)
     passed = torch.searchsorted(cumulated, noise[:, None].to(p) * cumulated[:, -1:], right=True)
-    return passed.clamp(max=p.shape[-1] - 1)
+    return passed.clamp(max=p.shape[-1] - 1), -(p * log_p).sum(-1)
 
 
 def log_probs(policy: Policy, rollout: Rollout, temperature: float = 1.0) -> Tensor:
     """log π of every sampled token, `(rows, response length)`, 0 on the padding; differentiable.
 
-    The same function gives the rollout's log-probabilities and the update's, so that the log-ratio of an unchanged
-    policy is 0.
+    The same function gives the log-probabilities of the rollout and of the optimizer steps, so that the log-ratio of
+    an unchanged policy is exactly 0.
+
+    Args:
+        temperature: of the sampling policy. > 0.
+
+    >>> from geomalign.training import ModelConfig
+    >>> from geomalign.training.policy import Placement, build
+    >>> small = ModelConfig(hidden=16, layers=1, heads=2, intermediate=16)
+    >>> policy = build(small, "0123456789+=", seed=0, placement=Placement())
+    >>> rollout = sample(policy, ["1+2="], max_new_tokens=3, generator=torch.Generator().manual_seed(0))
+    >>> torch.allclose(log_probs(policy, rollout), rollout.log_prob, atol=1e-5)
+    True
     """
     width = max(int(rollout.mask.sum(-1).max()), 1)
     first = int(rollout.prompt_mask.any(0).long().argmax())  # columns before it are padding in all of these rows
@@ -177,7 +208,16 @@ def log_probs(policy: Policy, rollout: Rollout, temperature: float = 1.0) -> Ten
 
 @torch.no_grad()
 def score_rows(policy: Policy, rollout: Rollout, temperature: float, rows: int) -> Tensor:
-    """`log_probs` of all rows, `rows` at a time, without gradient."""
+    """`log_probs` of all rows, `rows` at a time, without gradient.
+
+    >>> from geomalign.training import ModelConfig
+    >>> from geomalign.training.policy import Placement, build
+    >>> small = ModelConfig(hidden=16, layers=1, heads=2, intermediate=16)
+    >>> policy = build(small, "0123456789+=", seed=0, placement=Placement())
+    >>> rollout = sample(policy, ["1+2=", "3+4="], temperature=0.0, max_new_tokens=3)
+    >>> torch.allclose(score_rows(policy, rollout, 1.0, rows=1), log_probs(policy, rollout), atol=1e-5)
+    True
+    """
     return torch.cat(
         [log_probs(policy, rollout[start : start + rows], temperature) for start in range(0, rollout.rows, rows)]
     )

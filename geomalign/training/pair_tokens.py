@@ -1,4 +1,4 @@
-"""Preference pairs of a table, as tokens."""
+"""Tokenisation of the preference pairs of a table."""
 
 from __future__ import annotations
 
@@ -15,18 +15,28 @@ Sides = tuple[Rollout, Rollout]
 Tokens = tuple[list[int], list[int]]
 
 
-def tokenised(policy: Policy, pairs: Sequence[Preference], max_length: int) -> tuple[Sides, list[Preference]]:
-    """The chosen and the rejected responses of pairs, row by row, and the pairs that they are of.
+def tokenise_pairs(policy: Policy, pairs: Sequence[Preference], max_length: int) -> tuple[Sides, list[Preference]]:
+    """The chosen and the rejected responses of pairs, one row per pair, and the pairs that were kept.
 
     Prompt and response are tokenised apart, as they are when a response is sampled; a text ends with the end token.
     Messages go through the chat template: the response is what the template adds to the prompt. A response that is too
-    long loses its end; a pair whose prompt leaves no room for one is left out.
+    long loses its end; a pair whose prompt leaves no room for a response is left out.
 
     Args:
-        max_length: longest prompt and response, in tokens.
+        max_length: longest prompt and response together, in tokens. ≥ 2.
 
     Raises:
         ValueError: no pair is left, or the chat template changes the prompt when a response follows it.
+
+    >>> from geomalign.tasks import Preference, Problem
+    >>> from geomalign.training import ModelConfig
+    >>> from geomalign.training.policy import Placement, build
+    >>> small = ModelConfig(hidden=16, layers=1, heads=2, intermediate=16)
+    >>> policy = build(small, "0123456789+=", seed=0, placement=Placement())
+    >>> pair = Preference(Problem("1+2=", "3", 1), chosen="3", rejected="12")
+    >>> (chosen, rejected), kept = tokenise_pairs(policy, [pair], max_length=8)
+    >>> chosen.texts(policy), rejected.mask.shape, len(kept)
+    (['3'], torch.Size([1, 3]), 1)
     """
     rows = [(pair, _tokens(policy, pair, True, max_length), _tokens(policy, pair, False, max_length)) for pair in pairs]
     kept = [row for row in rows if row[1][1] and row[2][1]]
@@ -46,9 +56,9 @@ def _tokens(policy: Policy, pair: Preference, chosen: bool, max_length: int) -> 
         whole = policy.chat([*pair.problem.messages, *messages], reply=False)
         if not whole.startswith(prompt):
             raise ValueError(
-                f"the chat template of this model writes a prompt otherwise when a response follows it: "
-                f"{prompt[-60:]!r} "
-                f"against {whole[: len(prompt)][-60:]!r}. Give the pairs as plain text, or the model another template."
+                "the chat template of this model writes a prompt otherwise when a response follows it: "
+                f"{prompt[-60:]!r} against {whole[: len(prompt)][-60:]!r}. Give the pairs as plain text, or the model "
+                "another template."
             )
         response, end = whole[len(prompt) :], []
     else:

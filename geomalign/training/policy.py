@@ -31,6 +31,12 @@ class Placement:
         dtype: `"float32"`, or `"bfloat16"` for autocast. Weights, log-probabilities and losses are float32 in both.
             `"float64"` for checks of exactness.
         gradient_checkpointing: activations are computed again in the backward pass instead of being kept.
+
+    Raises:
+        ValueError: torch does not have the device here.
+
+    >>> Placement("cpu", "bfloat16").weights
+    torch.float32
     """
 
     device: str = "cpu"
@@ -55,7 +61,7 @@ class Placement:
 
     @contextlib.contextmanager
     def autocast(self) -> Iterator[None]:
-        """The forward pass runs inside; nothing else does."""
+        """Mixed precision, for the forward pass alone."""
         with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.dtype == "bfloat16"):
             yield
 
@@ -65,23 +71,32 @@ class Placement:
         return torch.float64 if self.dtype == "float64" else torch.float32
 
     def precise(self, logits: Tensor) -> Tensor:
+        """Logits in the type that log-probabilities are computed in."""
         return logits.to(self.weights)
 
     def put(self, tensor: Tensor) -> Tensor:
+        """The tensor on the device."""
         return tensor.to(self.device)
 
     def synchronize(self) -> None:
-        """Wait for the device, so that a clock read next shows what it did."""
+        """Wait for the device, so that a clock read next counts what it did."""
         if torch.device(self.device).type == "cuda":
             torch.cuda.synchronize(self.device)
 
     def generator(self, seed: int) -> torch.Generator:
+        """A random generator on the device."""
         return torch.Generator(self.device).manual_seed(seed)
 
 
 @dataclass(frozen=True)
 class Policy:
-    """A model, its tokenizer and its placement."""
+    """A model, its tokenizer and its placement.
+
+    >>> policy = build(ModelConfig(hidden=16, layers=1, heads=2, intermediate=16), "0123+=", 0, Placement())
+    >>> tokens = policy.tokenizer(["1+2="], return_tensors="pt")["input_ids"]
+    >>> policy.logits(tokens, None, keep=2).shape
+    torch.Size([1, 2, 9])
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -111,7 +126,7 @@ class Policy:
         """
         said = [dict(message) for message in messages]
         text = str(self.tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=reply))
-        # Templates write the begin token, which tokenizers that have one write again.
+        # Templates write the begin token, and tokenizers that have one write it again.
         begin = self.tokenizer.bos_token
         doubled = begin is not None and self.tokenizer("")["input_ids"][:1] == [self.tokenizer.bos_token_id]
         return text.removeprefix(begin) if doubled else text
@@ -122,7 +137,7 @@ class Policy:
         Args:
             tokens: `(rows, length)`, padded on the left.
             mask: `(rows, length)`, False on the padding; None where there is none.
-            keep: positions wanted.
+            keep: positions wanted. ≥ 1.
         """
         extra: dict[str, Any] = {}
         if mask is not None:
@@ -140,8 +155,8 @@ class Policy:
 def _recomputed(policy: Policy) -> Iterator[None]:
     """Gradient checkpointing, where it is wanted, of a forward pass with gradients.
 
-    transformers recomputes layers in training mode only. The modules that decide it are in that mode, inside this
-    block; those in them are not, so that no dropout acts.
+    transformers recomputes layers in training mode only. Inside this block the modules that decide it are in that mode;
+    the modules in them are not, so that no dropout acts.
     """
     if not (policy.placement.gradient_checkpointing and torch.is_grad_enabled()):
         yield
@@ -157,10 +172,10 @@ def _recomputed(policy: Policy) -> Iterator[None]:
 
 
 def character_tokenizer(alphabet: str) -> PreTrainedTokenizerBase:
-    """One token a character, with a padding, an end and an unknown token; padded on the left.
+    """One token per character, with a padding, an end and an unknown token; padded on the left.
 
-    Args:
-        alphabet: the characters, without repetition.
+    >>> character_tokenizer("0123+=")("1+2")["input_ids"]
+    [4, 7, 5]
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -180,7 +195,18 @@ def character_tokenizer(alphabet: str) -> PreTrainedTokenizerBase:
 
 
 def build(config: ModelConfig, alphabet: str, seed: int, placement: Placement) -> Policy:
-    """A small Llama with random weights and the tokenizer of an alphabet. Leaves the global random state as it was."""
+    """A small Llama with random weights and a tokenizer of single characters.
+
+    The global random state stays as it was.
+
+    Args:
+        alphabet: the characters.
+        seed: of the weights.
+
+    >>> small = ModelConfig(hidden=16, layers=1, heads=2, intermediate=16)
+    >>> sum(parameter.numel() for parameter in build(small, "0123+=", 0, Placement()).parameters)
+    1984
+    """
     from transformers import LlamaConfig, LlamaForCausalLM
 
     tokenizer = character_tokenizer(alphabet)
@@ -211,7 +237,12 @@ def load(path: str | Path, placement: Placement) -> Policy:
         path: directory or hub name.
 
     Raises:
-        ValueError: if there is none, or its tokenizer has no end token.
+        ValueError: there is none, or its tokenizer has no end token.
+
+    >>> load("./nowhere", Placement())
+    Traceback (most recent call last):
+    ...
+    ValueError: model './nowhere' does not exist; it is a directory with a checkpoint and its tokenizer.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -239,8 +270,8 @@ def load(path: str | Path, placement: Placement) -> Policy:
 def _ready(model: PreTrainedModel, placement: Placement) -> PreTrainedModel:
     # eval(): dropout would make the log-ratio of an unchanged policy differ from 0.
     if placement.device == "cpu" and placement.dtype != "float64" and _longest(model) <= 512:
-        # Measured on one core: plain attention beats the fused kernel by a tenth on sequences of some 30 tokens. In
-        # float64 it overflows: its mask is the least number of the model's type, its softmax in float32.
+        # Measured on one core: plain attention is faster than the fused kernel by a tenth on sequences of some 30
+        # tokens. In float64 it overflows: its mask is the least number of the model's type, its softmax in float32.
         model.set_attn_implementation("eager")
     if placement.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -252,14 +283,29 @@ def _longest(model: PreTrainedModel) -> int:
 
 
 def write(policy: Policy, directory: Path) -> None:
-    """Write model and tokenizer into a directory so that `from_pretrained` loads them."""
+    """Write model and tokenizer into a directory so that `from_pretrained` loads them.
+
+    >>> import tempfile
+    >>> policy = build(ModelConfig(hidden=16, layers=1, heads=2, intermediate=16), "0123+=", 0, Placement())
+    >>> place = Path(tempfile.mkdtemp())
+    >>> write(policy, place)
+    >>> load(place, Placement()).end == policy.end
+    True
+    """
     with quiet():
         policy.model.save_pretrained(directory)
         policy.tokenizer.save_pretrained(directory)
 
 
 def save(policy: Policy, directory: Path) -> None:
-    """`write`, but the directory appears complete or not at all."""
+    """The same as `write`, but the directory appears complete or not at all.
+
+    >>> import tempfile
+    >>> policy, place = build(ModelConfig(hidden=16, heads=2), "0123+=", 0, Placement()), Path(tempfile.mkdtemp())
+    >>> save(policy, place / "model")
+    >>> [path.name for path in place.iterdir()]
+    ['model']
+    """
     partial = directory.with_name(f".{directory.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -268,7 +314,7 @@ def save(policy: Policy, directory: Path) -> None:
 
 
 def replace_directory(source: Path, target: Path) -> None:
-    """Move a complete directory into place of another."""
+    """Move a complete directory into the place of another, which is deleted if it is there."""
     for file in source.rglob("*"):
         if file.is_file():
             with open(file, "rb") as handle:
@@ -279,7 +325,13 @@ def replace_directory(source: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """transformers without its own progress bars and notes; as it was afterwards."""
+    """transformers without its own progress bars and notes, inside this block.
+
+    >>> from transformers.utils import logging
+    >>> with quiet():
+    ...     logging.is_progress_bar_enabled()
+    False
+    """
     from transformers.utils import logging as theirs
 
     level, bars = theirs.get_verbosity(), theirs.is_progress_bar_enabled()

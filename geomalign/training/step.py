@@ -1,4 +1,4 @@
-"""One optimizer step on a loss that arrives in parts, and what it tells of the geometry."""
+"""One optimizer step on a loss that arrives in parts, and the metrics of the steps on one rollout."""
 
 from __future__ import annotations
 
@@ -16,35 +16,48 @@ from geomalign.batch import Batch
 from geomalign.objective import Outcome, TermOutcome, log_ratio_metrics
 from geomalign.objective import metrics as diagnostics
 
-#: Below this log-ratio of every token, in nats, an update is the on-policy gradient, which all geometries share.
+#: Below this log-ratio of every token, in nats, a step follows the on-policy gradient, which all geometries share.
 INACTIVE = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
-class Update:
-    """What one optimizer step saw: its loss, its gradient norm before clipping, and whether it was left out."""
+class OptimizerStep:
+    """What one optimizer step saw.
+
+    Args:
+        loss: of the whole minibatch, over all processes.
+        norm: of the gradient before clipping.
+        skipped: whether loss or gradient was not finite, so that weights and optimizer stayed as they were.
+
+    >>> OptimizerStep(loss=0.5, norm=1.2, skipped=False).skipped
+    False
+    """
 
     loss: float
     norm: float
     skipped: bool
 
 
-def update(
+def optimizer_step(
     losses: Iterable[Tensor],
     optimizer: torch.optim.Optimizer,
     parameters: Seq[torch.nn.Parameter],
     clip_norm: float,
     timed: Callable[[str], contextlib.AbstractContextManager[None]] = lambda part: contextlib.nullcontext(),
-) -> Update:
-    """One optimizer step on a loss that arrives in parts, one micro-batch after another, on every rank its own.
+) -> OptimizerStep:
+    """One optimizer step on a loss that arrives in parts, one micro-batch after another, on every process its own.
 
-    The parts add up to the loss exactly, because each was weighted by the whole minibatch's total. A loss or gradient
-    that is not finite leaves weights and optimizer as they were. A rank without rows has no part to give, and takes
-    part in the sum. The host waits for the device once.
+    The parts add up to the loss exactly, because each was weighted by the counts of the whole minibatch. A loss or
+    gradient that is not finite leaves weights and optimizer as they were. A process without rows gives no part, and
+    takes part in the sum. The host waits for the device once.
 
     Args:
         clip_norm: largest gradient norm; 0 does not clip.
         timed: of a run, which counts the time of a block.
+
+    >>> weight = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+    >>> optimizer_step([(weight**2).sum() / 2], torch.optim.SGD([weight], lr=1.0), [weight], clip_norm=1.0)
+    OptimizerStep(loss=12.5, norm=5.0, skipped=False)
     """
     optimizer.zero_grad(set_to_none=True)
     value = torch.zeros_like(parameters[0].detach().sum())
@@ -60,23 +73,31 @@ def update(
     if good:
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return Update(loss, norm, not good)
+    return OptimizerStep(loss, norm, not good)
 
 
-def update_metrics(
-    updates: list[Update], largest: list[Tensor], at_anchor: Outcome, after: Outcome, rows: Batch | None = None
+def step_metrics(
+    steps: list[OptimizerStep], largest: list[Tensor], at_anchor: Outcome, after: Outcome, data: Batch | None = None
 ) -> dict[str, float]:
-    """The metrics of a step's updates.
+    """The metrics of the optimizer steps on one rollout, or of one step on pairs.
 
-    `kl`, `chi2` and `ess` of whole responses and `token_kl` are estimates from samples of the anchor, those trained on;
-    `inactive` is the share of updates at Δ = 0 if the geometry of the objective's first term has no force there.
-    Of a sum of objectives, `drive_std`, `stiffness`, `clip_fraction` and `gap` are those of its first term.
+    `kl`, `chi2` and `ess` of whole responses and `token_kl` are estimated from the very samples that were trained on.
+    `inactive` is the share of steps at Δ = 0, if the geometry of the objective's first term has no force there. For a
+    sum of objectives, `drive_std`, `stiffness`, `clip_fraction` and `gap` are those of its first term.
 
     Args:
-        largest: largest |Δ| of a token in every update.
-        at_anchor: the objective on all data of the step with the policy that sampled it.
+        largest: largest |Δ| of a token in every step.
+        at_anchor: the objective on all data with the policy that sampled them.
         after: the same with the log-probabilities that the last pass over the data saw.
-        rows: the data with those log-probabilities; has an anchor, which sampled them. None where it did not.
+        data: the data with those log-probabilities and with `old`, of the policy that sampled them; None where no
+            policy is known to have sampled them.
+
+    >>> import geomalign as ga
+    >>> batch = ga.Batch(torch.zeros(2, 3), torch.zeros(2, 3), reward=torch.tensor([1.0, 0.0]))
+    >>> outcome = ga.recipes.opo()(batch)
+    >>> found = step_metrics([OptimizerStep(0.5, 1.2, False)], [largest_log_ratio(outcome)], outcome, outcome, batch)
+    >>> found["loss"], found["grad_norm"], found["inactive"], found["ess"]
+    (0.5, 1.2, 1.0, 1.0)
     """
     before, now = diagnostics(at_anchor), diagnostics(after)
     prefix = "" if len(at_anchor.terms) == 1 else "term1/"
@@ -93,24 +114,24 @@ def update_metrics(
         "log_ratio_max": moved[-1],
         "inactive": torch.where(_acts_at_anchor(first), 0, (moved < INACTIVE).to(span).mean()),
     }
-    if rows is not None:
-        policy, old = (rows.log_probs(name, "the trainer").sum(-1, keepdim=True) for name in ("policy", "old"))
-        of_responses = log_ratio_metrics(policy - old, rows.support.any(-1, keepdim=True))
+    if data is not None:
+        policy, old = (data.log_probs(name, "the trainer").sum(-1, keepdim=True) for name in ("policy", "old"))
+        of_responses = log_ratio_metrics(policy - old, data.support.any(-1, keepdim=True))
         values |= {name: of_responses[name] for name in ("kl", "chi2", "ess")} | {"token_kl": now["kl"]}
-    line = dict(zip(values, torch.stack([value.to(span) for value in values.values()]).tolist()))
-    kept = [entry for entry in updates if not entry.skipped] or updates
-    line["loss"] = sum(entry.loss for entry in kept) / len(kept)
-    line["grad_norm"] = sum(entry.norm for entry in kept) / len(kept)
-    line["grad_norm_max"] = max(entry.norm for entry in kept)
-    line["skipped"] = float(len(updates) - sum(not entry.skipped for entry in updates))
-    if line["drive_range"] > 0:
-        line["grad_per_range"] = line["grad_norm"] / line["drive_range"]
-    return {key: value for key, value in line.items() if math.isfinite(value)}
+    row = dict(zip(values, torch.stack([value.to(span) for value in values.values()]).tolist()))
+    kept = [step for step in steps if not step.skipped] or steps
+    row["loss"] = sum(step.loss for step in kept) / len(kept)
+    row["grad_norm"] = sum(step.norm for step in kept) / len(kept)
+    row["grad_norm_max"] = max(step.norm for step in kept)
+    row["skipped"] = float(sum(step.skipped for step in steps))
+    if row["drive_range"] > 0:
+        row["grad_per_range"] = row["grad_norm"] / row["drive_range"]
+    return {key: value for key, value in row.items() if math.isfinite(value)}
 
 
 def _acts_at_anchor(outcome: TermOutcome) -> Tensor:
-    """Whether the geometry tells events apart where the policy is the one that sampled them: it does where it measures
-    from another one.
+    """Whether the geometry has a force of its own where the policy is the one that sampled the events: it has one where
+    it measures from another policy.
     """
     geometry, u, g = outcome.objective.optimization, outcome.u, outcome.drive
     unmoved = geometry.force(torch.zeros_like(u), g)
@@ -119,7 +140,13 @@ def _acts_at_anchor(outcome: TermOutcome) -> Tensor:
 
 
 def largest_log_ratio(outcome: Outcome) -> Tensor:
-    """Largest |Δ| of a token from the policy that sampled it; infinite where that policy is not known."""
+    """Largest |Δ| of a token from the policy that sampled it; infinite where that policy is not known.
+
+    >>> import geomalign as ga
+    >>> batch = ga.Batch(torch.zeros(2, 3), torch.full((2, 3), 0.5), reward=torch.tensor([1.0, 0.0]))
+    >>> largest_log_ratio(ga.recipes.opo()(batch))
+    tensor(0.5000)
+    """
     if outcome.token_log_ratio is None:
         return outcome.loss.new_full((), math.inf)
     return torch.where(outcome.mask, outcome.token_log_ratio.abs(), 0).amax()

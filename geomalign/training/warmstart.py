@@ -1,4 +1,4 @@
-"""The shared base: a policy that knows careful working but has been taught to answer without it."""
+"""The warm start: a model learns to work problems out, then to imitate a noisy teacher that skips the working."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import random
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,48 +18,74 @@ from geomalign.training import checkpoint
 from geomalign.training.config import digest, from_dict, to_dict
 from geomalign.training.config.settings import TrainConfig
 from geomalign.training.evaluation import evaluate
-from geomalign.training.events import Event, Progress, silent
+from geomalign.training.events import WARM_START, Event, Progress, silent
 from geomalign.training.policy import Placement, Policy, build, load, replace_directory, write
 from geomalign.training.runtime import Stop
 
-NAME = "warm start"
-
 
 def base_name(config: TrainConfig) -> str:
-    """Directory name of the base: it changes with everything the base depends on, and with nothing else."""
+    """Directory name of the base: it changes with everything that the base depends on, and with nothing else.
+
+    >>> base_name(TrainConfig(objective="dpo", rate=1.0)) == base_name(TrainConfig())
+    True
+    """
     # There and back: a 3 that was meant as 3.0 becomes one, as it does on the way to a worker.
     parts = to_dict(from_dict(TrainConfig, to_dict(config)))
-    task = {name: parts["task"][name] for name in ("name", "options", "eval_tiers", "train_tiers", "eval_prompts")}
+    task = {name: parts["task"][name] for name in ("name", "options", "eval_levels", "train_levels", "eval_prompts")}
     return f"base-{digest(task, parts['model'], parts['warm_start'], parts['dtype'], parts['device'].split(':')[0])}"
 
 
 def steps(config: TrainConfig) -> int:
-    """Optimizer steps of the warm start."""
-    return config.warm_start.steps + config.warm_start.lazy_steps if config.warm_started else 0
+    """Optimizer steps of the warm start; 0 where the run begins with a given model.
+
+    >>> steps(TrainConfig())
+    2150
+    """
+    return config.warm_start.steps + config.warm_start.noisy_steps if config.warm_started else 0
 
 
 def warm_start(config: TrainConfig, directory: Path, progress: Progress = silent) -> Path:
-    """Train the base unless it is there, and evaluate it; returns the directory that holds it.
+    """Train the base unless it is there, and evaluate it.
 
     An interrupted warm start continues from its last checkpoint, to the same weights.
+
+    Args:
+        directory: of the run or the comparison; the base gets a directory of its own in it.
+
+    Returns:
+        the directory of the base.
+
+    Raises:
+        Interrupted: after Ctrl-C, when everything is saved.
+
+    >>> import tempfile
+    >>> from geomalign.training import ModelConfig, TaskConfig, WarmStartConfig
+    >>> config = TrainConfig(
+    ...     task=TaskConfig(train_levels=(1,), eval_levels=(1,), eval_prompts=2),
+    ...     model=ModelConfig(hidden=16, layers=1, heads=2, intermediate=16),
+    ...     warm_start=WarmStartConfig(steps=1, noisy_steps=0, batch=2),
+    ... )
+    >>> base = warm_start(config, Path(tempfile.mkdtemp()))
+    >>> base.name == base_name(config), (base / "model.safetensors").exists()
+    (True, True)
     """
     target = directory / base_name(config)
     total = steps(config)
     if (target / "warmstart.json").exists():
-        progress(Event("skipped", NAME, total, total))
+        progress(Event("skipped", WARM_START, total, total))
         return target
     partial = directory / f".{target.name}.partial"
     partial.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     placement = Placement(config.device, config.dtype)
     task = build_task(config.task)
-    for tier in config.task.eval_tiers:  # one that the task does not have is told before the work, not after it
-        evaluation_set(task, tier, 1)
+    for level in config.task.eval_levels:  # a level that the task does not have is refused before the work
+        evaluation_set(task, level, 1)
     if config.model.path is None:
         policy = build(config.model, task.alphabet, config.warm_start.seed, placement)
     else:
         policy = load(config.model.path, placement)
-    spent = _train(config, policy, task, partial, progress) if total else 0.0
+    spent = _Teaching(config, policy, task, partial, progress).run() if total else 0.0
     write(policy, partial)
     evaluation = evaluate(config, policy, task, config.task.eval_prompts)
     seconds = spent + time.perf_counter() - began
@@ -70,78 +95,92 @@ def warm_start(config: TrainConfig, directory: Path, progress: Progress = silent
     )
     (partial / "checkpoint.pt").unlink(missing_ok=True)
     replace_directory(partial, target)
-    progress(Event("done", NAME, total, total, evaluation))
+    progress(Event("done", WARM_START, total, total, evaluation))
     return target
 
 
-def _train(config: TrainConfig, policy: Policy, task: Task, directory: Path, progress: Progress) -> float:
-    """The supervised steps; returns the seconds of earlier, interrupted attempts."""
-    settings, total = config.warm_start, steps(config)
-    optimizer = torch.optim.AdamW(policy.parameters, lr=settings.rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
-    saved = directory / "checkpoint.pt"
-    first, position, earlier = 0, 0, 0.0
-    if saved.exists():
-        state = checkpoint.load(saved)
-        policy.model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        first, position, earlier = state["step"], state["metrics"], state["seconds"]
-    metrics = checkpoint.MetricsFile(directory / "warmstart.jsonl", position)
-    progress(Event("start", NAME, first, total))
-    began, shown = time.perf_counter(), 0.0
+class _Teaching:
+    """The supervised steps of a warm start, saved and restored as one."""
 
-    def save(step: int) -> None:
-        checkpoint.save(
-            saved,
-            {
-                "model": policy.model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "step": step,
-                "metrics": metrics.position(),
-                "seconds": earlier + time.perf_counter() - began,
-            },
+    def __init__(self, config: TrainConfig, policy: Policy, task: Task, directory: Path, progress: Progress) -> None:
+        self.settings, self.total = config.warm_start, steps(config)
+        self.policy, self.task, self.progress = policy, task, progress
+        self.optimizer = torch.optim.AdamW(
+            policy.parameters, lr=self.settings.rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True
         )
+        self._saved = directory / "checkpoint.pt"
+        self.first, self.earlier, position = 0, 0.0, 0
+        if self._saved.exists():
+            state = checkpoint.load(self._saved)
+            policy.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.first, position, self.earlier = state["step"], state["metrics"], state["seconds"]
+        self.metrics = checkpoint.MetricsFile(directory / "warmstart.jsonl", position)
+        self.began = time.perf_counter()
 
-    with contextlib.closing(metrics), Stop() as stop:
-        for step in range(first, total):
-            lazy = step >= settings.steps
-            rng = random.Random(f"{settings.seed}/warm start/{step}")
-            problems = [
-                draw(task, rng.choices(settings.tiers, settings.weights)[0], rng) for _ in range(settings.batch)
-            ]
-            texts = [task.demonstration(problem, rng, lazy) for problem in problems]
-            for group in optimizer.param_groups:
-                group["lr"] = (
-                    settings.lazy_rate if lazy else _cosine(step, settings.steps, settings.warmup, settings.rate)
-                )
-            loss = imitation_loss(policy, [policy.ask(problem) for problem in problems], texts)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(policy.parameters, 1.0)
-            optimizer.step()
-            if (step + 1) % 25 == 0 or step + 1 == total:
-                line: dict[str, Any] = {"step": step + 1, "loss": loss.item()}
-                metrics.write(line)
-            if time.perf_counter() - shown > 0.1 or step + 1 == total:
-                shown = time.perf_counter()
-                progress(Event("step", NAME, step + 1, total, {"loss": loss.item()}))
-            if stop or (step + 1) % 500 == 0:
-                save(step + 1)
-                stop.check()
-    return earlier
+    def run(self) -> float:
+        """Take all steps; returns the seconds of earlier, interrupted attempts."""
+        total, shown = self.total, 0.0
+        self.progress(Event("start", WARM_START, self.first, total))
+        with contextlib.closing(self.metrics), Stop() as stop:
+            for step in range(self.first, total):
+                loss = self._step(step)
+                if (step + 1) % 25 == 0 or step + 1 == total:
+                    self.metrics.write({"step": step + 1, "loss": loss.item()})
+                if time.perf_counter() - shown > 0.1 or step + 1 == total:
+                    shown = time.perf_counter()
+                    self.progress(Event("step", WARM_START, step + 1, total, {"loss": loss.item()}))
+                if stop or (step + 1) % 500 == 0:
+                    self._save(step + 1)
+                    stop.check()
+        return self.earlier
+
+    def _step(self, step: int) -> Tensor:
+        settings, noisy = self.settings, step >= self.settings.steps
+        rng = random.Random(f"{settings.seed}/warm start/{step}")
+        problems = [
+            draw(self.task, rng.choices(settings.levels, settings.weights)[0], rng) for _ in range(settings.batch)
+        ]
+        texts = [self.task.demonstration(problem, rng, noisy) for problem in problems]
+        rate = settings.noisy_rate if noisy else _cosine(step, settings.steps, settings.warmup, settings.rate)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        loss = imitation_loss(self.policy, [self.policy.ask(problem) for problem in problems], texts)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.policy.parameters, 1.0)
+        self.optimizer.step()
+        return loss
+
+    def _save(self, step: int) -> None:
+        state = {
+            "model": self.policy.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": step,
+            "metrics": self.metrics.position(),
+            "seconds": self.earlier + time.perf_counter() - self.began,
+        }
+        checkpoint.save(self._saved, state)
 
 
 def _cosine(step: int, total: int, warmup: int, peak: float) -> float:
+    """The rate at a step: linear up to `peak`, then half a cosine down to a tenth of it."""
     if step < warmup:
         return peak * (step + 1) / warmup
     return peak * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1))))
 
 
 def imitation_loss(policy: Policy, prompts: Sequence[str], responses: Sequence[str]) -> Tensor:
-    """Mean negative log-likelihood of the responses' tokens, the end token included.
+    """Mean negative log-likelihood of the responses' tokens, the end token included, in nats per token.
 
-    Prompt and response are tokenised apart, as they are when the response is sampled. Several traces share a row,
-    each seeing only itself:
-    on traces of mixed lengths that halves the work.
+    Prompt and response are tokenised apart, as they are when the response is sampled. Several traces share a row, each
+    seeing only itself, which halves the work on traces of mixed lengths.
+
+    >>> from geomalign.training import ModelConfig
+    >>> small = ModelConfig(hidden=16, layers=1, heads=2, intermediate=16)
+    >>> policy = build(small, "0123456789+=", seed=0, placement=Placement())
+    >>> imitation_loss(policy, ["1+2=", "10+2="], ["3", "12"]).shape
+    torch.Size([])
     """
     ask = policy.tokenizer(list(prompts))["input_ids"]
     answer = [
@@ -170,7 +209,11 @@ def imitation_loss(policy: Policy, prompts: Sequence[str], responses: Sequence[s
 
 
 def pack(lengths: Sequence[int], width: int) -> list[list[int]]:
-    """Rows of at most `width` that hold pieces of these lengths, the longest first, each where it fits first."""
+    """First-fit packing: rows of at most `width` that hold pieces of these lengths, the longest first.
+
+    >>> pack([3, 5, 2, 4], width=7)
+    [[1, 2], [3, 0]]
+    """
     rows: list[list[int]] = []
     room: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):

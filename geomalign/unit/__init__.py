@@ -1,4 +1,4 @@
-"""Units: what one event is. A unit is a map, linear in most cases, from the log-ratios of tokens to those of events."""
+"""The unit slot: what one event is. A unit maps the log-ratios of tokens to those of events, linearly in most cases."""
 
 from geomalign.unit.base import *
 from geomalign.unit.pair import *

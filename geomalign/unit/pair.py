@@ -9,37 +9,50 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from geomalign._util.check import finite, positive
 from geomalign._util.types import Locality
 from geomalign.batch import Batch
 from geomalign.unit.base import PairUnit, ResponseUnit
 from geomalign.unit.response import Sequence
 
-__all__ = ["Chosen", "Pair", "Preference", "Rejected", "QuantilePair", "QuantileMargin"]
+__all__ = ["Chosen", "Pair", "Preference", "QuantileMargin", "QuantilePair", "Rejected"]
+
+
+class _Difference(PairUnit):
+    """A pair as the difference of its two coordinates."""
+
+    def combine(self, u: Tensor) -> Tensor:
+        chosen, rejected = u.chunk(2)
+        return chosen - rejected
+
+    def split(self, gradient: Tensor, u: Tensor) -> Tensor:
+        return torch.cat([gradient, -gradient])
 
 
 @dataclasses.dataclass(frozen=True)
-class Pair(PairUnit):
+class Pair(_Difference):
     """A preferred response against another: u = chart(Δ_chosen) − chart(Δ_rejected) − margin.
+
+    Shape: events are `(pair,)`.
 
     Args:
         of: the unit of one response, `Sequence()` or `MeanSequence()`.
-        margin: what the difference must exceed, in units of the chart (SimPO's γ/β).
+        margin: a finite number that the difference must exceed, in units of the chart (SimPO's γ/β).
 
     Raises:
-        ValueError: `of` is not a unit of whole responses.
+        ValueError: `of` is not a unit of whole responses, or the margin is not finite.
+
+    >>> import torch, geomalign as ga
+    >>> ga.Pair(margin=0.5).combine(torch.tensor([3.0, 2.0, 1.0, 1.0]))  # two chosen, then two rejected responses
+    tensor([1.5000, 0.5000])
     """
 
     of: ResponseUnit = Sequence()
     margin: float = 0.0
 
-    @property
-    def locality(self) -> Locality:
-        return Locality.GROUP
-
     def __post_init__(self) -> None:
         PairUnit.__post_init__(self)
-        if not math.isfinite(self.margin):
-            raise ValueError(f"Pair(margin={self.margin!r}): a margin is a finite number.")
+        finite(self, "in units of the chart", margin=self.margin)
 
     def combine(self, u: Tensor) -> Tensor:
         return super().combine(u) - self.margin
@@ -50,7 +63,7 @@ class Pair(PairUnit):
 
 
 class _Side(PairUnit):
-    """One response of each pair by itself, u = chart(Δ of that side); the other gets no gradient."""
+    """One response of each pair by itself, u = chart(Δ of that side); the other one gets no gradient."""
 
     _side: ClassVar[int]
     _sign: ClassVar[str]
@@ -73,11 +86,16 @@ class _Side(PairUnit):
 
 @dataclasses.dataclass(frozen=True)
 class Chosen(_Side):
-    """The preferred response of a pair by itself: u = chart(Δ_chosen). A term on the chosen side alone (NCA, ORPO's and
-    CPO's likelihood).
+    """The preferred response of a pair by itself: u = chart(Δ_chosen). NCA, and the likelihood term of ORPO and CPO.
+
+    Shape: events are `(pair,)`.
 
     Args:
         of: the unit of one response.
+
+    >>> import torch, geomalign as ga
+    >>> ga.Chosen().combine(torch.tensor([3.0, 2.0, 1.0, 1.0]))
+    tensor([3., 2.])
     """
 
     of: ResponseUnit = Sequence()
@@ -89,8 +107,14 @@ class Chosen(_Side):
 class Rejected(_Side):
     """The other response of a pair by itself: u = chart(Δ_rejected).
 
+    Shape: events are `(pair,)`.
+
     Args:
         of: the unit of one response.
+
+    >>> import torch, geomalign as ga
+    >>> ga.Rejected().combine(torch.tensor([3.0, 2.0, 1.0, 1.0]))
+    tensor([1., 1.])
     """
 
     of: ResponseUnit = Sequence()
@@ -100,15 +124,23 @@ class Rejected(_Side):
 
 @dataclasses.dataclass(frozen=True)
 class Preference(PairUnit):
-    """The probability that the policy prefers the chosen response: u = σ(beta · (chart(Δ_chosen) − chart(Δ_rejected)))
-    in (0, 1).
+    """u = σ(beta · (chart(Δ_chosen) − chart(Δ_rejected))), the probability that the policy prefers the chosen response.
 
-    In this coordinate the losses that are not convex in the margin are: EXO is a Fenchel–Young loss of the negative
-    entropy, Savage's of a square.
+    Losses that are not convex in the margin are convex in this coordinate: EXO is a Fenchel–Young loss of the negative
+    entropy, Savage's loss one of a square.
+
+    Shape: events are `(pair,)`, in (0, 1).
 
     Args:
         of: the unit of one response.
         beta: inverse temperature, positive.
+
+    Raises:
+        ValueError: `of` is not a unit of whole responses, or beta is not positive.
+
+    >>> import torch, geomalign as ga
+    >>> ga.Preference(beta=1.0).combine(torch.tensor([1.0, 1.0]))
+    tensor([0.5000])
     """
 
     of: ResponseUnit = Sequence()
@@ -116,12 +148,7 @@ class Preference(PairUnit):
 
     def __post_init__(self) -> None:
         PairUnit.__post_init__(self)
-        if not 0 < self.beta < math.inf:
-            raise ValueError(f"Preference(beta={self.beta!r}): an inverse temperature is positive.")
-
-    @property
-    def locality(self) -> Locality:
-        return Locality.GROUP
+        positive(self, "an inverse temperature", beta=self.beta)
 
     def combine(self, u: Tensor) -> Tensor:
         chosen, rejected = u.chunk(2)
@@ -139,18 +166,23 @@ class Preference(PairUnit):
 
 @dataclasses.dataclass(frozen=True)
 class QuantilePair(PairUnit):
-    """Chosen against rejected responses of equal rank in the batch, u = sort(chart(Δ_chosen)) −
-    sort(chart(Δ_rejected)): optimal transport in one dimension.
+    """u = sort(chart(Δ_chosen)) − sort(chart(Δ_rejected)): responses of equal rank in the batch are compared.
 
-    The chosen responses as a distribution are pushed above the rejected ones as a distribution, so pairing does not
-    matter (AOT, unpaired). The event of row i is its chosen response against the rejected one of equal rank. Ranks
-    belong to one batch: parts of it are not evaluated apart. A pair that lacks a response has no rank: it stands behind
-    the last, at +inf.
+    The distribution of the chosen responses is pushed above that of the rejected ones, by optimal transport in one
+    dimension, so that it does not matter how they were paired. The event of row i is its chosen response against the
+    rejected one of equal rank. Ranks belong to one batch: its parts cannot be evaluated apart. A pair that lacks a
+    response has no rank and stands behind the last, at +∞.
+
+    Shape: events are `(pair,)`.
 
     Args:
         of: the unit of one response.
 
-    Source: AOT (arXiv 2406.05882).
+    Source: AOT, unpaired (arXiv 2406.05882).
+
+    >>> import torch, geomalign as ga
+    >>> ga.QuantilePair().combine(torch.tensor([3.0, 2.0, 0.0, 1.0]))  # 3 against 1, 2 against 0
+    tensor([2., 2.])
     """
 
     of: ResponseUnit = Sequence()
@@ -184,17 +216,24 @@ class QuantilePair(PairUnit):
 
 
 @dataclasses.dataclass(frozen=True)
-class QuantileMargin(PairUnit):
-    """The policy's margin against the reference's margin of equal rank: u_i = m_i − m^ref_(rank of m_i), m = log π(y⁺)
-    − log π(y⁻).
+class QuantileMargin(_Difference):
+    """u_i = m_i − m^ref_(rank of m_i), m = log π(y⁺) − log π(y⁻): the margin against the reference's of equal rank.
 
-    The policy's margins as a distribution are pushed above the reference's as a distribution, without saying which pair
-    should rise by how much (AOT, paired). To be used with the chart LogRatio(). Ranks belong to one batch.
+    The distribution of the policy's margins is pushed above that of the reference's, without saying which pair should
+    rise by how much. It is meant for the chart `LogRatio()`. Ranks belong to one batch.
+
+    Shape: events are `(pair,)`.
 
     Args:
         of: the unit of one response.
 
-    Source: AOT (arXiv 2406.05882).
+    Source: AOT, paired (arXiv 2406.05882).
+
+    >>> import torch, geomalign as ga
+    >>> zero = torch.zeros(2, 1)
+    >>> pairs = ga.PreferenceBatch(torch.tensor([[1.0], [2.0]]), zero, torch.tensor([[5.0], [4.0]]), zero)
+    >>> ga.QuantileMargin().shift(pairs.rows)  # the reference's margins 5 and 4, sorted as the policy's are, less 5, 4
+    tensor([-1.,  1.])
     """
 
     of: ResponseUnit = Sequence()
@@ -206,7 +245,7 @@ class QuantileMargin(PairUnit):
     def shift(self, rows: Batch) -> Tensor:
         mask = rows.support
         with torch.no_grad():
-            whole = self.support(mask)  # the others have no rank: they stand behind the last
+            whole = self.support(mask)  # pairs that lack a response have no rank and stand behind the last
             policy, reference = (
                 self.combine(self.of.reduce(rows.log_probs(name, type(self).__name__), mask)).where(whole, math.inf)
                 for name in ("policy", "reference")

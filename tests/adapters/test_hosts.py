@@ -122,7 +122,7 @@ def test_engine_weights_survive_a_hosts_advantages(rows: Rows) -> None:
 
 def test_what_micro_batches_report_adds_up(rows: Rows) -> None:
     outcome = hosted.evaluate(ga.recipes.ppo(), ga.Batch(rows.policy, rows.old, rows.mask), rows.advantages)
-    whole, half = hosted.found(outcome), hosted.found(outcome, torch.tensor(0.5))
+    whole, half = hosted.host_metrics(outcome), hosted.host_metrics(outcome, torch.tensor(0.5))
     assert half["geom/kl"] == whole["geom/kl"] / 2
     assert whole.keys() - half.keys() == {f"geom/{name}" for name in ("ratio_min", "ratio_max", "stiffness", "gap")}
 
@@ -133,15 +133,13 @@ def test_nothing_to_report_is_no_error(shape: tuple[int, int]) -> None:
     policy = torch.zeros(shape, requires_grad=True)
     outcome = hosted.evaluate(ga.recipes.ppo(), ga.Batch(policy, policy.detach()), torch.zeros(shape))
     outcome.loss.backward()
-    seen = hosted.found(outcome)
+    seen = hosted.host_metrics(outcome)
     assert seen["geom/ratio_min"] == seen["geom/ratio_max"] == 1 and seen["geom/kl"] == 0
 
 
 def test_pairs_are_refused(rows: Rows) -> None:
     with pytest.raises(ValueError, match="compares pairs"):
         hosted.evaluate(ga.recipes.dpo(), ga.Batch(rows.policy, rows.old), rows.advantages)
-
-
 
 
 # ------------------------------------------------------------------------------------------------------ prime-rl
@@ -430,7 +428,7 @@ def test_nemo_rl_tokens_and_policies_that_are_missing(monkeypatch: pytest.Monkey
 @pytest.fixture
 def openrlhf(monkeypatch: pytest.MonkeyPatch) -> Any:
     pytest.importorskip("openrlhf", reason="needs OpenRLHF: bash tests/parity/environments.sh openrlhf")
-    from tests.parity.peers.openrlhf import _module
+    from tests.parity.implementations.openrlhf import _module
 
     return _module("loss")
 

@@ -163,6 +163,9 @@ DPO: dict[str, dict[str, Any]] = {
 }
 
 
+HELD: dict[str, Any] = {"objective": ("mirror_descent", {}), "control": "kl=1e-3 rate=1.0"}
+"""An objective whose KL divergence from the old policy a controller holds at a target."""
+
 SPLIT = [*CORNERS, "dapo", "gspo", "two rewards", "engine, sequence_mask, penalised"]
 
 
@@ -217,18 +220,9 @@ def test_dpo_trains_the_same_weights(name: str) -> None:
     assert_same_training(ours("dpo", DPO[name]), theirs("dpo", DPO[name]))
 
 
-@pytest.fixture(scope="module")
-def two_processes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
-    """Adapter and TRL on two gloo processes, all cases in one torchrun."""
-    names = [*(("grpo", name) for name in SPLIT), ("dpo", "dpo"), ("dpo", "dpo, accumulated"), ("dpo", "slic")]
-    cases = []
-    for kind, name in names:
-        case = {"grpo": GRPO, "dpo": DPO}[kind][name] | {"trainer": kind}
-        if kind == "grpo":
-            # Two rows a process and groups of four: every group is split across both.
-            case = case | {"args": case["args"] | {"per_device_train_batch_size": 2}}
-        cases += [case | {"ours": True}, case | {"ours": False}]
-    out = tmp_path_factory.mktemp("two") / "results.pt"
+def on_two_processes(cases: list[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
+    """The runs of all cases, on two gloo processes in one torchrun."""
+    out = folder / "results.pt"
     script = Path(__file__).with_name("trl_worker.py")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
     environment = os.environ | {
@@ -240,8 +234,93 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[d
         [*command, json.dumps(cases), str(out)], env=environment, capture_output=True, text=True, timeout=540
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    results = torch.load(out, weights_only=False)
+    found: list[dict[str, Any]] = torch.load(out, weights_only=False)
+    return found
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    """Adapter and TRL on two gloo processes, all cases in one torchrun."""
+    names = [*(("grpo", name) for name in SPLIT), ("dpo", "dpo"), ("dpo", "dpo, accumulated"), ("dpo", "slic")]
+    cases: list[dict[str, Any]] = []
+    for kind, name in names:
+        case = {"grpo": GRPO, "dpo": DPO}[kind][name] | {"trainer": kind}
+        if kind == "grpo":
+            # Two rows a process and groups of four: every group is split across both.
+            case = case | {"args": case["args"] | {"per_device_train_batch_size": 2}}
+        cases += [case | {"ours": True}, case | {"ours": False}]
+    results = on_two_processes(cases, tmp_path_factory.mktemp("two"))
     return {f"{kind}: {name}": (results[2 * k], results[2 * k + 1]) for k, (kind, name) in enumerate(names)}
+
+
+ROLLOUTS = {"num_iterations": 2, "max_steps": 8, "per_device_train_batch_size": 2}
+
+
+@pytest.fixture(scope="module")
+def controlled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Runs with a controller, which nobody told how many processes there are, at targets where no bound acts."""
+    folder = tmp_path_factory.mktemp("controlled")
+    saved = ROLLOUTS | {"save_strategy": "steps", "save_steps": 4, "output_dir": str(folder / "run")}
+    recorded = str(folder / "rollouts")
+    held = HELD | {"control": "kl=3 rate=1.0", "trainer": "grpo", "ours": True}
+    pairs = {"objective": ("dpo", {"beta": 0.3}), "control": "kl=6 rate=0.5 low=1.0 initial=2.0", "trainer": "dpo"}
+    cases = [
+        held | {"args": ROLLOUTS, "ours_args": {"record": recorded}},
+        held | {"args": saved, "resume": 4},
+        pairs | {"ours": True, "args": {"per_device_train_batch_size": 2, "max_steps": 4}},
+        pairs
+        | {"ours": True, "args": {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2, "max_steps": 4}},
+    ]
+    names = ("straight", "resumed", "pairs", "pairs, accumulated")
+    found = dict(zip(names, on_two_processes(cases, folder), strict=True))
+    one = pairs | {"args": {"per_device_train_batch_size": 4, "max_steps": 4}}
+    return found | {"rollouts": recorded, "pairs, one process": ours("dpo", one)}
+
+
+def test_two_processes_set_the_stiffness_of_one(controlled: dict[str, Any]) -> None:
+    """One process that is shown the rows of both, as they recorded them, arrives at the same μ, rollout by rollout."""
+    rows, columns = ga.audit.read(controlled["rollouts"]), controlled["straight"]["log"]
+    objective, one = ga.recipes.mirror_descent(), ga.AdaptiveStiffness(3, rate=1.0)
+    expected = []
+    for rollout in sorted({row["rollout"] for row in rows}):
+        expected.append(float(one.stiffness))
+        one.observe(objective(ga.audit.as_batch([row for row in rows if row["rollout"] == rollout]).batch))
+        one.step()
+        assert abs(one.readings()["over_target"] - 1) < 1
+    assert len(rows) == 8 * 4 and len(expected) == 4
+    assert len({round(mu, 6) for mu in expected}) == 4
+    ranks = controlled["straight"]["stiffness"]
+    assert ranks[0] == ranks[1] == pytest.approx(expected[-1], rel=1e-3)
+    logged = [row["geom/controller/stiffness"] for row in columns if "geom/controller/stiffness" in row]
+    assert logged[::2] == logged[1::2] == pytest.approx(expected, rel=1e-3)
+
+
+def test_two_processes_continue_from_a_checkpoint(controlled: dict[str, Any]) -> None:
+    """Each with what it alone had observed of the rollout that the checkpoint ended."""
+    straight, resumed = controlled["straight"], controlled["resumed"]
+    assert resumed["stiffness"] == straight["stiffness"]
+    for name, weight in straight["weights"].items():
+        torch.testing.assert_close(resumed["weights"][name], weight, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("split", ["pairs", "pairs, accumulated"])
+def test_pairs_on_two_processes_set_the_stiffness_of_one(controlled: dict[str, Any], split: str) -> None:
+    whole, parts = controlled["pairs, one process"], controlled[split]
+    assert parts["stiffness"][0] == parts["stiffness"][1] == pytest.approx(whole["stiffness"][0], rel=1e-5)
+    stiffness = [row["geom/controller/stiffness"] for row in whole["log"] if "geom/controller/stiffness" in row]
+    assert len(set(stiffness)) > 2
+    for name, weight in whole["weights"].items():
+        torch.testing.assert_close(parts["weights"][name], weight, atol=1e-6, rtol=0)
+
+
+def test_a_description_is_its_objective() -> None:
+    """`objective="grpo beta=0.04"` trains what `ga.recipes.grpo(beta=0.04)` does."""
+    args = NESTED | {"num_iterations": 2, "beta": 0.04}
+    described, made = (
+        ours("grpo", {"objective": x, "args": args}) for x in ("grpo beta=0.04", ("grpo", {"beta": 0.04}))
+    )
+    for name, weight in made["weights"].items():
+        torch.testing.assert_close(described["weights"][name], weight, atol=0, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -276,10 +355,10 @@ def test_what_trl_has_not_trains_too(name: str) -> None:
     assert all(torch.isfinite(w).all() for w in result["weights"].values())
 
 
-def test_a_controlled_objective_continues_from_a_checkpoint() -> None:
+def test_a_controlled_run_continues_from_a_checkpoint() -> None:
     """The multiplier is part of the run: without its state the second half would start from the first one's μ."""
     args = {"num_iterations": 2, "max_steps": 6, "save_strategy": "steps", "save_steps": 2}
-    case = {"objective": ("opo_held", {"target": 1e-3, "rate": 1.0}), "args": args}
+    case = HELD | {"args": args}
     straight = ours("grpo", case)
     resumed = ours("grpo", case | {"resume": 4})
     for name, weight in straight["weights"].items():
@@ -291,7 +370,7 @@ def test_a_controlled_objective_continues_from_a_checkpoint() -> None:
 def test_evaluation_leaves_a_controller_alone() -> None:
     """Evaluating after every step, also in the middle of a rollout, changes neither μ nor the weights."""
     args = {"num_iterations": 2, "max_steps": 5}
-    case = {"objective": ("opo_held", {"target": 1e-3, "rate": 1.0}), "args": args}
+    case = HELD | {"args": args}
     plain, evaluated = ours("grpo", case), ours("grpo", case | {"evaluate_each_step": True})
     assert evaluated["events"].count("evaluate") == 5
     for name, weight in plain["weights"].items():
@@ -316,7 +395,7 @@ def test_a_controller_of_pairs_counts_optimiser_steps() -> None:
 
 def test_a_checkpoint_without_the_controller_is_refused() -> None:
     args = {"max_steps": 4, "num_iterations": 2, "save_strategy": "steps", "save_steps": 2}
-    case = {"objective": ("opo_held", {"target": 1e-3}), "args": args, "resume": 2, "forget": True}
+    case = HELD | {"args": args, "resume": 2, "forget": True}
     with pytest.raises(ValueError, match=r"has no geometry\.pt: .* without a controller"):
         ours("grpo", case)
 
@@ -361,7 +440,8 @@ def config(**arguments: Any) -> Any:
     ("objective", "arguments", "message"),
     [
         (ga.recipes.dpo(), {}, "compares pairs"),
-        ("opo", {}, "is not an objective"),
+        (ga.ChiSquare(1.0), {}, "is not an objective"),
+        ("oppo", {}, "there is no recipe 'oppo'"),
         (ga.recipes.grpo(beta=0.04), {}, "non-zero beta|beta is not zero"),
         (ga.recipes.opo(), {"top_entropy_quantile": 0.5}, "drops single tokens"),
     ],
@@ -395,7 +475,7 @@ def test_what_cannot_work_is_refused_at_construction(
     ids=["tokens of a response", "twice"],
 )
 def test_engine_weights_that_do_not_fit_are_refused(objective: Any, mode: str, message: str) -> None:
-    from geomalign.adapters.trl_arguments import check_grpo
+    from geomalign.adapters.trl.arguments import check_grpo
 
     with pytest.raises(ValueError, match=message):
         check_grpo(objective, config(use_vllm=True, vllm_importance_sampling_mode=mode), "objective")
@@ -442,7 +522,7 @@ def test_the_example_of_the_documentation_trains(tmp_path: Path, monkeypatch: py
 
 def test_rollouts_are_recorded_for_the_audit(tmp_path: Path) -> None:
     """Six updates of three rollouts: half of them at the anchor, as `num_iterations=2` makes it."""
-    from geomalign.audit.diagnosis import audit
+    from geomalign.audit import audit
 
     args = NESTED | {"num_iterations": 2, "max_steps": 6}
     folder = str(tmp_path / "rollouts")
@@ -460,7 +540,7 @@ def test_rollouts_are_recorded_for_the_audit(tmp_path: Path) -> None:
 def test_completions_of_trl_are_read_by_the_audit(tmp_path: Path) -> None:
     """`log_completions=True` under the adapter, as TRL writes it: two rollouts, each in the tables of its two steps."""
     pytest.importorskip("pyarrow")
-    from geomalign.audit.diagnosis import audit
+    from geomalign.audit import audit
 
     args = NESTED | {"num_iterations": 2, "max_steps": 4, "log_completions": True, "output_dir": str(tmp_path)}
     case = {"objective": ("grpo", ADVANTAGE), "args": args, "rewards": 2}
@@ -475,7 +555,7 @@ def test_completions_of_trl_are_read_by_the_audit(tmp_path: Path) -> None:
 
 def test_engine_weights_multiply_the_drive() -> None:
     """What TRL multiplies a clipped loss by, the drive carries: the loss is homogeneous in it."""
-    from geomalign.adapters.trl import _weighted
+    from geomalign.adapters.trl.grpo import _weighted
 
     drive, weight = torch.tensor([2.0, -1.0]), torch.tensor([[0.5], [2.0]])
     assert torch.equal(_weighted(drive, weight), torch.tensor([1.0, -2.0]))

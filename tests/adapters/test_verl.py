@@ -285,6 +285,28 @@ def test_every_registered_recipe_computes(recipe: str) -> None:
     assert all(isinstance(value, float) for value in found.values())
 
 
+def test_an_objective_is_named_among_the_hyperparameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one's own, by module and attribute, as loss and as estimator."""
+    from verl.trainer.ppo.core_algos import get_adv_estimator_fn
+
+    (tmp_path / "my_verl_objectives.py").write_text(
+        "import geomalign as ga\n\n\ndef mine(mu=1.0):\n    return ga.recipes.opo(alpha=0.3, mu=mu)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    inputs = data()
+    named = {"objective": "my_verl_objectives:mine", "mu": 7.0}
+    ours = evaluate(actor("geomalign/objective", named), inputs)
+    assert_same(ours, evaluate(actor("geomalign/opo", {"alpha": 0.3, "mu": 7.0}), inputs))
+    rollout = rewards()
+    advantages = [
+        get_adv_estimator_fn(f"geomalign/{name}")(**rollout, config={"hyperparameters": hyperparameters})[0]
+        for name, hyperparameters in (("objective", named), ("opo", {"alpha": 0.3}))
+    ]
+    assert torch.equal(*advantages)
+    with pytest.raises(ValueError, match=r"needs hyperparameters\.objective"):
+        evaluate(actor("geomalign/objective", {"mu": 7.0}), inputs)
+
+
 def test_the_configuration_survives_the_way_to_a_worker() -> None:
     config = actor("geomalign/opo", {"mu": 3.0})
     assert pickle.loads(pickle.dumps(config)).policy_loss.hyperparameters == {"mu": 3.0}
@@ -304,7 +326,7 @@ def test_rollouts_of_verl_are_read_by_the_audit(tmp_path: Path) -> None:
     """
     import verl
 
-    from geomalign.audit.diagnosis import audit
+    from geomalign.audit import audit
 
     source = Path(next(iter(verl.__path__)), "trainer", "ppo", "ray_trainer.py").read_text(encoding="utf-8")
     name = "_write_generations"

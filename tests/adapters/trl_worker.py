@@ -22,6 +22,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, TrainerCallback
 
 import geomalign as ga
+from geomalign import distributed
 
 LETTERS = "abcdefghijklmnop"
 
@@ -198,7 +199,9 @@ def run_grpo(case: dict[str, Any], folder: str) -> Any:
     }
     if not case["ours"]:
         return trl.GRPOTrainer(**shared)
-    return GeometryGRPOTrainer(**shared, objective=objective(case), **case.get("ours_args", {}))
+    return GeometryGRPOTrainer(
+        **shared, objective=objective(case), controller=controller(case), **case.get("ours_args", {})
+    )
 
 
 def run_dpo(case: dict[str, Any], folder: str) -> Any:
@@ -234,18 +237,30 @@ def run_dpo(case: dict[str, Any], folder: str) -> Any:
     }
     if not case["ours"]:
         return trl.DPOTrainer(**shared)
-    return GeometryDPOTrainer(**shared, objective=objective(case))
+    return GeometryDPOTrainer(**shared, objective=objective(case), controller=controller(case))
 
 
 def objective(case: dict[str, Any]) -> Any:
+    if isinstance(case["objective"], str):
+        return case["objective"]  # a description, which the trainer reads
     name, hyperparameters = case["objective"]
     made = ga.recipes.get(name, **hyperparameters)
-    if "annealed" in case:
-        start, stop, rollouts = case["annealed"]
-        made = ga.Controlled(made, ga.Annealed(ga.LinearSchedule(start, stop), rollouts))
     if "cap" in case:
         made = dataclasses.replace(made, sampling=ga.TruncatedImportance(made.sampling, cap=case["cap"]))
     return made
+
+
+def controller(case: dict[str, Any]) -> Any:
+    if "annealed" in case:
+        start, stop, rollouts = case["annealed"]
+        return ga.Annealed(lambda progress: start + (stop - start) * progress, rollouts)
+    return case.get("control")
+
+
+def stiffness(trainer: Any) -> float | None:
+    """This process's μ at the end of the run."""
+    held = getattr(trainer, "controller", None)
+    return None if held is None else float(held.stiffness)
 
 
 def run(case: dict[str, Any]) -> dict[str, Any]:
@@ -253,6 +268,8 @@ def run(case: dict[str, Any]) -> dict[str, Any]:
     torch.manual_seed(7)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        # Over several processes a checkpoint is read by all of them, so it is not in the folder of one.
+        saved = case.get("args", {}).get("output_dir", folder)
         trainer = {"grpo": run_grpo, "dpo": run_dpo}[case["trainer"]](case, folder)
         events = Events()
         trainer.add_callback(events)
@@ -262,10 +279,10 @@ def run(case: dict[str, Any]) -> dict[str, Any]:
             trainer.add_callback(Evaluating(trainer))
         trainer.train()
         if case.get("forget"):
-            os.remove(f"{folder}/checkpoint-{case['resume']}/geometry.pt")
+            os.remove(f"{saved}/checkpoint-{case['resume']}/geometry.pt")
         if case.get("resume"):
             trainer = {"grpo": run_grpo, "dpo": run_dpo}[case["trainer"]](case, folder)
-            trainer.train(resume_from_checkpoint=f"{folder}/checkpoint-{case['resume']}")
+            trainer.train(resume_from_checkpoint=f"{saved}/checkpoint-{case['resume']}")
         metrics = trainer.evaluate() if case.get("evaluate") else {}
         inner = trainer.accelerator.unwrap_model(trainer.model)
         weights = {name: p.detach().clone() for name, p in inner.named_parameters() if p.requires_grad}
@@ -273,6 +290,7 @@ def run(case: dict[str, Any]) -> dict[str, Any]:
             "weights": weights,
             "start": {name: p.detach() for name, p in model().named_parameters()},
             "log": trainer.state.log_history,
+            "stiffness": distributed.everyone(stiffness(trainer)),
             "metrics": metrics,
             "events": events.names,
             "logged": events.logged,

@@ -2,7 +2,7 @@
 why not.
 
 `compare_loss(my_loss, "grpo")` compares a loss of one's own with a recipe; `python -m tests.parity` runs the table
-of cases against whatever peers are installed.
+of cases against whatever reference implementations are installed.
 """
 
 from geomalign.laws.comparison import Comparison as Comparison
@@ -14,6 +14,17 @@ from geomalign.laws.conformance import compare_loss as compare_loss
 from tests.parity.case import Case as Case
 from tests.parity.case import Result as Result
 from tests.parity.case import run as run
-from tests.parity.peers import Peer as Peer
+from tests.parity.implementations import ReferenceImplementation as ReferenceImplementation
 
-__all__ = ["Case", "Comparison", "LossReport", "Peer", "Result", "Verdict", "compare", "compare_loss", "minimal", "run"]
+__all__ = [
+    "Case",
+    "Comparison",
+    "LossReport",
+    "ReferenceImplementation",
+    "Result",
+    "Verdict",
+    "compare",
+    "compare_loss",
+    "minimal",
+    "run",
+]

@@ -1,4 +1,4 @@
-"""One line of the parity table: an objective, a peer's method, and how the two are expected to relate."""
+"""One case of the parity table: an objective, a method of a reference implementation, and how the two should relate."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ from torch import Tensor
 
 from geomalign import recipes
 from geomalign.batch import Batch
-from geomalign.laws.batches import FAMILIES, GROUP_FAMILIES, PAIR_FAMILIES
+from geomalign.laws.batches import FAMILIES, GROUP_FAMILIES, PAIR_FAMILIES, as_text
 from geomalign.laws.comparison import AnyBatch, Comparison, Loss, Verdict, compare, minimal
-from geomalign.laws.conformance import driven, loss_of, written
+from geomalign.laws.conformance import as_loss, with_advantage
 from geomalign.objective import BaseObjective, TermDrives, UnboundedLossWarning
-from tests.parity.peers import PEERS, Peer
-from tests.parity.peers.base import TOLERANCE
+from tests.parity.implementations import IMPLEMENTATIONS, ReferenceImplementation
+from tests.parity.implementations.base import TOLERANCE
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """An objective of ours against a method of a peer.
+    """An objective of geomalign against a method of a reference implementation.
 
     Args:
         objective: name of a recipe.
-        peer: name of a peer.
-        method: the peer's entry point.
+        implementation: name of a reference implementation.
+        method: the implementation's entry point.
         settings: of the recipe.
-        options: of the peer's method, under the peer's names.
+        options: of that method, under the implementation's names.
         expect: the verdict on ordinary ragged batches.
         why: the reason of a verdict other than equal.
-        edges: family of batches -> (verdict, reason), where it is not `expect`.
-        releases: beginnings of the peer's versions that this line is about; none: all.
-        estimator: compare the drive with the peer's advantages instead of the losses.
+        known_deviations: family of batches -> (verdict, reason), where it is not `expect`.
+        releases: beginnings of the versions that this case is about; none: all.
+        estimator: compare the drive with the implementation's advantages instead of the losses.
         pairs: compare on pairs of responses. None: where the objective's events are pairs.
         build: makes the objective, where it is no recipe; `objective` is then its label.
-        dtype: what the peer needs where that is not its usual dtype.
+        dtype: what the implementation needs where that is not its usual dtype.
     """
 
     objective: str
-    peer: str
+    implementation: str
     method: str
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     expect: Verdict = Verdict.EQUAL
     why: str = ""
-    edges: Mapping[str, tuple[Verdict, str]] = dataclasses.field(default_factory=dict)
+    known_deviations: Mapping[str, tuple[Verdict, str]] = dataclasses.field(default_factory=dict)
     releases: tuple[str, ...] = ()
     estimator: bool = False
     pairs: bool | None = None
@@ -55,18 +55,18 @@ class Case:
     dtype: torch.dtype | None = None
 
     def __post_init__(self) -> None:
-        if self.peer not in PEERS:
-            raise ValueError(f"Case(peer={self.peer!r}): the peers are {', '.join(PEERS)}.")
+        if self.implementation not in IMPLEMENTATIONS:
+            raise ValueError(f"Case(implementation={self.implementation!r}): there are {', '.join(IMPLEMENTATIONS)}.")
         if self.expect is not Verdict.EQUAL and not self.why:
             raise ValueError(
-                f"Case({self.objective!r}, {self.peer!r}): a verdict other than equal needs its reason, `why`."
+                f"Case({self.objective!r}, {self.implementation!r}): a verdict other than equal needs a reason, `why`."
             )
 
     def applies_to(self, version: str) -> bool:
         return not self.releases or any((version + ".").startswith(release + ".") for release in self.releases)
 
     def expected(self, family: str) -> tuple[Verdict, str]:
-        return self.edges.get(family, (self.expect, self.why))
+        return self.known_deviations.get(family, (self.expect, self.why))
 
     @property
     def ours(self) -> str:
@@ -89,11 +89,11 @@ def call(name: str, arguments: Mapping[str, Any]) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a case gave with one release of its peer.
+    """What a case gave with one release of its reference implementation.
 
     Args:
         case: what was compared.
-        version: of the peer.
+        version: of the implementation.
         found: family of batches -> comparison.
         example: where they differ, the smallest batch on which they do, with both losses and gradients there.
     """
@@ -104,33 +104,34 @@ class Result:
     example: str = ""
 
     @property
-    def surprises(self) -> list[str]:
+    def unexpected(self) -> list[str]:
         """Every family whose verdict is not the expected one."""
         lines = []
         for family, comparison in self.found.items():
             verdict, _ = self.case.expected(family)
             if comparison.verdict is not verdict:
                 lines.append(
-                    f"{self.case.ours} against {self.case.peer} {self.version} {self.case.theirs} on {family!r}: "
+                    f"{self.case.ours} against {self.case.implementation} {self.version} {self.case.theirs} "
+                    f"on {family!r}: "
                     f"expected {verdict.value!r}, found {comparison}"
                 )
         return lines
 
 
-def run(case: Case, peer: Peer | None = None, examples: bool = True) -> Result:
-    """Ask the peer, which must be installed here.
+def run(case: Case, implementation: ReferenceImplementation | None = None, examples: bool = True) -> Result:
+    """Ask the implementation, which must be installed here.
 
     Args:
         case: what to compare.
-        peer: an instance to ask instead of the one that the case names.
+        implementation: an instance to ask instead of the one that the case names.
         examples: look for the smallest batch where they differ, which takes most of the time.
     """
-    peer = PEERS[case.peer] if peer is None else peer
+    implementation = IMPLEMENTATIONS[case.implementation] if implementation is None else implementation
     objective = case.make()
     if case.estimator:
-        return _run_estimator(case, peer, objective, examples)
-    ours, theirs = loss_of(objective), peer.loss(case.method, **case.options)
-    dtype = case.dtype or peer.dtype
+        return _run_estimator(case, implementation, objective, examples)
+    ours, theirs = as_loss(objective), implementation.loss(case.method, **case.options)
+    dtype = case.dtype or implementation.dtype
     tolerance = TOLERANCE[dtype]
     paired = objective.paired if case.pairs is None else case.pairs
     families = PAIR_FAMILIES if paired else FAMILIES
@@ -139,16 +140,18 @@ def run(case: Case, peer: Peer | None = None, examples: bool = True) -> Result:
     for family, make in families.items():
         if family != "ragged" and case.expect not in (Verdict.EQUAL, Verdict.CONSTANT):
             continue
-        batches: Sequence[AnyBatch] = [driven(objective, batch) for batch in make(dtype)]
+        batches: Sequence[AnyBatch] = [with_advantage(objective, batch) for batch in make(dtype)]
         found[family] = compare(ours, theirs, batches, tolerance)
         if examples and not found[family].equal and not example:
             example = _example(ours, theirs, batches, tolerance, found[family].verdict)
-    return Result(case, peer.version, found, example)
+    return Result(case, implementation.version, found, example)
 
 
-def _run_estimator(case: Case, peer: Peer, objective: BaseObjective, examples: bool) -> Result:
+def _run_estimator(
+    case: Case, implementation: ReferenceImplementation, objective: BaseObjective, examples: bool
+) -> Result:
     """Drives are compared as if they were gradients of −Σ g log π, which they are for the score-function estimator."""
-    estimate = peer.estimator(case.method, **case.options)
+    estimate = implementation.estimator(case.method, **case.options)
 
     def as_loss(advantages: Tensor, batch: Batch) -> Tensor:
         per_token = advantages if advantages.ndim == 2 else advantages[:, None]
@@ -168,12 +171,12 @@ def _run_estimator(case: Case, peer: Peer, objective: BaseObjective, examples: b
     for family, make in GROUP_FAMILIES.items():
         if family != "ragged" and case.expect is not Verdict.EQUAL:
             continue
-        batches = make(case.dtype or peer.dtype)
-        tolerance = TOLERANCE[case.dtype or peer.dtype]
+        batches = make(case.dtype or implementation.dtype)
+        tolerance = TOLERANCE[case.dtype or implementation.dtype]
         found[family] = compare(ours, theirs, batches, tolerance)
         if examples and not found[family].equal and not example:
             example = _example(ours, theirs, batches, tolerance, found[family].verdict)
-    return Result(case, peer.version, found, example)
+    return Result(case, implementation.version, found, example)
 
 
 def _example(ours: Loss, theirs: Loss, batches: Sequence[AnyBatch], tolerance: float, verdict: Verdict) -> str:
@@ -192,5 +195,5 @@ def _example(ours: Loss, theirs: Loss, batches: Sequence[AnyBatch], tolerance: f
         for batch in batches:
             if kept(batch):
                 small = minimal(kept, batch)
-                return f"{written(small)}\n{compare(ours, theirs, small, tolerance)}"
+                return f"{as_text(small)}\n{compare(ours, theirs, small, tolerance)}"
     return ""

@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 import geomalign as ga
-from geomalign.laws import comparison as compare
 from geomalign.laws.batches import FAMILIES, GROUP_FAMILIES, PAIR_FAMILIES, pairs, rollouts
-from geomalign.laws.comparison import Verdict, minimal
-from geomalign.laws.conformance import compare_loss, driven, loss_of
+from geomalign.laws.comparison import Verdict, compare, minimal
+from geomalign.laws.conformance import as_loss, compare_loss, with_advantage
 from tests.parity.case import Case, run
-from tests.parity.peers import Peer
+from tests.parity.implementations import ReferenceImplementation
 
 
 def clipped(logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor, epsilon: float = 0.2) -> Tensor:
@@ -68,10 +67,10 @@ def test_the_minimal_case_is_one_token_where_one_token_is_to_blame() -> None:
     def wrong(batch: Any) -> Tensor:
         ratio = torch.exp(batch.policy - batch.old)
         bad = batch.support & (ratio > 2) & (batch.advantage[:, None] < 0)
-        return loss_of(ga.recipes.bnpo())(batch) + torch.where(bad, ratio, 0).sum()
+        return as_loss(ga.recipes.bnpo())(batch) + torch.where(bad, ratio, 0).sum()
 
-    ours = loss_of(ga.recipes.bnpo())
-    batch = driven(ga.recipes.bnpo(), rollouts(0, spread=1.5))
+    ours = as_loss(ga.recipes.bnpo())
+    batch = with_advantage(ga.recipes.bnpo(), rollouts(0, spread=1.5))
     small = minimal(lambda b: not compare(ours, wrong, b).equal, batch)
     assert isinstance(small, ga.Batch) and small.size == 1 and small.advantage is not None and small.old is not None
     assert small.advantage.item() < 0 and (torch.exp(small.policy - small.old) > 2).any()
@@ -156,39 +155,39 @@ def test_a_parameter_that_nothing_goes_by_is_named() -> None:
 # ---- cases
 
 
-class Mirror(Peer):
-    """A peer made of the library itself, with a known fault for `wrong`."""
+class Mirror(ReferenceImplementation):
+    """A reference implementation made of the library itself, with a known fault for `wrong`."""
 
     name = "trl"
     package = "torch"
 
     def loss(self, method: str, **options: Any) -> Any:
-        exact = loss_of(ga.recipes.get(method, **options))
+        exact = as_loss(ga.recipes.get(method, **options))
         return exact
 
     def estimator(self, method: str, **options: Any) -> Any:
         return lambda batch: ga.recipes.get(method).drive(batch)
 
 
-def test_a_case_that_is_as_expected_has_no_surprise() -> None:
+def test_a_case_that_is_as_expected_has_no_unexpected_verdict() -> None:
     result = run(Case("grpo", "trl", "grpo"), Mirror())
-    assert result.surprises == [] and result.found["ragged"].verdict is Verdict.EQUAL
+    assert result.unexpected == [] and result.found["ragged"].verdict is Verdict.EQUAL
 
 
-def test_a_case_that_is_not_as_expected_is_a_surprise_with_its_smallest_batch() -> None:
+def test_a_case_that_is_not_as_expected_is_unexpected_and_has_its_smallest_batch() -> None:
     result = run(Case("grpo", "trl", "bnpo"), Mirror())
-    assert any("expected 'equal'" in line for line in result.surprises)
+    assert any("expected 'equal'" in line for line in result.unexpected)
     assert "policy" in result.example
 
 
-def test_a_peer_that_mends_its_difference_is_a_surprise_too() -> None:
+def test_an_implementation_that_mends_its_difference_is_unexpected_too() -> None:
     case = Case("grpo", "trl", "grpo", expect=Verdict.DIFFERENT, why="was wrong once")
-    assert any("expected 'differs', found equal" in line for line in run(case, Mirror()).surprises)
+    assert any("expected 'differs', found equal" in line for line in run(case, Mirror()).unexpected)
 
 
 def test_estimators_are_compared_by_their_drives() -> None:
-    assert run(Case("rloo", "trl", "rloo", estimator=True), Mirror()).surprises == []
-    assert run(Case("rloo", "trl", "dr_grpo", estimator=True), Mirror()).surprises != []
+    assert run(Case("rloo", "trl", "rloo", estimator=True), Mirror()).unexpected == []
+    assert run(Case("rloo", "trl", "dr_grpo", estimator=True), Mirror()).unexpected != []
 
 
 def test_a_difference_needs_a_reason() -> None:

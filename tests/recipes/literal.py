@@ -119,14 +119,14 @@ def pairs(p: ga.PreferenceBatch = PAIRS) -> list[Both]:
 
 
 def agree(objective: ga.BaseObjective, literal: Callable[[], Tensor], batch: ga.Batch | ga.PreferenceBatch) -> None:
-    """Value and gradient of the objective are those of the formula, and its law is that gradient."""
+    """Value and gradient of the objective are those of the formula, and its closed form is that gradient."""
     leaves = [batch.policy] if isinstance(batch, ga.Batch) else [batch.chosen, batch.rejected]
     loss, expected = objective(batch).loss, literal()
     torch.testing.assert_close(loss, expected, rtol=1e-10, atol=1e-12)
     ours, theirs = (torch.autograd.grad(x, leaves, allow_unused=True, materialize_grads=True) for x in (loss, expected))
-    law = objective.gradient(batch)
-    laws = law if isinstance(law, ga.PairGradient) else (law,)
+    found = objective.gradient(batch)
+    closed_forms = found if isinstance(found, ga.PairGradient) else (found,)
     assert any(g.abs().max() > 1e-4 for g in theirs), "the literal formula has no gradient here: nothing is compared"
-    for mine, gradient, closed in zip(ours, theirs, laws, strict=True):
+    for mine, gradient, closed in zip(ours, theirs, closed_forms, strict=True):
         torch.testing.assert_close(mine, gradient, rtol=1e-10, atol=1e-13)
         torch.testing.assert_close(closed, gradient, rtol=1e-10, atol=1e-13)

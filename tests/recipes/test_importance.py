@@ -58,8 +58,8 @@ def test_dppo_kl(threshold: float) -> None:
 
 def test_dppo_masks_something_and_not_everything() -> None:
     for divergence, threshold in (("tv", 0.05), ("kl", 0.01)):
-        law = ga.recipes.dppo(divergence, threshold).gradient(BATCH)
-        stopped = (law == 0)[BATCH.mask & (ga.GroupAdvantage().drive(BATCH) != 0)[:, None]]
+        gradient = ga.recipes.dppo(divergence, threshold).gradient(BATCH)
+        stopped = (gradient == 0)[BATCH.mask & (ga.GroupAdvantage().drive(BATCH) != 0)[:, None]]
         assert stopped.any() and not stopped.all()
 
 

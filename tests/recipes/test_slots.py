@@ -102,3 +102,14 @@ def test_proportional_follows_the_size_of_the_drive_and_not_its_equilibrium() ->
     u, drive = torch.tensor([0.1]), torch.tensor([2.0])
     torch.testing.assert_close(geometry.curvature(u, 2 * drive), 2 * geometry.curvature(u, drive))
     torch.testing.assert_close(geometry.equilibrium(2 * drive), geometry.equilibrium(drive))
+
+
+def test_a_shifted_unit_is_as_linear_as_the_unit_that_is_shifted() -> None:
+    """With a linear chart and no potential, clamped tokens still need the current log-probabilities."""
+    clamped = ga.Shifted(of=ga.ClampedTokens(low=-0.1, high=0.1), origin=0.2)
+    assert not clamped.linear and clamped.needs_tokens and ga.Shifted().linear
+    objective = ga.Objective(unit=clamped, sampling=ga.Advantage(), optimization=ga.Flat())
+    assert objective.locality is ga.Locality.SEQUENCE
+    batch = laws.sample_batch()
+    (gradient,) = torch.autograd.grad(objective(batch).loss, batch.policy)
+    torch.testing.assert_close(objective.gradient(batch), gradient)

@@ -73,11 +73,11 @@ class Whole:
             offset = term.offset(term.optimization, seen.drive)
             sizes = (seen.potential.abs() + (seen.drive * seen.u).abs() + offset.abs()).detach()
             self.scale += abs(c) * float((seen.weights * sizes).sum())
-            law = term.gradient(
+            found = term.gradient(
                 self.batch, drive=torch.where(seen.support, seen.drive, 0) if term.unit.paired else None
             )
-            laws = law if isinstance(law, ga.PairGradient) else (law,)
-            self.scales = [s + abs(c) * float(x.abs().max()) for s, x in zip(self.scales, laws, strict=True)]
+            parts = found if isinstance(found, ga.PairGradient) else (found,)
+            self.scales = [s + abs(c) * float(x.abs().max()) for s, x in zip(self.scales, parts, strict=True)]
 
     def part(self, rows: slice) -> tuple[Tensor, list[Tensor]]:
         return evaluate(self.objective, self.batch, rows, self.drive, self.counts)

@@ -56,12 +56,12 @@ def problems(draw: st.DrawFn, smallest: int = 2, largest: int = 6, scale: float 
 
 
 def every_batch(outcomes: int, size: int) -> Tensor:
-    """All `outcomes**size` batches of that size, (batch, size)."""
+    """All `outcomes**size` batches of that size, `(batch, size)`."""
     return torch.cartesian_prod(*[torch.arange(outcomes)] * size).reshape(-1, size)
 
 
 def rows(policy: Tensor, anchor: Tensor, **more: Tensor) -> ga.Batch:
-    """A batch of one token a row from log-probabilities (n,)."""
+    """A batch of one token per row from log-probabilities `(n,)`."""
     return ga.Batch(policy[:, None], anchor[:, None], **more)
 
 

@@ -28,7 +28,7 @@ def escort(advantage: Tensor, alpha: float) -> Tensor:
 
 def bounded(target: Tensor) -> Tensor:
     """The bounded projection of one group."""
-    return ga.bounded_projection(target, group_of(target))
+    return ga.target_policy(target, ga.PearsonChiSquare(), groups=group_of(target)).fluctuation
 
 
 # --- gradients, curvature, saturation ------------------------------------------------------------------------------
@@ -143,14 +143,14 @@ def test_one_gradient_step_per_anchor_never_sees_the_geometry(chart, advantage, 
     Notebook: 08 §3
     """
     batch = rows(log_prob.requires_grad_(), log_prob.detach(), reward=advantage)
-    laws = [
+    gradients = [
         ga.Objective(unit=ga.Sequence(), chart=chart, sampling=ga.GroupAdvantage(), optimization=optimization).gradient(
             batch
         )
         for optimization in (ga.Flat(), ga.ChiSquare(0.01), ga.ChiSquare(100.0), ga.KL(5.0), ga.ReverseKL(0.3))
     ]
-    for law in laws[1:]:
-        torch.testing.assert_close(law, laws[0])
+    for gradient in gradients[1:]:
+        torch.testing.assert_close(gradient, gradients[0])
 
 
 def test_the_logistic_curvature_is_the_links_and_not_the_kl_divergences():

@@ -131,11 +131,10 @@ def _per_unit(divergence: ga.Divergence) -> float:
 
 
 @given(log_ratio=vectors(4, -2.0, 2.0), reward=vectors(4, -2.0, 2.0))
-def test_the_gradient_law_is_force_times_slope(log_ratio, reward):
-    """∂L/∂log π = weight · (φ'(u) − g) · u'(Δ): the law in closed form equals autograd, and the force is the
-    drive's to cancel.
+def test_the_gradient_is_force_times_slope(log_ratio, reward):
+    """∂L/∂log π = weight · (φ'(u) − g) · u'(Δ): the gradient in closed form equals autograd.
 
-    Source: geomalign, *The gradient law is part of the object*
+    Source: geomalign, *The gradient is part of the object*
     Notebook: 01 §3
     """
     anchor = torch.full((4,), -1.5)

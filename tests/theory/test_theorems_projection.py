@@ -274,7 +274,7 @@ def test_the_bounded_projection_agrees_with_a_convex_solver(problem, mu):
         method="SLSQP",
         options={"ftol": 1e-14, "maxiter": 300},
     )
-    exact = ga.bounded_projection(problem.drive / mu, group_of(problem.drive))
+    exact = target_policy(problem.drive, mu * ga.PearsonChiSquare(), groups=group_of(problem.drive)).fluctuation
     value = mu / 2 * (exact @ exact) - problem.drive @ exact
     assert float(value) <= result.fun + 1e-9
     torch.testing.assert_close(exact, torch.from_numpy(result.x), rtol=0, atol=1e-4)

@@ -14,10 +14,10 @@ TINY = TrainConfig(
     objective="grpo",
     rate=1e-3,
     task=TaskConfig(
-        options={"largest": 1}, train_tiers=(1,), eval_tiers=(1, 2), eval_prompts=8, eval_interim_prompts=4
+        options={"largest": 1}, train_levels=(1,), eval_levels=(1, 2), eval_prompts=8, eval_interim_prompts=4
     ),
     model=ModelConfig(hidden=16, layers=2, heads=2, intermediate=32),
-    warm_start=WarmStartConfig(steps=150, batch=12, rate=1e-2, lazy_steps=30, tiers=(1, 2), weights=(1, 1)),
+    warm_start=WarmStartConfig(steps=150, batch=12, rate=1e-2, noisy_steps=30, levels=(1, 2), weights=(1, 1)),
     rl=RLConfig(
         iterations=7, prompts=4, samples=4, max_new_tokens=10, epochs=2, minibatches=2, eval_every=3, checkpoint_every=2
     ),

@@ -68,7 +68,7 @@ def test_failures_stay_where_they_happen_and_resuming_repeats_only_them(small: C
     assert events[0].kind == "plan" and events[0].total == 4 and events[0].metrics["workers"] == 2
     assert next(event.run for event in events if event.kind == "done") == "warm start"
     assert {event.run for event in events if event.kind == "failed"} == set(summary["failed"])
-    assert summary["tiers"] == {"1": "in", "2": "harder"}
+    assert summary["levels"] == {"1": "in", "2": "harder"}
     assert summary == {**read_json(out / "summary.json")}
     runs = {run["label"]: run for run in summary["runs"]}
     assert runs["stiff"]["slots"]["optimization"] == "ChiSquare(mu=5.0)"

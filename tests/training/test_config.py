@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import geomalign as ga
+from geomalign import recipes
 from geomalign.training import (
     PRESETS,
     Choice,
@@ -14,7 +15,6 @@ from geomalign.training import (
     TrainConfig,
     from_dict,
     load_config,
-    objective,
     override,
     preset,
     to_dict,
@@ -28,7 +28,7 @@ def test_a_preset_survives_being_written_down(name: str) -> None:
     assert train_preset(name) == preset(name).run
     assert [choice.name for choice in preset(name).objectives] == ["opo", "gspo", "grpo", "dapo"]
     for choice in preset(name).objectives:
-        objective(choice.name, **choice.options)
+        recipes.get(choice.name, **choice.options)
 
 
 def test_the_default_is_the_comparison_that_was_promised() -> None:
@@ -36,8 +36,8 @@ def test_the_default_is_the_comparison_that_was_promised() -> None:
     assert len(config.rates) == 2 and len(config.seeds) == 3 and len(config.runs()) == 24
     kinds = config.run.kinds()
     assert set(kinds.values()) == {"in", "harder", "unseen"}
-    trained = max(tier for tier, kind in kinds.items() if kind == "in")
-    assert all(tier > trained for tier, kind in kinds.items() if kind != "in"), "strictly harder"
+    trained = max(level for level, kind in kinds.items() if kind == "in")
+    assert all(level > trained for level, kind in kinds.items() if kind != "in"), "strictly harder"
     assert set(override(config.run, {"warm_start.enabled": "no"}).kinds().values()) == {"in", "unseen"}
 
 
@@ -52,15 +52,20 @@ def test_runs_cross_everything_and_balance_an_unfinished_comparison() -> None:
 def test_files_and_flags(tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text(
-        'objectives = ["grpo", {name = "opo", options = {mu = 3.0}, label = "stiff"}]\n'
-        "seeds = [4]\n[run.rl]\niterations = 5\nbetas = [0.8, 0.95]\n[run.task]\ntrain_tiers = [4]\n"
+        'objectives = ["grpo", {name = "opo", options = {mu = 3.0}, label = "stiff"}, "opo mu=4 label=stiffer"]\n'
+        "seeds = [4]\n[run.rl]\niterations = 5\nbetas = [0.8, 0.95]\n[run.task]\ntrain_levels = [4]\n"
     )
     config = load_config(file, CompareConfig)
-    assert config.objectives == (Choice("grpo"), Choice("opo", {"mu": 3.0}, "stiff"))
+    assert config.objectives == (
+        Choice("grpo"),
+        Choice("opo", {"mu": 3.0}, "stiff"),
+        Choice("opo", {"mu": 4}, "stiffer"),
+    )
+    assert TrainConfig("opo mu=4", {"alpha": 0.5}) == TrainConfig("opo", {"mu": 4, "alpha": 0.5})
     assert config.run.rl.iterations == 5 and config.run.rl.betas == (0.8, 0.95)
     assert config.rates == CompareConfig().rates
     assert override(config, {"run.rl.iterations": 9, "seeds": [1, 2]}).run.rl.iterations == 9
-    assert override(config, {"run.rl.iterations": 9}).run.task.train_tiers == (4,)
+    assert override(config, {"run.rl.iterations": 9}).run.task.train_levels == (4,)
     file.write_text('preset = "ci"\nseeds = [4]\n[run.rl]\niterations = 5\n')
     config = load_config(file, CompareConfig)
     assert config.run.rl.iterations == 5 and config.run.rl.prompts == preset("ci").run.rl.prompts
@@ -72,15 +77,15 @@ def test_files_and_flags(tmp_path: Path) -> None:
     [
         ("iteration = 5", r"run\.toml: iteration is not a setting of TrainConfig; it has objective, options"),
         ("[rl]\niteration = 5", r"rl\.iteration is not a setting of RLConfig"),
-        ("[rl]\niterations = 5.5", r"rl\.iterations is 5\.5; it is of type int"),
-        ("[rl]\niterations = true", r"rl\.iterations is True"),
-        ("[rl]\nbetas = [0.9]", r"rl\.betas has 1 values; it takes 2"),
-        ("rl = 3", r"rl is 3; it is a table"),
-        ("[task]\ntrain_tiers = 3", r"task\.train_tiers is 3; it is a list"),
-        ("rate = -1.0", r"rate is -1"),
+        ("[rl]\niterations = 5.5", r"rl\.iterations is 5\.5; it should be a valid integer"),
+        ("[rl]\niterations = true", r"rl\.iterations is True; it should be a valid integer"),
+        ("[rl]\nbetas = [0.9]", r"rl\.betas\[1\] is missing"),
+        ("rl = 3", r"rl is 3; it should be a table"),
+        ("[task]\ntrain_levels = 3", r"task\.train_levels is 3; it should be a valid list"),
+        ("rate = -1.0", r"rate is -1\.0; it should be greater than 0"),
         ("rate = ", "not valid TOML"),
-        ('dtype = "float16"', "loss scaling"),
-        ("[task]\ntrain_tiers = [9]", "must be among task.eval_tiers"),
+        ('dtype = "float16"', "dtype is 'float16'; it should be 'float32', 'bfloat16' or 'float64'"),
+        ("[task]\ntrain_levels = [9]", "task.train_levels .* must be among task.eval_levels"),
         ("[rl]\nprompts = 1\nsamples = 2", "cannot fill 4 minibatches"),
     ],
 )
@@ -91,9 +96,9 @@ def test_a_wrong_setting_is_named(tmp_path: Path, text: str, message: str) -> No
 
 
 def test_overriding_what_is_not_there() -> None:
-    with pytest.raises(ValueError, match="has no table 'r1'"):
+    with pytest.raises(ValueError, match="r1 is not a setting of TrainConfig"):
         override(TrainConfig(), {"r1.iterations": 3})
-    with pytest.raises(ValueError, match="iters is not a setting"):
+    with pytest.raises(ValueError, match=r"rl\.iters is not a setting of RLConfig"):
         override(TrainConfig(), {"rl.iters": 3})
     with pytest.raises(ValueError, match="twice"):
         CompareConfig(objectives=(Choice("opo"), Choice("opo", {"mu": 3.0})))
@@ -107,19 +112,19 @@ def test_objectives_by_recipe_by_module_and_by_function(tmp_path: Path, monkeypa
         "import geomalign as ga\nready = ga.recipes.opo(mu=2.0)\n"
         "def make(mu): return ga.recipes.opo(mu=mu)\nnumber = 3\ndef nothing(): return None\n"
     )
-    assert objective("opo", mu=2.0) == ga.recipes.opo(mu=2.0) == objective("my_objectives_a:ready")
-    assert objective("my_objectives_a:make", mu=4.0) == ga.recipes.opo(mu=4.0)
+    assert recipes.get("opo", mu=2.0) == ga.recipes.opo(mu=2.0) == recipes.get("my_objectives_a:ready")
+    assert recipes.get("my_objectives_a:make", mu=4.0) == ga.recipes.opo(mu=4.0)
     for name, options, message in [
         ("my_objectives_a:ready", {"mu": 1.0}, "takes no options"),
-        ("my_objectives_a:number", {}, "is a int"),
-        ("my_objectives_a:nothing", {}, "returned a NoneType"),
-        ("my_objectives_a:make", {"nu": 1.0}, "could not be called"),
+        ("my_objectives_a:number", {}, "is int"),
+        ("my_objectives_a:nothing", {}, "returned NoneType"),
+        ("my_objectives_a:make", {"nu": 1.0}, "no hyper-parameter 'nu'"),
         ("my_objectives_a:other", {}, "has no 'other'"),
         ("my_objectives_c:other", {}, "no module 'my_objectives_c'"),
         ("opoo", {}, "Did you mean 'opo'"),
     ]:
         with pytest.raises(ValueError, match=message):
-            objective(name, **options)
+            recipes.get(name, **options)
 
 
 def test_configuring_loads_neither_torch_nor_transformers() -> None:
@@ -131,7 +136,7 @@ def test_configuring_loads_neither_torch_nor_transformers() -> None:
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "\n"
 
 
-def test_the_gpu_preset_is_a_decoder_of_a_hundred_million_parameters_on_harder_tiers() -> None:
+def test_the_gpu_preset_is_a_decoder_of_a_hundred_million_parameters_on_harder_levels() -> None:
     """Counted on the meta device; and every response fits both the sampler and the positions."""
     import torch
 
@@ -143,7 +148,7 @@ def test_the_gpu_preset_is_a_decoder_of_a_hundred_million_parameters_on_harder_t
         model = build(large.run.model, Chain().alphabet, 0, Placement("meta")).model
     assert 90e6 < sum(parameter.numel() for parameter in model.parameters()) < 110e6
     assert len(large.objectives) == 4 and (large.run.device, large.run.dtype) == ("cuda", "bfloat16")
-    assert min(large.run.task.train_tiers) > max(default.run.task.eval_tiers)
-    assert Chain().longest(max(large.run.task.train_tiers)) <= large.run.rl.max_new_tokens
-    longest = max(large.run.task.eval_tiers)
-    assert 2 * longest + 2 + Chain().longest(longest) <= large.run.model.positions
+    assert min(large.run.task.train_levels) > max(default.run.task.eval_levels)
+    assert Chain().max_response_length(max(large.run.task.train_levels)) <= large.run.rl.max_new_tokens
+    longest = max(large.run.task.eval_levels)
+    assert 2 * longest + 2 + Chain().max_response_length(longest) <= large.run.model.positions

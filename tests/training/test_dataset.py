@@ -1,4 +1,4 @@
-"""Tables and reasoning_gym as tasks: formats, columns, tiers, split, chats, and small models trained on each."""
+"""Tables and reasoning_gym as tasks: formats, columns, levels, split, chats, and small models trained on each."""
 
 import csv
 import json
@@ -62,7 +62,7 @@ def task(name: str, **options: Any) -> Any:
 def test_every_format_gives_the_same_rows(name: str, table: Table, capfd: pytest.CaptureFixture[str]) -> None:
     assert read(table(name, SUMS)) == SUMS
     for full in (name, f"dataset:{name}", str(Path(name).resolve())):
-        assert len(task(full).tiers[1]) == 100
+        assert len(task(full).levels[1]) == 100
     if name == "a.splits":
         assert read(name, "test") == SUMS[:1]
         with pytest.raises(ValueError, match="no split 'dev'; it has train, test"):
@@ -77,7 +77,7 @@ def test_what_load_dataset_takes_is_a_table(table: Table, tmp_path: Path, monkey
     table("folder/train.jsonl", SUMS)
     table("folder/test.jsonl", SUMS[:7])
     assert read("folder") == SUMS and read("folder", "test") == SUMS[:7]
-    assert len(task("dataset:folder", split="test").tiers[1]) == 7
+    assert len(task("dataset:folder", split="test").levels[1]) == 7
 
 
 def test_tables_that_cannot_be_read(table: Table) -> None:
@@ -107,14 +107,14 @@ def test_columns_are_found_named_and_looked_into(table: Table) -> None:
         "my prompt": "3+3?",
     }
     name = table("verl.jsonl", [row])
-    found = task(name, tier="extra_info.level")
-    assert found.tiers[2] == (Problem("2+2?", "4", 2, ({"role": "user", "content": "2+2?"},), row),)
-    assert task(name, prompt="my prompt").tiers[1][0].prompt == "3+3?"
+    found = task(name, level="extra_info.level")
+    assert found.levels[2] == (Problem("2+2?", "4", 2, ({"role": "user", "content": "2+2?"},), row),)
+    assert task(name, prompt="my prompt").levels[1][0].prompt == "3+3?"
     assert column({"a.b": 1}, "a.b") == 1 and column({"a": 3}, "a.b") is None
     for options, message in [
         ({"prompt": "ask"}, "no column ask; it has prompt"),
         ({"answer": "gold"}, "no column gold"),
-        ({"tier": "my prompt"}, "no integer"),
+        ({"level": "my prompt"}, "is not an integer"),
         ({"answers": "x"}, "could not be built"),
         ({"verifier": "code", "tests": "extra_info"}, "holds no tests"),
         ({"verifier": "instructions"}, "0 instructions"),
@@ -125,35 +125,35 @@ def test_columns_are_found_named_and_looked_into(table: Table) -> None:
         task(table("b.jsonl", [{"prompt": "a"}]))
 
 
-def test_tiers_split_and_draws(table: Table) -> None:
+def test_levels_split_and_draws(table: Table) -> None:
     name = table("a.jsonl", [{**row, "level": 1 + (index >= 50)} for index, row in enumerate(SUMS)])
-    found = task(name, tier="level")
-    assert {len(part) for part in found.tiers.values()} == {50}
-    with pytest.raises(ValueError, match="no tier 3; it has 1, 2"):
+    found = task(name, level="level")
+    assert {len(part) for part in found.levels.values()} == {50}
+    with pytest.raises(ValueError, match="no level 3; it has 1, 2"):
         draw(found, 3, random.Random(0))
     asked = evaluation_set(found, 2, 20)
-    assert all(held_out(problem) and problem.tier == 2 for problem in asked) and asked == evaluation_set(found, 2, 20)
+    assert all(held_out(problem) and problem.level == 2 for problem in asked) and asked == evaluation_set(found, 2, 20)
     rng = random.Random(0)
-    trained = {draw(found, tier, rng).prompt for tier in (1, 2) for _ in range(300)}
+    trained = {draw(found, level, rng).prompt for level in (1, 2) for _ in range(300)}
     assert not trained & {problem.prompt for problem in asked}
-    assert draw(found, 1, random.Random(5)) == draw(task(name, tier="level"), 1, random.Random(5))
+    assert draw(found, 1, random.Random(5)) == draw(task(name, level="level"), 1, random.Random(5))
 
 
 def test_demonstrations_and_their_absence(table: Table) -> None:
     worked = task(table("a.jsonl", [{"prompt": "2+2", "solution": "2+2=4 #### 4", "answer": "4"}]), after="####")
-    problem = worked.tiers[1][0]
-    assert worked.demonstration(problem, random.Random(0), lazy=False) == "2+2=4 #### 4"
-    assert worked.demonstration(problem, random.Random(0), lazy=True) == "4"
-    assert worked.longest(1) == 13 and worked.alphabet == " #+24="
+    problem = worked.levels[1][0]
+    assert worked.demonstration(problem, random.Random(0), noisy=False) == "2+2=4 #### 4"
+    assert worked.demonstration(problem, random.Random(0), noisy=True) == "4"
+    assert worked.max_response_length(1) == 13 and worked.alphabet == " #+24="
     assert worked.reward(problem, "2+2=4 #### 4", True) == 1.0
     assert worked.reward(problem, "2+2=4 #### 4", False) == 0.0
-    assert task("a.jsonl", after="####", unfinished=True, longest=5).reward(problem, "#### 4", False) == 1.0
-    assert task("a.jsonl", longest=5).longest(1) == 5
+    assert task("a.jsonl", after="####", unfinished=True, max_response_length=5).reward(problem, "#### 4", False) == 1.0
+    assert task("a.jsonl", max_response_length=5).max_response_length(1) == 5
     row = {"prompt": "p", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
     bare = task(table("b.jsonl", [row]), verifier="instructions")
-    assert bare.longest(1) == 256
+    assert bare.max_response_length(1) == 256
     with pytest.raises(ValueError, match=r"neither a demonstration nor an answer.*--model PATH"):
-        bare.demonstration(bare.tiers[1][0], random.Random(0), lazy=True)
+        bare.demonstration(bare.levels[1][0], random.Random(0), noisy=True)
 
 
 # ---------------------------------------------------------------------- chats
@@ -171,7 +171,7 @@ def with_template(policy: Policy, template: str = TEMPLATE) -> Policy:
 
 def test_a_chat_goes_through_the_template_and_a_text_does_not(policy: Policy, table: Table) -> None:
     name = table("a.jsonl", SUMS[:3])
-    plain, chat = (task(name, chat=chat, system="Sum.").tiers[1][0] for chat in (False, True))
+    plain, chat = (task(name, chat=chat, system="Sum.").levels[1][0] for chat in (False, True))
     assert policy.ask(chat) == policy.ask(plain) == "0+0="
     with_template(policy)
     assert policy.ask(plain) == "0+0="
@@ -234,14 +234,14 @@ def test_a_chat_model_trains_on_prompts_of_many_lengths(
     ]
     Path("my_even.py").write_text("def verify(response, problem): return float(len(response) % 2)\n")
     name = table("chats.jsonl", rows)
-    options = {"verifier": "my_even:verify", "unfinished": True, "longest": 4}
+    options = {"verifier": "my_even:verify", "unfinished": True, "max_response_length": 4}
     config = override(
         on(tiny, name, **options),
         {"objective": objective, "model.path": str(pretrained), "offline.data": name if objective == "dpo" else None},
     )
     problem = build(config.task).problem(1, random.Random(0))
     assert policy.ask(problem) == f"<s>[user]{problem.prompt}[assistant]"
-    assert len({len(policy.tokenizer(policy.ask(p))["input_ids"]) for p in build(config.task).tiers[1]}) > 9  # type: ignore[attr-defined]
+    assert len({len(policy.tokenizer(policy.ask(p))["input_ids"]) for p in build(config.task).levels[1]}) > 9  # type: ignore[attr-defined]
     summary = train(config, tmp_path / "run")
     lines = read_metrics(tmp_path / "run" / "metrics.jsonl")[1:]
     # every first log-ratio of a rollout is 0: padding and template are the same in sampling, scoring and update
@@ -274,12 +274,12 @@ def test_reasoning_gym_says_what_it_has() -> None:
     pytest.importorskip("reasoning_gym")
     for name, options, message in [
         ("reasoning_gym:chain_sums", {}, "no task 'chain_sums'; it has .*chain_sum"),
-        ("reasoning_gym:chain_sum", {"terms": 3}, "could not be made in tier 1 with"),
+        ("reasoning_gym:chain_sum", {"terms": 3}, "could not be made in level 1 with"),
         ("reasoning_gym:chain_sum", {"min_terms": 9, "max_terms": 2}, "max_terms must be"),
     ]:
         with pytest.raises(ValueError, match=message):
             task(name, **options)
-    with pytest.raises(ValueError, match="tier 0"):
+    with pytest.raises(ValueError, match="level 0"):
         task("reasoning_gym:chain_sum").problem(0, random.Random(0))
 
 
@@ -287,7 +287,7 @@ def test_reasoning_gym_says_what_it_has() -> None:
 
 
 def on(tiny: TrainConfig, name: str, **options: Any) -> TrainConfig:
-    warm = WarmStartConfig(steps=60, batch=12, rate=1e-2, lazy_steps=2)
+    warm = WarmStartConfig(steps=60, batch=12, rate=1e-2, noisy_steps=2)
     found = replace(
         tiny, task=TaskConfig(name, options, eval_prompts=8, eval_interim_prompts=4), warm_start=warm, rate=3e-3
     )
@@ -312,7 +312,7 @@ def cases(table: Table) -> dict[str, Callable[[], tuple[str, dict[str, Any]]]]:
         "math-verify": lambda: (table("m.jsonl", [row for row in SUMS if len(row["answer"]) == 1]), {}),
         "code": lambda: (table("c.jsonl", programs), {}),
         "instructions": lambda: (table("i.jsonl", said), {}),
-        "gym": lambda: ("reasoning_gym:chain_sum", {"max_terms": 2, "max_digits": 1, "longest": 8}),
+        "gym": lambda: ("reasoning_gym:chain_sum", {"max_terms": 2, "max_digits": 1, "max_response_length": 8}),
     }
 
 
@@ -324,7 +324,7 @@ def test_a_small_model_trains(kind: str, tiny: TrainConfig, table: Table, tmp_pa
     if kind != "gym":
         options["verifier"] = kind
     config = on(tiny, name, **options)
-    assert config.warm_start.tiers == config.task.train_tiers == config.task.eval_tiers == (1,)
+    assert config.warm_start.levels == config.task.train_levels == config.task.eval_levels == (1,)
     summary = train(config, tmp_path / "run")
     lines = [line for line in read_metrics(tmp_path / "run" / "metrics.jsonl") if line["step"]]
     assert [line["step"] for line in lines] == [1, 2, 3] and summary["masked"] == 0

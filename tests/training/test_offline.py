@@ -11,9 +11,9 @@ from geomalign.tasks import Problem, held_out
 from geomalign.training.checkpoint import read_metrics
 from geomalign.training.config import override
 from geomalign.training.config.settings import TrainConfig
-from geomalign.training.events import Event, silent
+from geomalign.training.events import Event
 from geomalign.training.from_pairs import sample_pairs
-from geomalign.training.run import Session
+from geomalign.training.run import Run
 from geomalign.training.trainer import train
 
 pytestmark = pytest.mark.float32
@@ -24,13 +24,13 @@ def offline(tiny: TrainConfig) -> TrainConfig:
     return replace(tiny, objective="dpo", rate=1e-3)
 
 
-def session(config: TrainConfig, base: Path, directory: Path) -> Session:
+def run_of(config: TrainConfig, base: Path, directory: Path) -> Run:
     directory.mkdir(parents=True, exist_ok=True)
-    return Session(config, recipes.get(config.objective), directory, base, "run", silent, offline=True)
+    return Run(config, recipes.get(config.objective), directory, base, "run", offline=True)
 
 
 def test_pairs_are_better_and_worse_responses_to_one_prompt(offline: TrainConfig, base: Path, tmp_path: Path) -> None:
-    run = session(offline, base, tmp_path)
+    run = run_of(offline, base, tmp_path)
     pairs, held = sample_pairs(run, run.reference())
     assert len(pairs) > 0
     assert torch.equal(pairs.chosen.prompt, pairs.rejected.prompt)
@@ -53,12 +53,12 @@ def test_pairs_are_better_and_worse_responses_to_one_prompt(offline: TrainConfig
 
 
 def test_updates_that_are_left_out_are_warned_of_once(offline: TrainConfig, base: Path, tmp_path: Path) -> None:
-    run = session(offline, base, tmp_path)
+    run = run_of(offline, base, tmp_path)
     events: list[Event] = []
     run.progress = events.append
     run.step = 2
-    for line in ({"skipped": 3.0, "inactive": 1.0}, {"skipped": 1.0}, {"skipped": 0.0, "inactive": 1.0}):
-        run._warn(line)
+    for row in ({"skipped": 3.0, "inactive": 1.0}, {"skipped": 1.0}, {"skipped": 0.0, "inactive": 1.0}):
+        run._warn(row)
     assert [event.kind for event in events] == ["warning", "warning"]
     assert "not finite" in events[0].message and "geometry inactive" in events[1].message
 

@@ -15,7 +15,7 @@ from geomalign.training.checkpoint import read_metrics
 from geomalign.training.config import override
 from geomalign.training.config.settings import TrainConfig, WarmStartConfig
 from geomalign.training.generation import log_probs
-from geomalign.training.pair_tokens import tokenised
+from geomalign.training.pair_tokens import tokenise_pairs
 from geomalign.training.policy import Placement, Policy, load
 from geomalign.training.trainer import train
 
@@ -81,7 +81,7 @@ def test_an_implicit_prompt_is_what_trl_takes_for_it(chosen: str, rejected: str,
 
 def test_other_tables_are_refused(tmp_path: Path) -> None:
     for rows, message in [
-        ([{"prompt": "a", "completion": "b"}], "preferences are prompt, chosen, rejected"),
+        ([{"prompt": "a", "completion": "b"}], "preferences have prompt, chosen, rejected"),
         ([{"prompt": "a", "chosen": "b", "rejected": "b"}], "no prompt with both"),
         ([{"prompt": "a", "completion": "b", "label": True}], "no prompt with both"),
     ]:
@@ -99,7 +99,7 @@ TEMPLATE = (
 
 def tokens(policy: Policy, rows: list[dict[str, Any]], path: Path, longest: int = 99) -> list[list[str]]:
     """Prompt and response of the chosen, then of the rejected side, without padding."""
-    sides, _ = tokenised(policy, preferences(write(path, rows)), longest)
+    sides, _ = tokenise_pairs(policy, preferences(write(path, rows)), longest)
     found = []
     for side in sides:
         for ids, mask in ((side.prompt, side.prompt_mask), (side.response, side.mask)):
@@ -115,11 +115,11 @@ def test_texts_end_with_the_end_token_and_are_padded_on_their_own_sides(policy: 
         ["1+1", "1"],
         ["=11<end>", "3<end>"],
     ]
-    (chosen, rejected), _ = tokenised(policy, preferences(str(tmp_path / "a.jsonl")), 99)
+    (chosen, rejected), _ = tokenise_pairs(policy, preferences(str(tmp_path / "a.jsonl")), 99)
     assert torch.equal(chosen.prompt, rejected.prompt) and chosen.prompt_mask[1].tolist() == [False, False, True]
     assert rejected.mask[1].tolist() == [True, True, False, False] and bool(chosen.ended.all())
     # a row beside a longer one has the log-probabilities that it has alone
-    alone, _ = tokenised(policy, preferences(str(tmp_path / "a.jsonl"))[1:], 99)
+    alone, _ = tokenise_pairs(policy, preferences(str(tmp_path / "a.jsonl"))[1:], 99)
     with torch.no_grad():
         together, single = log_probs(policy, rejected)[1, :2], log_probs(policy, alone[1])[0]
     torch.testing.assert_close(together, single)
@@ -156,7 +156,7 @@ def config(tiny: TrainConfig, tmp_path: Path) -> TrainConfig:
         tiny,
         objective="dpo",
         task=TaskConfig(f"preferences:{name}", eval_prompts=8, eval_interim_prompts=4),
-        warm_start=WarmStartConfig(steps=5, batch=8, rate=1e-2, lazy_steps=0),
+        warm_start=WarmStartConfig(steps=5, batch=8, rate=1e-2, noisy_steps=0),
     )
     return override(found, {"offline.data": name, "offline.batch": 16, "offline.epochs": 3, "rate": 1e-2})
 
@@ -178,7 +178,7 @@ def test_what_the_held_out_pairs_are_told_by(config: TrainConfig, tmp_path: Path
     model = load(tmp_path / "run" / "model", Placement("cpu", "float32"))
     reference = load(next((tmp_path / "run").glob("base-*")), Placement("cpu", "float32"))
     apart = [pair for pair in preferences(str(config.offline.data)) if held_out(pair.problem)]
-    sides, _ = tokenised(model, apart[: config.task.eval_prompts], config.offline.max_length)
+    sides, _ = tokenise_pairs(model, apart[: config.task.eval_prompts], config.offline.max_length)
     with torch.no_grad():
         chosen, rejected = ((log_probs(model, side) - log_probs(reference, side)).sum(-1) for side in sides)
     margin = chosen - rejected
@@ -234,15 +234,15 @@ def test_the_command_line_takes_a_file_of_pairs_and_a_task_with_options(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from geomalign import cli
-    from geomalign.cli import commands
+    from geomalign.cli import runs
 
     asked: list[TrainConfig] = []
-    monkeypatch.setattr(commands, "_train", lambda config, out, resume: asked.append(config))
+    monkeypatch.setattr(runs, "_train", lambda config, out, resume: asked.append(config))
     task = "pairs.jsonl answer=chosen case=true"
     assert cli.main(["train", "-O", "dpo", "--data", "pairs.jsonl"]) == 0
     assert cli.main(["train", "-O", "dpo", "--data", "pairs.jsonl", "--task", "chain"]) == 0
     assert cli.main(["train", "-O", "grpo", "--task", task]) == 0
-    assert cli.main(["train", "-O", "grpo", "--task", "reasoning_gym:chain_sum", "-s", "task.train_tiers=[2]"]) == 0
+    assert cli.main(["train", "-O", "grpo", "--task", "reasoning_gym:chain_sum", "-s", "task.train_levels=[2]"]) == 0
     assert [config.task.name for config in asked] == [
         "preferences:pairs.jsonl",
         "chain",
@@ -251,8 +251,8 @@ def test_the_command_line_takes_a_file_of_pairs_and_a_task_with_options(
     ]
     assert [config.offline.data for config in asked] == ["pairs.jsonl", "pairs.jsonl", None, None]
     assert asked[2].task.options == {"answer": "chosen", "case": True}
-    assert [config.task.train_tiers for config in asked] == [(1,), (3,), (1,), (2,)]
-    assert [config.warm_start.tiers for config in asked] == [(1,), (1, 2, 3, 4, 5), (1,), (2,)]
+    assert [config.task.train_levels for config in asked] == [(1,), (3,), (1,), (2,)]
+    assert [config.warm_start.levels for config in asked] == [(1,), (1, 2, 3, 4, 5), (1,), (2,)]
     for words, message in [
         (["-O", "grpo", "--data", "pairs.jsonl"], "trained on rewards"),
         (["--task", "chain largest"], "is not key=value"),

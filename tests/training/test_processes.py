@@ -31,15 +31,13 @@ from geomalign.tasks import Problem
 class Letters:
     '''Begin the response with the prompt's first letter. Prompts that begin with a, b or c cannot be verified.'''
     alphabet = "abcdef;"
-    def problem(self, tier, rng): return Problem("".join(rng.choice("abcdef") for _ in range(4)) + ";", "a", tier)
-    def demonstration(self, problem, rng, lazy): return problem.answer
+    def problem(self, level, rng): return Problem("".join(rng.choice("abcdef") for _ in range(4)) + ";", "a", level)
+    def demonstration(self, problem, rng, noisy): return problem.answer
     def reward(self, problem, response, ended):
         if problem.prompt[0] in "ab": raise RuntimeError("no")
         return math.nan if problem.prompt[0] == "c" else len(response) + 0.5 * response.count(problem.prompt[0])
-    def longest(self, tier): return 4
+    def max_response_length(self, level): return 4
 
-def held(): return ga.Controlled(ga.recipes.opo(), ga.DualAscent(0.01, rate=1.0, reduce=distributed.summed))
-def forgetful(): return ga.Controlled(ga.recipes.opo(), ga.DualAscent(0.01, rate=1.0))
 def region():
     return ga.Objective(unit=ga.Sequence(), chart=ga.Ratio(), sampling=ga.TrustRegion(chi2=0.04),
                         optimization=ga.ChiSquare(1.0))
@@ -77,20 +75,25 @@ with distributed.joined("cpu"):
 """
 
 LETTERS = {
-    "dtype": "float64", "task.name": "process_helpers:Letters", "task.options": {}, "task.eval_tiers": [1],
+    "dtype": "float64", "task.name": "process_helpers:Letters", "task.options": {}, "task.eval_levels": [1],
     "warm_start.enabled": "no", "rl.iterations": 3, "rl.max_new_tokens": 6, "rl.epochs": 1,
 }  # fmt: skip
 #: Five prompts on two (four) ranks: shares of 2 and 3 (1, 1, 1, 2); 15 rows in minibatches of 4, 4, 4 and 3.
 UNEVEN = {**LETTERS, "rl.prompts": 5, "rl.samples": 3, "rl.minibatches": 4, "rl.accumulation": 2}
 #: A row a minibatch, so all ranks but one have none; prompts half of which cannot be verified, so ranks have no token.
 SPARSE = {**LETTERS, "rl.prompts": 4, "rl.samples": 2, "rl.minibatches": 8, "rl.iterations": 5}
+PAIRS = {**LETTERS, "offline.epochs": 1, "offline.batch": 3, "offline.accumulation": 2}
+#: Every process has a controller, which reduces what all of them observed by itself.
+CONTROLLED = {"objective": "opo", "control": "kl=0.01 initial=1 rate=1.0"}
 CASES: dict[str, dict[str, Any]] = {
     "grpo": {**UNEVEN, "options": {"beta": 0.04}},
     "opo": {**UNEVEN, "objective": "opo", "rl.epochs": 2},
     "dapo": {**SPARSE, "objective": "dapo"},
-    "held": {**UNEVEN, "objective": "process_helpers:held"},
+    "controlled": {**UNEVEN, **CONTROLLED},
+    "controlled, sparse": {**SPARSE, **CONTROLLED},
+    "controlled pairs": {**PAIRS, "objective": "ipo", "control": "kl=0.01 initial=2 rate=1.0 low=1"},
     "trust region": {**SPARSE, "objective": "process_helpers:region"},
-    "dpo": {**LETTERS, "objective": "dpo", "offline.epochs": 1, "offline.batch": 3, "offline.accumulation": 2},
+    "dpo": {**PAIRS, "objective": "dpo"},
 }
 
 
@@ -184,7 +187,6 @@ def many(
     directory = tmp_path_factory.mktemp("many")
     changes = {
         **CASES,
-        "forgetful": {"objective": "process_helpers:forgetful", **UNEVEN},
         "few": {**UNEVEN, "rl.prompts": 1, "rl.samples": 15},
     }
     jobs = [(directory / name, override(tiny, change)) for name, change in changes.items()]
@@ -210,6 +212,16 @@ def test_processes_train_the_weights_of_one(name: str, one: Path, many: tuple[in
     assert "loss" in lines[-1]
 
 
+def test_controllers_move_in_all_processes_alike(one: Path, many: tuple[int, Path]) -> None:
+    """The metrics are compared above; here that a stiffness, which every process computes by itself, moves at all."""
+    _, directory = many
+    for name in (name for name in CASES if "controlled" in name):
+        for place in (one, directory):
+            rows = read_metrics(place / name / "metrics.jsonl")[1:]
+            assert len({row["controller_stiffness"] for row in rows}) > 1
+            assert max(row["controller_divergence"] for row in rows) > 0
+
+
 def test_the_sparse_cases_are_what_they_say(one: Path) -> None:
     """Some rollout has a prompt of which no response is valid: a rank without a token on four processes."""
     masked = [line["masked"] for line in read_metrics(one / "dapo" / "metrics.jsonl")[1:]]
@@ -220,8 +232,6 @@ def test_the_sparse_cases_are_what_they_say(one: Path) -> None:
 def test_what_would_differ_between_ranks_is_refused_on_all(many: tuple[int, Path]) -> None:
     size, directory = many
     for rank in range(size):
-        told = (directory / f"forgetful.{rank}.error").read_text()
-        assert "give it reduce=geomalign.distributed.summed" in told
         assert f"but {size} processes work on the run" in (directory / f"few.{rank}.error").read_text()
 
 
@@ -241,14 +251,14 @@ def test_a_killed_rank_ends_the_run_and_it_resumes_to_the_same_weights(
     rank: int, tiny: TrainConfig, base: Path, tmp_path: Path
 ) -> None:
     """SIGKILL after the fifth of seven steps, one step past the last checkpoint."""
-    config = override(tiny, {**UNEVEN, "objective": "process_helpers:held", "rl.iterations": 7})
+    config = override(tiny, {**UNEVEN, **CONTROLLED, "rl.iterations": 7})
     (whole,) = {done.returncode for done in launch(2, base, [(tmp_path / "whole", config)])}
     assert whole == 0
     out = launch(2, base, [(tmp_path / "run", config)], see=["kill", rank, 5])
     assert out[rank].returncode == -signal.SIGKILL
     assert out[1 - rank].returncode == 1
     assert f"rank {1 - rank} of 2: another process of this run has ended" in out[1 - rank].stderr
-    assert "start all again with --resume" in out[1 - rank].stderr
+    assert "start all processes again with --resume" in out[1 - rank].stderr
     assert not (tmp_path / "run" / "summary.json").exists()
     for done in launch(2, base, [(tmp_path / "run", config)], resume=True):
         assert done.returncode == 0, done.stderr[-3000:]
@@ -256,16 +266,21 @@ def test_a_killed_rank_ends_the_run_and_it_resumes_to_the_same_weights(
     assert timeless(tmp_path / "run") == timeless(tmp_path / "whole")
 
 
-def test_a_signal_to_one_rank_stops_all_after_the_same_step(tiny: TrainConfig, base: Path, tmp_path: Path) -> None:
-    config = override(tiny, {**UNEVEN, "rl.iterations": 7})
+def test_a_signal_to_one_rank_stops_all_and_another_number_of_processes_goes_on(
+    tiny: TrainConfig, base: Path, tmp_path: Path
+) -> None:
+    """The signal stops all ranks after the same step."""
+    config = override(tiny, {**UNEVEN, **CONTROLLED, "rl.iterations": 7})
     train(config, tmp_path / "whole", base=base)
     out = launch(2, base, [(tmp_path / "run", config)], see=["stop", 1, 3])
     assert all("Interrupted" in done.stderr for done in out)
     assert read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]["step"] == 3
-    # Without a controller's memory, one process may continue what two began.
+    # One process may continue what two began: also the state of the controller is the same in all of them.
     train(config, tmp_path / "run", base=base, resume=True)
     moved = (weights(tmp_path / "run") - weights(tmp_path / "whole")).norm()
     assert moved < 1e-9 * weights(tmp_path / "whole").norm()
+    for row, other in zip(timeless(tmp_path / "whole"), timeless(tmp_path / "run"), strict=True):
+        assert other == pytest.approx(row, rel=1e-6, abs=1e-8)
 
 
 @pytest.mark.parametrize("launcher", ["torch.distributed.run", "accelerate.commands.launch"])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from geomalign.tasks import Chain, evaluation_set
-from geomalign.training.evaluation import solved
+from geomalign.training.evaluation import count_solved
 from geomalign.training.generation import log_probs, sample
 from geomalign.training.policy import Placement, Policy
 
@@ -128,14 +128,14 @@ def test_accuracy_counts_what_the_verifier_rewards(policy: Policy, monkeypatch: 
     a time.
     """
     problems = evaluation_set(Chain(), 1, 30)
-    whole = solved(policy, Chain(), problems, rows=7)
-    assert whole == sum(solved(policy, Chain(), [problem]) for problem in problems)
+    whole = count_solved(policy, Chain(), problems, rows=7)
+    assert whole == sum(count_solved(policy, Chain(), [problem]) for problem in problems)
 
     class Generous(Chain):
         def reward(self, problem: object, response: str, ended: bool) -> float:
             return math.nan if response == "" else 1.0
 
-    assert solved(policy, Generous(), problems) > 0.9 * len(problems)
+    assert count_solved(policy, Generous(), problems) > 0.9 * len(problems)
 
 
 def test_bfloat16_autocast_gives_float32_log_probabilities(policy: Policy) -> None:

@@ -8,13 +8,13 @@ import pytest
 
 from geomalign.tasks import Problem
 from geomalign.tasks.verifiers import sandbox
-from geomalign.tasks.verifiers.programs import UnitTests, code_in
-from geomalign.tasks.verifiers.sandbox import Limits, Ran
+from geomalign.tasks.verifiers.programs import UnitTests, extract_code
+from geomalign.tasks.verifiers.sandbox import Execution, Limits
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="limits of processes are Unix's")
 
 
-def run(code: str, *tests: str, **limits: float) -> Ran:
+def run(code: str, *tests: str, **limits: float) -> Execution:
     return sandbox.run(code, tests or ("pass",), limits=Limits(**limits))  # type: ignore[arg-type]
 
 
@@ -181,6 +181,6 @@ def test_rows_without_tests_are_refused() -> None:
 
 
 def test_the_program_is_the_last_block() -> None:
-    assert code_in("```\na\n```\n```py\nb\n```") == "b\n"
-    assert code_in("```python\nb = 1") == "b = 1"
-    assert code_in("b = 1") == "b = 1"
+    assert extract_code("```\na\n```\n```py\nb\n```") == "b\n"
+    assert extract_code("```python\nb = 1") == "b = 1"
+    assert extract_code("b = 1") == "b = 1"

@@ -18,18 +18,18 @@ from geomalign.tasks.config import TaskConfig
 
 def test_the_example_of_the_documentation() -> None:
     problem = Problem("3+8-4+7;", "14", 3)
-    assert Chain().demonstration(problem, random.Random(0), lazy=False) == "3+8=11-4=7+7=14#14"
+    assert Chain().demonstration(problem, random.Random(0), noisy=False) == "3+8=11-4=7+7=14#14"
 
 
-@pytest.mark.parametrize("tier", range(1, 9))
-def test_a_careful_working_is_right_and_fits(tier: int) -> None:
-    task, rng = Chain(), random.Random(tier)
+@pytest.mark.parametrize("level", range(1, 9))
+def test_a_careful_working_is_right_and_fits(level: int) -> None:
+    task, rng = Chain(), random.Random(level)
     for _ in range(300):
-        problem = task.problem(tier, rng)
-        working = task.demonstration(problem, rng, lazy=False)
+        problem = task.problem(level, rng)
+        working = task.demonstration(problem, rng, noisy=False)
         assert problem.answer == str(eval(problem.prompt[:-1]))
         assert task.reward(problem, working, True) == 1.0
-        assert len(working) + 1 <= task.longest(tier)
+        assert len(working) + 1 <= task.max_response_length(level)
         assert set(problem.prompt + working) <= set(task.alphabet)
         for step in working.split("#")[0].split("=")[:-1]:
             assert eval(step) is not None
@@ -37,8 +37,8 @@ def test_a_careful_working_is_right_and_fits(tier: int) -> None:
 
 def test_longest_is_reached_by_the_worst_case() -> None:
     prompt = "0" + "-9" * 8 + ";"
-    working = Chain().demonstration(Problem(prompt, "-72", 8), random.Random(0), lazy=False)
-    assert len(working) + 1 <= Chain().longest(8) <= len(working) + 4
+    working = Chain().demonstration(Problem(prompt, "-72", 8), random.Random(0), noisy=False)
+    assert len(working) + 1 <= Chain().max_response_length(8) <= len(working) + 4
 
 
 @pytest.mark.parametrize(
@@ -59,13 +59,13 @@ def test_the_verifier_is_exact(response: str, ended: bool, reward: float) -> Non
     assert Chain().reward(Problem("3+4;", "7", 1), response, ended) == reward
 
 
-def test_the_lazy_teacher_gives_up_as_often_as_it_says() -> None:
+def test_the_noisy_teacher_gives_up_as_often_as_it_says() -> None:
     """Four terms are three steps, so a whole working survives with (1 − 0.55)³, and is right with (1 − 0.05)³ of that
     or by luck.
     """
     task, rng = Chain(), random.Random(0)
     problems = [task.problem(3, rng) for _ in range(8000)]
-    whole = [task.demonstration(problem, rng, lazy=True) for problem in problems]
+    whole = [task.demonstration(problem, rng, noisy=True) for problem in problems]
     complete = [text for text in whole if text.count("=") == 3]
     assert len(complete) / len(whole) == pytest.approx(0.45**3, abs=0.01)
     assert sum(text.startswith("#") for text in whole) / len(whole) == pytest.approx(0.55, abs=0.02)
@@ -91,7 +91,7 @@ def test_options_and_refusals() -> None:
         build(TaskConfig(name="chains"))
     with pytest.raises(ValueError, match="could not be built"):
         build(TaskConfig(options={"larges": 3}))
-    with pytest.raises(ValueError, match="tier 0"):
+    with pytest.raises(ValueError, match="level 0"):
         Chain().problem(0, random.Random())
 
 
@@ -101,10 +101,10 @@ def test_a_task_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "from geomalign.tasks import Problem\n"
         "class Echo:\n"
         "    alphabet = 'ab'\n"
-        "    def problem(self, tier, rng): return Problem('a' * tier, 'a' * tier, tier)\n"
-        "    def demonstration(self, problem, rng, lazy): return problem.answer\n"
+        "    def problem(self, level, rng): return Problem('a' * level, 'a' * level, level)\n"
+        "    def demonstration(self, problem, rng, noisy): return problem.answer\n"
         "    def reward(self, problem, response, ended): return float(response == problem.answer)\n"
-        "    def longest(self, tier): return tier + 1\n"
+        "    def max_response_length(self, level): return level + 1\n"
         "class Empty: pass\n"
     )
     assert build(TaskConfig(name="my_tasks_a:Echo")).problem(2, random.Random()).prompt == "aa"

@@ -22,7 +22,7 @@ from geomalign.training.events import Event, Interrupted
 from geomalign.training.from_rewards import batch_of
 from geomalign.training.generation import log_probs, sample
 from geomalign.training.policy import Placement, Policy, load
-from geomalign.training.step import update
+from geomalign.training.step import optimizer_step
 from geomalign.training.trainer import train
 
 pytestmark = pytest.mark.float32
@@ -73,7 +73,7 @@ def test_micro_batches_add_up_to_the_gradient_of_the_whole(name: str, policy: Po
                 micro = replace(batch[rows], policy=log_probs(policy, rollout[rows]))
                 yield objective(micro, drive=drive[rows], counts=batch.counts()).loss
 
-        done = update(losses(), optimizer, policy.parameters, clip_norm=0)
+        done = optimizer_step(losses(), optimizer, policy.parameters, clip_norm=0)
         after = torch.cat([parameter.detach().flatten() for parameter in policy.parameters])
         step = before - after
         assert done.norm == pytest.approx(float(step.norm()), rel=1e-3)
@@ -90,14 +90,14 @@ def test_micro_batches_add_up_to_the_gradient_of_the_whole(name: str, policy: Po
 def test_clipping_and_the_guard(policy: Policy) -> None:
     parameter = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
     optimizer = torch.optim.AdamW([parameter], lr=0.1)
-    done = update(iter([(parameter**2).sum() / 2]), optimizer, [parameter], clip_norm=1.0)
+    done = optimizer_step(iter([(parameter**2).sum() / 2]), optimizer, [parameter], clip_norm=1.0)
     assert done.norm == pytest.approx(5.0) and not done.skipped
     value, state = parameter.detach().clone(), str(optimizer.state_dict())
     for bad in (parameter.sum() * math.inf, parameter.sum() * math.nan, (parameter * 0).sqrt().sum()):
-        done = update(iter([bad]), optimizer, [parameter], clip_norm=1.0)
+        done = optimizer_step(iter([bad]), optimizer, [parameter], clip_norm=1.0)
         assert done.skipped
         assert torch.equal(parameter.detach(), value) and str(optimizer.state_dict()) == state
-    assert not update(iter([parameter.sum()]), optimizer, [parameter], clip_norm=1.0).skipped
+    assert not optimizer_step(iter([parameter.sum()]), optimizer, [parameter], clip_norm=1.0).skipped
 
 
 # ---------------------------------------------------------------------- a run
@@ -349,10 +349,10 @@ from geomalign.tasks import Problem
 class Letters:
     '''Begin the response with an a: learnt from nothing in a few dozen rollouts.'''
     alphabet = "abcdef;"
-    def problem(self, tier, rng): return Problem("".join(rng.choice("abcdef") for _ in range(4)) + ";", "a", tier)
-    def demonstration(self, problem, rng, lazy): return problem.answer
+    def problem(self, level, rng): return Problem("".join(rng.choice("abcdef") for _ in range(4)) + ";", "a", level)
+    def demonstration(self, problem, rng, noisy): return problem.answer
     def reward(self, problem, response, ended): return float(response[:1] == problem.answer)
-    def longest(self, tier): return 4
+    def max_response_length(self, level): return 4
 class Broken(Letters):
     def reward(self, problem, response, ended):
         if response[:1] == "b": raise RuntimeError("no")
@@ -368,7 +368,7 @@ def letters(tiny: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     settings = {
         "task.name": "letters_task:Letters",
         "task.options": {},
-        "task.eval_tiers": [1],
+        "task.eval_levels": [1],
         "warm_start.enabled": "no",
         "rl.iterations": 25,
         "rl.prompts": 8,

@@ -26,7 +26,7 @@ def test_traces_that_share_a_row_do_not_see_each_other(kind: str, request: pytes
             parameter.mul_(3.0)
     rng = random.Random(0)
     problems = [draw(Chain(), rng.randint(1, 4), rng) for _ in range(12)]
-    responses = [Chain().demonstration(problem, rng, lazy=True) for problem in problems]
+    responses = [Chain().demonstration(problem, rng, noisy=True) for problem in problems]
     prompts = [problem.prompt for problem in problems]
     packed = imitation_loss(policy, prompts, responses)
     gradient = torch.autograd.grad(packed, policy.parameters)

@@ -2,8 +2,7 @@
 
 For ℓ(Δ; A) = φ(u(Δ)) − g(A)·u(Δ) + const(A) the force F = ∂ℓ/∂Δ obeys ∂F/∂A = −g'(A)·u'(Δ): the mixed derivative is a
 product. Its Δ-factor is the slope of the chart, what is left of the force the mirror φ'(u)u'. Where the mixed
-derivative is no product, the potential knows the drive: the loss is coupled there. Nothing of this needs the loss's
-formula.
+derivative is no product, the potential knows the drive: the loss is coupled there.
 """
 
 from __future__ import annotations
@@ -14,9 +13,8 @@ import torch
 from torch import Tensor
 
 from geomalign._util.types import Interval, Locality
-from geomalign.analysis.identification.law import Law, Loss, arity
-from geomalign.analysis.identification.naming import report_of
-from geomalign.analysis.identification.reading import read_advantage, read_margin, read_pair
+from geomalign.analysis.identification.assembly import assemble
+from geomalign.analysis.identification.probing import Loss, Probe, arity
 from geomalign.analysis.identification.report import (
     Coupling,
     Identification,
@@ -27,6 +25,7 @@ from geomalign.analysis.identification.report import (
     Region,
     TabulatedChart,
 )
+from geomalign.analysis.identification.separation import read_advantage, read_margin, read_pair
 from geomalign.batch import Batch, PreferenceBatch
 from geomalign.objective import BaseObjective, Objective, TermDrives
 
@@ -43,10 +42,7 @@ __all__ = [
     "identify",
 ]
 
-
-_KINDS = ("advantage", "margin", "pair")
-
-
+_READERS = {"advantage": read_advantage, "margin": read_margin, "pair": read_pair}
 _ADVANTAGES = (-2.0, -1.3, -1.0, -0.4, 0.0, 0.4, 1.0, 1.3, 2.0)
 
 
@@ -58,13 +54,12 @@ def identify(
     domain: tuple[float, float] = (-30.0, 30.0),
     tolerance: float = 1e-8,
 ) -> Identification:
-    """Read chart, potential, drive and coupling off a black-box loss.
+    """Reads chart, potential, drive and coupling off a black-box loss.
 
-    ∂²ℓ/∂A∂Δ = −g'(A) u'(Δ) is integrated for the chart; φ'(u) = (∂ℓ/∂Δ)/u' + g. Derivatives in Δ are automatic, all
-    else is quadrature and differentiation of piecewise Legendre series on panels that resolve the force to rounding,
-    split at its kinks. g is A itself where the force is affine in A. What cannot be known: how samples were weighted
-    before (only g is seen), the unit (one event is seen), and a factor or a linear term shared between drive and
-    potential, which no loss determines.
+    ∂²ℓ/∂A∂Δ = −g'(A) u'(Δ) is integrated for the chart; φ'(u) = (∂ℓ/∂Δ)/u' + g. Derivatives in Δ are automatic; all
+    else is quadrature and differentiation of Legendre series on panels that resolve the force to rounding and end at
+    its kinks. Where the force is affine in A, g is A itself. No loss tells how samples were weighted before (only g is
+    seen), the unit (one event is seen), and how a factor or a linear term is shared between drive and potential.
 
     Args:
         loss: of float64 tensors `(n,)`, elementwise, or their sum or mean, differentiable in the first. For losses that
@@ -91,19 +86,16 @@ def identify(
     """
     if kind is None:
         kind = "margin" if arity(loss) == 1 else "advantage"
-    if kind not in _KINDS:
-        raise ValueError(f"identify(kind={kind!r}): choose one of {', '.join(map(repr, _KINDS))}.")
+    if kind not in _READERS:
+        raise ValueError(f"identify(kind={kind!r}): choose one of {', '.join(map(repr, _READERS))}, or None.")
     if not domain[0] < 0 < domain[1]:
-        raise ValueError(f"identify(domain={domain!r}): an interval around 0, the anchor.")
-    law = Law(loss, 1 if kind == "margin" else 2)
-    reader = {"advantage": read_advantage, "margin": read_margin, "pair": read_pair}[kind]
-    probes = torch.tensor(sorted(advantages), dtype=torch.float64)
-    return report_of(law, reader(law, probes, Interval(*domain), tolerance))
+        raise ValueError(f"identify(domain={domain!r}) must be an interval around 0, the anchor, such as (-30, 30).")
+    probe, probes = Probe(loss, 1 if kind == "margin" else 2), torch.tensor(sorted(advantages), dtype=torch.float64)
+    return assemble(probe, _READERS[kind](probe, probes, Interval(*domain), tolerance))
 
 
 def as_loss(objective: BaseObjective, *, log_prob: float = 0.0) -> Loss:
-    """An objective as the loss of one event: ℓ(Δ, drive), or of a pair ℓ(Δ_chosen, Δ_rejected), by its published value
-    alone.
+    """The value of an objective as the loss of one event, ℓ(Δ, drive), or of one pair, ℓ(Δ_chosen, Δ_rejected).
 
     Every row is one token. The drive is passed in, so the sampling geometry (group baselines, escort weights) stays
     outside; of a sum, a term whose sampling answers to one sign of the advantage alone gets that sign alone. A label
@@ -117,6 +109,11 @@ def as_loss(objective: BaseObjective, *, log_prob: float = 0.0) -> Loss:
     Returns:
         a function of two float64 tensors `(n,)` whose value is the mean over the n events, or, where ranks in the batch
         couple events, each event's own.
+
+    >>> import geomalign as ga
+    >>> from geomalign.analysis.identification import as_loss
+    >>> ga.identify(as_loss(ga.recipes.dpo(beta=0.5)), kind="pair").recognised.optimization
+    Logistic(beta=0.5)
     """
 
     def pairs(chosen: Tensor, rejected: Tensor) -> Tensor:
@@ -141,8 +138,8 @@ def as_loss(objective: BaseObjective, *, log_prob: float = 0.0) -> Loss:
 
 
 def _pull(term: Objective, batch: Batch, drive: Tensor) -> Tensor:
-    """The drive where the term's sampling answers to its sign, its own constant where it answers to nothing."""
-    if term.sampling.drive_range.low == term.sampling.drive_range.high:
+    """The drive where the term's sampling responds to its sign, or the term's own constant label."""
+    if not term.sampling.driven:
         return term.drive(batch)
     zero = drive.new_zeros(2, 1)
     signs = drive.new_tensor([-1.0, 1.0])

@@ -1,52 +1,39 @@
-"""Functions of one variable, resolved to rounding: piecewise Legendre series on panels split where a function is not
-smooth.
+"""Functions of one variable, resolved to rounding: Legendre series on panels that end where a function is not smooth.
 
-What is integrated, differentiated and inverted here was only ever *evaluated*: the panels are chosen by how fast the
-series of a panel converges, kinks and jumps are found by bisection to ~1e-12 and become edges, so that between edges
-quadrature and differentiation are spectral.
+A function is only ever evaluated. Panels are halved until their series converge; kinks and jumps are found by bisection
+to about 1e-12 and become edges, so that between edges quadrature and differentiation are spectral.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
+from numpy.polynomial import legendre
 from torch import Tensor
 
+from geomalign._util import numerics
 from geomalign._util.types import Interval
 
 ORDER = 16
-_TAIL = 3
-_NARROW = 2e-12
-_MOST = 5000
-
-
-@functools.lru_cache(maxsize=1)
-def _rule() -> tuple[Tensor, Tensor]:
-    """Gauss–Legendre nodes in (−1, 1), and the matrix from values there to Legendre coefficients (Golub and Welsch)."""
-    k = torch.arange(1, ORDER, dtype=torch.float64)
-    off = k / torch.sqrt(4 * k * k - 1)
-    nodes, vectors = torch.linalg.eigh(torch.diag(off, 1) + torch.diag(off, -1))
-    weights = 2 * vectors[0] ** 2
-    degree = torch.arange(ORDER, dtype=torch.float64)
-    return nodes, (degree + 0.5)[:, None] * _legendre(nodes, ORDER).T * weights
+"""Nodes per panel."""
+_NODES, _WEIGHTS = (torch.from_numpy(each) for each in legendre.leggauss(ORDER))
+_SERIES = torch.from_numpy(legendre.legvander(_NODES.numpy(), ORDER - 1)).T * _WEIGHTS
+_SERIES = (torch.arange(ORDER, dtype=torch.float64) + 0.5)[:, None] * _SERIES
+"""`(degree, node)`: from values at the nodes to Legendre coefficients."""
+_TAIL, _PANELS, _MOST = 3, 31, 5000  # coefficients that must vanish, panels to begin with, panels at most
+_NARROW, _FINEST = 2e-12, 1e-7  # widths of panel, relative to 1 + |x|, that are split no further
 
 
 def _legendre(x: Tensor, count: int) -> Tensor:
-    """`(..., count)`: P_0(x) … P_{count−1}(x)."""
+    """`(..., count)`: P_0(x) … P_{count−1}(x), differentiable in x, which `numpy.polynomial` is not."""
     columns = [torch.ones_like(x), x]
     for k in range(1, count - 1):
         columns.append(((2 * k + 1) * x * columns[k] - k * columns[k - 1]) / (k + 1))
     return torch.stack(columns[:count], -1)
-
-
-def nodes(edges: Tensor) -> Tensor:
-    """`(panel, node)`: the interior points at which each panel is sampled; increasing when flattened."""
-    half, centre = (edges[1:] - edges[:-1]) / 2, (edges[1:] + edges[:-1]) / 2
-    return centre[:, None] + half[:, None] * _rule()[0]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -57,86 +44,65 @@ class Curve:
         edges: `(panel + 1,)`, increasing.
         coefficients: `(panel, order)` of the Legendre series of each panel.
 
-    >>> import torch
-    >>> edges = torch.linspace(-1.0, 1.0, 3, dtype=torch.float64)
-    >>> curve = Curve.through(edges, torch.exp(nodes(edges)))
-    >>> bool((curve.integral()(torch.tensor(0.5)) - torch.expm1(torch.tensor(0.5, dtype=torch.float64))).abs() < 1e-14)
-    True
+    >>> import torch, geomalign as ga
+    >>> found = resolve(lambda x: torch.exp(x)[:, None], ga.Interval(-1.0, 1.0))
+    >>> float(found.curve(found.values[..., 0]).integral()(torch.tensor(0.5)))
+    0.648721...
     """
 
     edges: Tensor
     coefficients: Tensor
-
-    @classmethod
-    def through(cls, edges: Tensor, values: Tensor) -> Curve:
-        """The curve with these `(panel, node)` values at `nodes(edges)`."""
-        return cls(edges, values @ _rule()[1].T)
 
     @property
     def domain(self) -> Interval:
         """Where it is known."""
         return Interval(float(self.edges[0]), float(self.edges[-1]))
 
+    def panel(self, x: Tensor) -> Tensor:
+        """Which panel each point lies in."""
+        place = torch.searchsorted(self.edges, x.detach().contiguous(), right=True) - 1
+        return place.clamp(0, len(self.edges) - 2)
+
     def __call__(self, x: Tensor) -> Tensor:
         x = x.to(torch.float64)
-        panel = (torch.searchsorted(self.edges, x.detach().contiguous(), right=True) - 1).clamp(0, len(self.edges) - 2)
+        panel = self.panel(x)
         low, high = self.edges[panel], self.edges[panel + 1]
-        local = (2 * x - low - high) / (high - low)
-        inside = (x >= self.edges[0]) & (x <= self.edges[-1])
-        value = (_legendre(local, self.coefficients.shape[1]) * self.coefficients[panel]).sum(-1)
-        return torch.where(inside, value, math.nan)
+        value = _legendre((2 * x - low - high) / (high - low), self.coefficients.shape[1]) * self.coefficients[panel]
+        return torch.where((x >= self.edges[0]) & (x <= self.edges[-1]), value.sum(-1), math.nan)
+
+    def ends(self) -> tuple[Tensor, Tensor]:
+        """`(panel,)` limits at the left and at the right end of every panel: P_k(±1) = (±1)^k."""
+        return self.coefficients[:, ::2].sum(-1) - self.coefficients[:, 1::2].sum(-1), self.coefficients.sum(-1)
 
     def sides(self) -> tuple[Tensor, Tensor]:
         """`(panel − 1,)` limits from the left and from the right at the inner edges."""
-        ends = _legendre(torch.tensor([-1.0, 1.0], dtype=torch.float64), self.coefficients.shape[1])
-        low, high = self.coefficients @ ends[0], self.coefficients @ ends[1]
-        return high[:-1], low[1:]
+        left, right = self.ends()
+        return right[:-1], left[1:]
 
     def derivative(self) -> Curve:
         """Its derivative between the edges; jumps leave no trace."""
-        half = (self.edges[1:] - self.edges[:-1]) / 2
-        c, count = self.coefficients, self.coefficients.shape[1]
-        columns = []
-        for k in range(count - 1):  # P_j' = Σ (2k+1) P_k over k = j−1, j−3, …
-            columns.append((2 * k + 1) * c[:, k + 1 :: 2].sum(-1))
-        return Curve(self.edges, torch.stack(columns, -1) / half[:, None])
+        series = torch.from_numpy(legendre.legder(self.coefficients.numpy(), axis=1))
+        return Curve(self.edges, 2 * series / self.edges.diff()[:, None])
 
     def integral(self, origin: float = 0.0) -> Curve:
-        """∫ from `origin` (moved into the domain), summed outwards so that small values near it are not lost in large
-        ones."""
-        half = (self.edges[1:] - self.edges[:-1]) / 2
-        c = self.coefficients
-        zero = c.new_zeros(len(c), 1)
-        wide = torch.cat([c, zero, zero], -1)
-        k = torch.arange(1, c.shape[1] + 1, dtype=c.dtype)
-        inner = wide[:, :-2] / (2 * k - 1) - wide[:, 2:] / (2 * k + 3)  # ∫P_k = (P_{k+1} − P_{k−1})/(2k+1)
-        series = torch.cat([zero, inner], -1) * half[:, None]
-        signs = torch.where(torch.arange(series.shape[1]) % 2 == 0, 1.0, -1.0).to(c.dtype)
-        start, stop = series @ signs, series.sum(-1)
-        home = int(
-            (torch.searchsorted(self.edges, torch.tensor(origin, dtype=c.dtype), right=True) - 1).clamp(0, len(c) - 1)
-        )
-        origin = min(max(origin, float(self.edges[home])), float(self.edges[home + 1]))
-        local = (2 * origin - self.edges[home] - self.edges[home + 1]) / (2 * half[home])
-        at_home = -(_legendre(local, series.shape[1]) * series[home]).sum()
-        step = stop - start
-        above = at_home + stop[home] + torch.cat([c.new_zeros(1), step[home + 1 :].cumsum(0)])
-        below = at_home + start[home] - torch.cat([c.new_zeros(1), step[:home].flip(0).cumsum(0)])
-        offset = torch.cat([(below[1:]).flip(0) - start[:home], at_home[None], above[:-1] - start[home + 1 :]])
-        return Curve(self.edges, torch.cat([series[:, :1] + offset[:, None], series[:, 1:]], -1))
+        """∫ from `origin`, which is moved into the domain."""
+        at = self.domain.clamp(torch.tensor(origin, dtype=torch.float64))
+        home, scaled = int(self.panel(at)), (self.coefficients * self.edges.diff()[:, None] / 2).numpy()
+        local = float((2 * at - self.edges[home] - self.edges[home + 1]) / (self.edges[home + 1] - self.edges[home]))
+        # Each panel is integrated from its end that is nearer to the origin, and the panels are summed outwards, so
+        # that small values near the origin are not lost in large ones.
+        parts = (scaled[:home], 1.0), (scaled[home : home + 1], local), (scaled[home + 1 :], -1.0)
+        series = torch.from_numpy(np.concatenate([legendre.legint(part, lbnd=start, axis=1) for part, start in parts]))
+        left, right = Curve(self.edges, series).ends()
+        below, above = left[1 : home + 1].flip(0).cumsum(0).flip(0), right[home:-1].cumsum(0)
+        series[:, 0] += torch.cat([below, at.new_zeros(1), above])
+        return Curve(self.edges, series)
 
     def inverse(self, y: Tensor) -> Tensor:
-        """The x at which a continuous non-decreasing curve reaches `y`; NaN outside its range, the left end of a
-        plateau."""
-        y = y.to(torch.float64)
-        low, high = torch.full_like(y, float(self.edges[0])), torch.full_like(y, float(self.edges[-1]))
-        span = self(torch.stack([self.edges[0], self.edges[-1]]))
-        for _ in range(64):
-            middle = (low + high) / 2
-            reached = self(middle) >= y
-            low, high = torch.where(reached, low, middle), torch.where(reached, middle, high)
-        # One secant of the last bracket is no gain; what is left is the rounding of x.
-        return torch.where((y >= span[0]) & (y <= span[1]), (low + high) / 2, math.nan)
+        """The x at which a continuous non-decreasing curve reaches `y`; NaN outside its range."""
+        y, (left, right) = y.to(torch.float64), self.ends()
+        x = numerics.solve_increasing(self, y, self.domain.low, self.domain.high)
+        return torch.where((y >= left[0]) & (y <= right[-1]), x, math.nan)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -147,6 +113,11 @@ class Resolved:
         edges: `(panel + 1,)`.
         values: `(panel, node, function)`.
         kinks: points where at least one of them is not smooth; each is an edge.
+
+    >>> import torch, geomalign as ga
+    >>> [kink] = resolve(lambda x: torch.relu(x - 0.25)[:, None], ga.Interval(-1.0, 1.0)).kinks
+    >>> round(kink, 9)
+    0.25
     """
 
     edges: Tensor
@@ -155,62 +126,63 @@ class Resolved:
 
     @property
     def nodes(self) -> Tensor:
-        """`(panel, node)`."""
-        return nodes(self.edges)
+        """`(panel, node)`: the interior points at which each panel is sampled; increasing when flattened."""
+        return (self.edges[1:] + self.edges[:-1])[:, None] / 2 + self.edges.diff()[:, None] / 2 * _NODES
+
+    @property
+    def domain(self) -> Interval:
+        """Where they are known."""
+        return Interval(float(self.edges[0]), float(self.edges[-1]))
 
     def curve(self, values: Tensor) -> Curve:
         """The curve through `(panel, node)` values."""
-        return Curve.through(self.edges, values)
+        return Curve(self.edges, values @ _SERIES.T)
+
+    def curves(self, values: Tensor) -> tuple[Curve, ...]:
+        """The curves through `(panel, node, function)` values."""
+        return tuple(self.curve(column) for column in values.unbind(-1))
 
 
-def resolve(
-    function: Callable[[Tensor], Tensor],
-    domain: Interval,
-    *,
-    tolerance: float = 1e-12,
-    panels: int = 31,
-    finest: float = 1e-7,
-) -> Resolved:
-    """Panels on which all components of a function are polynomials of degree 15 to a relative tolerance, split at every
-    kink.
+def resolve(function: Callable[[Tensor], Tensor], domain: Interval, *, tolerance: float = 1e-12) -> Resolved:
+    """Panels on which all components of a function are polynomials of degree 15, split at every kink.
 
     Args:
         function: `(points,)` → `(points, function)`, finite on the domain.
         domain: bounded, with 0 inside.
         tolerance: of the last Legendre coefficients, relative to the panel's largest value, with an absolute floor of
             a hundredth of it relative to the function's size near the anchor.
-        panels: of the first partition, odd.
-        finest: width of panel at which a singularity that is no jump and no kink is left unresolved.
 
-    Returns:
-        The panels, the values at their nodes and the kinks.
+    Raises:
+        ValueError: the function is rough in more than 5000 places.
+
+    >>> import torch, geomalign as ga
+    >>> len(resolve(lambda x: torch.exp(x)[:, None], ga.Interval(-30.0, 30.0)).nodes)
+    31
     """
     near = torch.linspace(max(domain.low, -1.0), min(domain.high, 1.0), 33, dtype=torch.float64)
     floor = 0.01 * tolerance * function(near).abs().amax(0)
     # An edge may hide a kink, so the first edges avoid round numbers.
-    inner = torch.linspace(domain.low, domain.high, panels + 1, dtype=torch.float64)[1:-1]
-    inner = inner + (domain.high - domain.low) / panels / math.pi / 10
-    start = torch.cat([inner.new_tensor([domain.low]), inner, inner.new_tensor([domain.high])])
-    kinks = _kinks(_split(function, start, tolerance, floor, _NARROW, ends=True)[0])
+    start = torch.linspace(domain.low, domain.high, _PANELS + 1, dtype=torch.float64)
+    start[1:-1] += (domain.high - domain.low) / _PANELS / math.pi / 10
+    kinks = _kinks(_split(function, start, tolerance, floor, ends=True)[0])
     if kinks:
         at = torch.tensor(kinks, dtype=torch.float64)
         clear = ((start[:, None] - at).abs() > 1e-3).all(-1)
         clear[0] = clear[-1] = True
         start = torch.cat([start[clear], at]).sort().values
-    edges, values = _split(function, start, tolerance, floor, finest, ends=False)
+    edges, values = _split(function, start, tolerance, floor, ends=False)
     return Resolved(edges, values, kinks)
 
 
 def _split(
-    function: Callable[[Tensor], Tensor], edges: Tensor, tolerance: float, floor: Tensor, narrow: float, *, ends: bool
+    function: Callable[[Tensor], Tensor], edges: Tensor, tolerance: float, floor: Tensor, *, ends: bool
 ) -> tuple[Tensor, Tensor]:
     """Halve panels until each converges or is narrow; all panels of a level are evaluated in one call.
 
     With `ends`, a panel must also predict the function at its two edges: a jump between the last node and the edge is
-    seen.
+    seen. Without, what is not smooth in a panel of 1e-7 is left unresolved.
     """
     low, high = edges[:-1], edges[1:]
-    at_ends = _legendre(torch.tensor([-1.0, 1.0], dtype=torch.float64), ORDER)
     lows, values = [], []
     while low.numel():
         if len(low) > _MOST:
@@ -219,18 +191,18 @@ def _split(
                 f"than {_MOST} places: it is noise there (a random or low-precision step, or a pole). Leave that part "
                 "out of the domain."
             )
-        x = (low + high)[:, None] / 2 + (high - low)[:, None] / 2 * _rule()[0]
+        x = (low + high)[:, None] / 2 + (high - low)[:, None] / 2 * _NODES
         if ends:
             x = torch.cat([x, low[:, None], high[:, None]], -1)
         f, at = function(x.reshape(-1)).reshape(*x.shape, -1).split([ORDER, x.shape[1] - ORDER], 1)
-        series = torch.einsum("kn,pnj->pkj", _rule()[1], f)
+        series = torch.einsum("kn,pnj->pkj", _SERIES, f)
         allowed = tolerance * f.abs().amax(1) + floor
         smooth = (series[:, -_TAIL:].abs().amax(1) <= allowed).all(-1)
         if ends:
-            missed = (torch.einsum("ek,pkj->pej", at_ends, series) - at).abs().amax(1)
+            even, odd = series[:, ::2].sum(1), series[:, 1::2].sum(1)
+            missed = (torch.stack([even - odd, even + odd], 1) - at).abs().amax(1)
             smooth = smooth & (missed <= 10 * allowed).all(-1)
-        thin = (high - low) < narrow * (1 + (low + high).abs() / 2)
-        done = smooth | thin
+        done = smooth | ((high - low) < (_NARROW if ends else _FINEST) * (1 + (low + high).abs() / 2))
         lows.append(low[done])
         values.append(f[done])
         low, high = low[~done], high[~done]
@@ -241,16 +213,8 @@ def _split(
 
 
 def _kinks(edges: Tensor) -> tuple[float, ...]:
-    """One point for each run of panels that had to be narrower than any smooth function asks for: where they are
-    narrowest."""
+    """One point for each run of panels narrower than any smooth function asks for: where they are narrowest."""
     width, centre = edges.diff(), (edges[1:] + edges[:-1]) / 2
-    kinks: list[float] = []
-    run: list[int] = []
-    for k in (*(width < 1e-6 * (1 + centre.abs())).nonzero()[:, 0].tolist(), -1):
-        if run and k != run[-1] + 1:
-            narrowest = float(width[run].min())
-            at = [float(centre[j]) for j in run if float(width[j]) < 1.5 * narrowest]
-            kinks.append(sum(at) / len(at))
-            run = []
-        run.append(k)
-    return tuple(kinks)
+    narrow = (width < 1e-6 * (1 + centre.abs())).nonzero()[:, 0]
+    runs = np.split(narrow.numpy(), (narrow.diff() > 1).nonzero()[:, 0].numpy() + 1) if len(narrow) else []
+    return tuple(float(centre[run][width[run] < 1.5 * width[run].min()].mean()) for run in runs)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
 
 import torch
+from scipy import optimize
 from torch import Tensor
 
 from geomalign._util.types import Interval
@@ -22,6 +24,11 @@ class TabulatedChart(Chart):
 
     Args:
         curve: the slope u'(Δ).
+
+    >>> import torch, geomalign as ga
+    >>> chart = ga.identify(lambda log_ratio, advantage: -advantage * log_ratio.exp()).chart
+    >>> chart.domain, chart.increasing, round(float(chart(torch.tensor(1.0))), 6)
+    (Interval(low=-30.0, high=30.0), True, 1.718282)
     """
 
     def __init__(self, curve: Curve):
@@ -64,6 +71,10 @@ class Moved(Chart):
     Args:
         of: the chart, such as `LogOdds()`.
         origin: the anchor's log-probability.
+
+    >>> import torch, geomalign as ga
+    >>> Moved(ga.LogRatio(2.0), -4.0)(torch.tensor([0.0, 1.0]))
+    tensor([0., 2.])
     """
 
     of: Chart
@@ -93,6 +104,11 @@ class Part:
         optimization: φ.
         drive: g.
         residual: largest relative error of its force.
+
+    >>> import torch, geomalign as ga
+    >>> part = Part(ga.Chosen(), ga.LogRatio(), ga.Flat(), drive=1.0, residual=0.0)
+    >>> part.forces(torch.zeros(1), torch.zeros(1))
+    (tensor([-1.]), tensor([0.]))
     """
 
     unit: Unit
@@ -118,6 +134,11 @@ class Kink:
     Args:
         log_ratio: where, to about 1e-10.
         jumps: for every advantage probed, the jump of the force there (0 where it only bends, or is smooth).
+
+    >>> import torch, geomalign as ga
+    >>> [kink] = ga.identify(lambda margin: torch.relu(1 - margin)).kinks
+    >>> round(kink.log_ratio, 9), [round(jump, 9) for jump in kink.jumps]
+    (1.0, [1.0])
     """
 
     log_ratio: float
@@ -131,6 +152,10 @@ class Region:
     Args:
         log_ratio: interval of Δ.
         advantage: interval of A.
+
+    >>> import geomalign as ga
+    >>> Region(ga.Interval(0.2, 30.0), ga.Interval(0.0, 2.0)).advantage.high
+    2.0
     """
 
     log_ratio: Interval
@@ -148,6 +173,12 @@ class Coupling:
         deviation: `(samples, cells)`: relative difference of `slope` from the chart's slope.
         regions: rectangles of the coupled samples.
         by_sign: whether the slope depends on the advantage through its sign alone.
+
+    >>> import torch, geomalign as ga
+    >>> loss = lambda log_ratio, advantage: -torch.minimum(log_ratio * advantage, log_ratio.clamp(-1, 1) * advantage)
+    >>> coupling = ga.identify(loss).coupling
+    >>> coupling.coupled, coupling.by_sign, len(coupling.regions)
+    (True, True, 2)
     """
 
     log_ratio: Tensor
@@ -163,20 +194,19 @@ class Coupling:
         return bool(self.regions)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Recognised:
     """What of the geometry has a name. A slot without a match within the tolerance is None.
 
     Args:
         chart: of the library.
         optimization: of the library.
-        KL penalty: a further potential that is read in another chart, `penalty_chart`, and pulled by no drive; None
-        where
+        penalty: a further potential that is read in another chart, `penalty_chart`, and pulled by no drive; None where
             there is none.
         penalty_chart: the log-ratio or the ratio.
         shift: what is subtracted from the coordinate first (a pair's margin).
-        constant: what the value adds to the energy: "energy" (nothing), "surrogate" (−g), "completed" (φ*(g)); None
-            otherwise.
+        offset: what the value adds to the energy: "none", "surrogate" (−g), "fenchel_young" (φ*(g)); None for anything
+            else.
         parts: of a pair loss that is no potential of one margin, its terms; empty where one has no name.
         weight: what a loss with a stop-gradient multiplies its drive by, as the sampling geometry that does so; its
             chart and potential are then those of the loss without the weight, while curves and coupling of the
@@ -184,16 +214,21 @@ class Recognised:
         chart_residual, residual: largest relative errors, of the chart's slope and of ∂ℓ/∂u, the latter at points
             and advantages that no fit has seen.
         window: the log-ratios to which the names apply.
+
+    >>> import torch, geomalign as ga
+    >>> found = ga.identify(lambda margin: -torch.nn.functional.logsigmoid(2 * margin - 0.5)).recognised
+    >>> found.optimization, found.shift
+    (Logistic(beta=2.0), 0.25)
     """
 
     chart: Chart | None
     optimization: OptimizationGeometry | None
-    penalty: OptimizationGeometry | None
-    penalty_chart: Chart | None
-    shift: float
-    constant: str | None
+    penalty: OptimizationGeometry | None = None
+    penalty_chart: Chart | None = None
+    shift: float = 0.0
+    offset: str | None = None
     chart_residual: float
-    residual: float
+    residual: float = math.nan
     window: Interval
     parts: tuple[Part, ...] = ()
     weight: SamplingGeometry | None = None
@@ -215,9 +250,14 @@ class Identification:
         coupling: where the potential depends on the drive.
         convex: whether φ is convex in u, for every drive probed; None where the chart is no coordinate.
         conservative: whether the value's differences are the integral of the force. False betrays a stop-gradient.
-        saturation: by advantage, the force's law at Δ → −∞ and Δ → +∞.
+        saturation: by advantage, the behaviour of the force at Δ → −∞ and Δ → +∞.
         recognised: names.
         tolerance: of the recognition; raised above the default where the loss computes in low precision.
+
+    >>> import torch, geomalign as ga
+    >>> report = ga.identify(lambda log_ratio, advantage: log_ratio**2 - advantage * log_ratio)
+    >>> report.decoupled, report.equilibrium(1.0), round(float(report.curvature(torch.tensor(1.0))), 9)
+    (True, tensor(0.5000, dtype=torch.float64), 2.0)
     """
 
     kind: str
@@ -264,21 +304,18 @@ class Identification:
         Args:
             drive: any shape. Of a coupled loss, advantages that were probed; of a label, its own strength if None.
         """
-        if drive is None:
-            drive = self.drive
-        g = torch.as_tensor(drive, dtype=torch.float64)
+        g = torch.as_tensor(self.drive if drive is None else drive, dtype=torch.float64)
         return torch.stack([self._equilibrium(float(x)) for x in g.reshape(-1)]).reshape(g.shape)
 
     def _equilibrium(self, drive: float) -> Tensor:
         column = self._column(drive) if self.coupling.coupled and self.kind == "advantage" else self._base
-        shift = 0.0 if self.coupling.coupled else drive - float(self.drive[column])
+        extra = 0.0 if self.coupling.coupled else drive - float(self.drive[column])
         inside = (self.log_ratio > self.chart.domain.low) & (self.log_ratio < self.chart.domain.high)
         x, measured = self.log_ratio[inside], self.force[inside, column]
-        pull = shift * self.chart.slope(x)
+        pull = extra * self.chart.slope(x)
         force = measured - pull
-        sign = torch.where(
-            (pull != 0) & (force.abs() <= self._rounding * (measured.abs() + pull.abs())), 0.0, force.sign()
-        )
+        rounded = (pull != 0) & (force.abs() <= self._rounding * (measured.abs() + pull.abs()))
+        sign = torch.where(rounded, 0.0, force.sign())
         home = int(x.abs().argmin())
         direction = -int(sign[home])
         if direction == 0:
@@ -286,18 +323,21 @@ class Identification:
             return torch.zeros((), dtype=torch.float64) if flat else self.chart(x[home])
         path = torch.arange(home, len(x) if direction > 0 else -1, direction)
         arrived = (sign[path] * direction >= 0).nonzero()
-        if not len(arrived):
+        step = max(int(arrived[0]), 1) if len(arrived) else 0
+        # A force below 1e-250 is not an equilibrium but underflow on the way to infinity.
+        if not step or float(force[path[step - 1]].abs()) < 1e-250:
             return torch.tensor(direction * math.inf, dtype=torch.float64)
-        step = max(int(arrived[0]), 1)
-        if float(force[path[step - 1]].abs()) < 1e-250:  # not an equilibrium but underflow on the way to infinity
-            return torch.tensor(direction * math.inf, dtype=torch.float64)
-        left, right = x[path[step - 1]], x[path[step]]
-        curve, size = self._forces[column], float(force[path[step - 1]].abs() + force[path[step]].abs())
-        for _ in range(80):
-            middle = (left + right) / 2
-            reached = float(curve(middle) - shift * self.chart.slope(middle)) * direction >= -1e-13 * size
-            left, right = (left, middle) if reached else (middle, right)
-        return self.chart(right)
+        before, after = x[path[step - 1]], x[path[step]]
+        size = float(force[path[step - 1]].abs() + force[path[step]].abs())
+
+        def reached(log_ratio: float) -> float:
+            at = torch.tensor(log_ratio, dtype=torch.float64)
+            return float(self._forces[column](at) - extra * self.chart.slope(at)) * direction + 1e-13 * size
+
+        if reached(float(before)) >= 0 or reached(float(after)) < 0:  # a jump at the edge of a panel
+            return self.chart(after)
+        root = optimize.brentq(reached, float(before), float(after), xtol=1e-15, rtol=1e-15)
+        return self.chart(torch.tensor(root, dtype=torch.float64))
 
     def _column(self, advantage: float | None) -> int:
         if self.decoupled:
@@ -311,74 +351,61 @@ class Identification:
 
     def summary(self) -> str:
         """The report as text."""
-        return summary(self)
+        lines = (f"{label:<14}{text}" for label, text in _lines(self))
+        return "\n".join(({"advantage": "ℓ(Δ, A)", "margin": "ℓ(margin)", "pair": "ℓ(Δ⁺, Δ⁻)"}[self.kind], *lines))
 
     def __repr__(self) -> str:
-        return summary(self)
+        return self.summary()
 
 
 def _clean(x: float) -> float:
     return 0.0 if abs(x) < 1e-12 else x
 
 
-def summary(r: Identification) -> str:
-    lines = [f"{'ℓ(Δ, A)' if r.kind == 'advantage' else 'ℓ(margin)' if r.kind == 'margin' else 'ℓ(Δ⁺, Δ⁻)'}"]
-    n = r.recognised
-    where = f" on {n.window.low:.4g} < Δ < {n.window.high:.4g}"
+def _lines(r: Identification) -> Iterator[tuple[str, str]]:
+    """Label and text of every line of a summary."""
+    n, reach, labels = r.recognised, r.chart, r.kind == "advantage" and len(r.drive) > 1
     unnamed = "no name within tolerance"
-    chart = f"{n.chart!r} (residual {n.chart_residual:.1e}){where}" if n.chart is not None else unnamed
-    lines.append(
-        f"chart         {chart}; u from {r.chart.range.low:.4g} to {r.chart.range.high:.4g} "
-        f"on Δ from {r.chart.domain.low:.4g} to {r.chart.domain.high:.4g}"
-    )
+    where = f" (residual {n.chart_residual:.1e}) on {n.window.low:.4g} < Δ < {n.window.high:.4g}"
+    name = unnamed if n.chart is None else f"{n.chart!r}{where}"
+    span = f"u from {reach.range.low:.4g} to {reach.range.high:.4g}"
+    yield "chart", f"{name}; {span} on Δ from {reach.domain.low:.4g} to {reach.domain.high:.4g}"
     shift = f", shifted by {n.shift:.6g}" if n.shift else ""
     penalty = f", and {n.penalty!r} read in {n.penalty_chart!r}" if n.penalty is not None else ""
-    potential = f"{n.optimization!r}{shift}{penalty} (residual {n.residual:.1e})"
-    unnamed = "that of its parts" if n.parts else unnamed
-    lines.append(f"potential     {potential if n.optimization is not None else unnamed}")
-    lines += [
-        f"part          {p.unit!r} in {p.chart!r}: {p.optimization!r}, drive {p.drive:.6g} (residual {p.residual:.1e})"
-        for p in n.parts
-    ]
+    known = f"{n.optimization!r}{shift}{penalty} (residual {n.residual:.1e})"
+    yield "potential", known if n.optimization is not None else "that of its parts" if n.parts else unnamed
+    for p in n.parts:
+        text = f"{p.unit!r} in {p.chart!r}: {p.optimization!r}, drive {p.drive:.6g} (residual {p.residual:.1e})"
+        yield "part", text
     if n.weight is not None:
-        lines.append(f"weight        {n.weight!r}, without gradient; chart and potential are those beside it")
-    values = ", ".join(f"{g:.4g}" for g in r.drive.tolist())
-    lines.append(
-        f"drive         {r.drive_formula or 'a function of A, no name'}"
-        + ("" if r.kind != "advantage" or r.drive_formula else f": {values}")
-    )
-    convex = {True: "yes", False: "no", None: "the chart is not monotone"}[r.convex]
-    lines.append(f"convex        {convex}")
-    zero = torch.zeros(1, dtype=torch.float64)
-    if r.decoupled and r.convex is not None:
-        lines.append(f"curvature     {_clean(float(r.curvature(zero))):.6g} at the anchor")
+        yield "weight", f"{n.weight!r}, without gradient; chart and potential are those beside it"
+    values = "" if r.kind != "advantage" else ": " + ", ".join(f"{g:.4g}" for g in r.drive.tolist())
+    yield "drive", r.drive_formula or f"a function of A, no name{values}"
+    yield "convex", {True: "yes", False: "no", None: "the chart is not monotone"}[r.convex]
     if r.convex is not None:
+        if r.decoupled:
+            at_anchor = float(r.curvature(torch.zeros(1, dtype=torch.float64)))
+            yield "curvature", f"{_clean(at_anchor):.6g} at the anchor"
         for a, g in zip(r.advantage.tolist(), r.drive.tolist()):
-            if r.kind != "advantage" or len(r.drive) == 1 or abs(a) == 1:
+            if not labels or abs(a) == 1:
                 u = float(r.equilibrium(g if r.decoupled else a))
-                where = f"u* = {_clean(u):.6g}" if math.isfinite(u) else f"none: pushed to Δ → {'+' if u > 0 else '−'}∞"
-                at = f" at A = {a:g}" if r.kind == "advantage" and len(r.drive) > 1 else ""
-                lines.append(f"equilibrium   {where}{at} (g = {g:.4g})")
+                rest = f"u* = {_clean(u):.6g}" if math.isfinite(u) else f"none: pushed to Δ → {'+' if u > 0 else '−'}∞"
+                yield "equilibrium", rest + (f" at A = {a:g}" if labels else "") + f" (g = {g:.4g})"
     if r.decoupled:
-        lines.append("coupling      none: the potential does not depend on the drive")
+        yield "coupling", "none: the potential does not depend on the drive"
     elif r.kind == "pair":
-        lines.append("coupling      not a function of u(Δ⁺) − u(Δ⁻) for any chart u")
+        yield "coupling", "not a function of u(Δ⁺) − u(Δ⁻) for any chart u"
     else:
-        lines.append(
-            "coupling      "
-            + ("through the sign of the advantage" if r.coupling.by_sign else "through the size of the advantage")
-        )
+        yield "coupling", f"through the {'sign' if r.coupling.by_sign else 'size'} of the advantage"
         for region in r.coupling.regions[:12]:
-            a, b = region.log_ratio, region.advantage
-            lines.append(f"              {a.low:.6g} < Δ < {a.high:.6g}, {b.low:.4g} < A < {b.high:.4g}")
+            x, y = region.log_ratio, region.advantage
+            yield "", f"{x.low:.6g} < Δ < {x.high:.6g}, {y.low:.4g} < A < {y.high:.4g}"
     for kink in r.kinks[:12]:
-        kind = "jump" if any(kink.jumps) else "bend"
-        lines.append(f"kink          {kind} at Δ = {kink.log_ratio:.9g} (t = {math.exp(min(kink.log_ratio, 700)):.6g})")
+        ratio = math.exp(min(kink.log_ratio, 700))
+        yield "kink", f"{'jump' if any(kink.jumps) else 'bend'} at Δ = {kink.log_ratio:.9g} (t = {ratio:.6g})"
     for a, (low, high) in r.saturation.items():
-        at = f"A = {a:g}" if r.kind == "advantage" else "force"
-        lines.append(f"saturation    {at}: Δ → −∞ {low}; Δ → +∞ {high}")
+        yield "saturation", f"{f'A = {a:g}' if r.kind == 'advantage' else 'force'}: Δ → −∞ {low}; Δ → +∞ {high}"
     if not r.conservative:
-        lines.append("stop-gradient the value is not the integral of the force")
-    if n.constant not in (None, "energy"):
-        lines.append(f"constant      {n.constant}")
-    return "\n".join(lines)
+        yield "stop-gradient", "the value is not the integral of the force"
+    if n.offset not in (None, "none"):
+        yield "offset", str(n.offset)

@@ -1,4 +1,4 @@
-"""Verifiers: what tells a right response from a wrong one, by name."""
+"""Verifiers, which give a response its reward, by name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 from typing import Any
 
 from geomalign._util.importing import imported
-from geomalign.tasks.verifiers.base import Called, Exact, MultipleChoice, Verifier
+from geomalign.tasks.verifiers.base import Exact, FromFunction, MultipleChoice, Verifier
 from geomalign.tasks.verifiers.instructions import Instructions
 from geomalign.tasks.verifiers.mathematics import MathVerify
 from geomalign.tasks.verifiers.programs import UnitTests
@@ -18,10 +18,13 @@ def verifier(name: str, **options: Any) -> Verifier:
     Args:
         name: `exact`, `choice`, `math-verify`, `code`, `instructions`, or `my_module:my_verifier`: a function of a
             response and its `Problem`, or a `Verifier` class.
-        **options: its keyword arguments.
+        **options: keyword arguments of the verifier.
 
     Raises:
-        ValueError: there is none of the name, it does not take the options, or it cannot work here.
+        ValueError: there is no such verifier, it does not take the options, or it cannot work on this machine.
+
+    >>> verifier("exact", after="####")
+    Exact(after='####', case=False)
     """
     if ":" in name:
         found = imported(name)
@@ -34,7 +37,7 @@ def verifier(name: str, **options: Any) -> Verifier:
         made = functools.partial(found, **options) if kind is None else kind(**options)
     except TypeError as error:
         raise ValueError(f"verifier {name!r} could not be built with {options}: {error}") from error
-    return made if isinstance(made, Verifier) else Called(made)
+    return made if isinstance(made, Verifier) else FromFunction(made)
 
 
 def _known(name: str) -> type[Verifier]:

@@ -1,4 +1,4 @@
-"""What tells a right response from a wrong one, by name."""
+"""The contract of verifiers, and those that compare text: exact match and multiple choice."""
 
 from __future__ import annotations
 
@@ -13,14 +13,21 @@ from geomalign.tasks.task import Problem
 
 
 class Verifier(ABC):
-    """Scores one response to one problem."""
+    """Scores one response to one problem.
+
+    >>> class Short(Verifier):
+    ...     def __call__(self, response, problem):
+    ...         return float(len(response) < 5)
+    >>> Short()("11", Problem("3+8;", "11", 1))
+    1.0
+    """
 
     @abstractmethod
     def __call__(self, response: str, problem: Problem) -> float:
-        """What the response is worth. Whatever it raises masks the response."""
+        """The reward of the response. An exception of any kind masks the response."""
 
     def prepare(self, problems: Sequence[Problem]) -> None:  # noqa: B027 (nothing to refuse is a fine default)
-        """Called once, with all problems, before any response: refuse here what could never be verified.
+        """Called once, with all problems, before any response; refuses what could never be verified.
 
         Raises:
             ValueError: a problem lacks what the verifier needs.
@@ -28,8 +35,12 @@ class Verifier(ABC):
 
 
 @dataclass(frozen=True)
-class Called(Verifier):
-    """A function `(response, problem) -> float` as a verifier."""
+class FromFunction(Verifier):
+    """A function `(response, problem) -> float` as a verifier.
+
+    >>> FromFunction(lambda response, problem: response == problem.answer)("11", Problem("3+8;", "11", 1))
+    1.0
+    """
 
     function: Callable[[str, Problem], float]
 
@@ -38,7 +49,9 @@ class Called(Verifier):
 
 
 def extract(response: str, after: str) -> str | None:
-    """The answer in a response: between its last `<answer>` tags, or behind the last marker; None where there is none.
+    """The answer in a response: between its last `<answer>` tags, or else behind the last marker `after`.
+
+    Without a marker to look for it is the whole response; None if the marker is missing.
 
     >>> extract("3 + 4 is 7 #### 7 ", "####"), extract("so <answer>7</answer>.", ""), extract("7", "####")
     ('7', '7', None)
@@ -52,19 +65,25 @@ def extract(response: str, after: str) -> str | None:
 
 
 def conversation(prompt: str, system: str = "") -> tuple[Mapping[str, str], ...]:
-    """A prompt as the messages of a chat."""
+    """A prompt as the messages of a chat.
+
+    >>> conversation("3+8?")
+    ({'role': 'user', 'content': '3+8?'},)
+    """
     first = ({"role": "system", "content": system},) if system else ()
     return (*first, {"role": "user", "content": prompt})
 
 
 def needs_answer(problems: Sequence[Problem], verifier: str) -> None:
-    """Refuse problems without an answer."""
+    """Refuse problems without an answer, in the name of a verifier.
+
+    >>> needs_answer([Problem("3+8;", "11", 1)], "exact")
+    """
     lacking = next((problem for problem in problems if not problem.answer), None)
     if lacking is not None:
         raise ValueError(
             f"the verifier {verifier!r} needs the true answer, and the row of the prompt {lacking.prompt[:60]!r} has "
-            "none; "
-            f"its columns are {', '.join(lacking.row)}. Name the column: answer=…."
+            f"none; its columns are {', '.join(lacking.row)}. Name the column: answer=…."
         )
 
 
@@ -76,11 +95,14 @@ class Exact(Verifier):
     """1 if the answer in the response is the true one, else 0.
 
     Both are normalised: Unicode NFKC, no surrounding or doubled white space, no final full stop, no commas between
-    digits; and case is ignored. A true answer that is a list accepts any of its items.
+    digits; and case is ignored. Where the true answer is a JSON list, any of its items is right.
 
     Args:
         after: see `extract`; in the true answer, too, only what follows it counts.
         case: whether upper and lower case differ.
+
+    >>> Exact(after="####")("3 + 8 is #### 11.", Problem("3+8;", "11", 1))
+    1.0
     """
 
     after: str = ""
@@ -133,6 +155,9 @@ class MultipleChoice(Verifier):
         after: see `extract`.
         choices: column with the texts of the choices (a list, or the hub's `{"text": …, "label": …}`); with it the true
             answer may be a text or an index from 0, and a response that is the text of a choice counts as its letter.
+
+    >>> MultipleChoice()("A is close, but the answer is (B).", Problem("Which?", "B", 1))
+    1.0
     """
 
     after: str = ""

@@ -1,4 +1,4 @@
-"""What runs first inside a sandboxed process: it takes the limits, gives up what it may, and runs the program.
+"""What runs first inside a sandboxed process: it sets the limits, drops privileges, and runs the program.
 
 Only the standard library is imported. It is read as text and run by `python -I -c`.
 """
@@ -13,10 +13,11 @@ from typing import Any
 NOBODY = 65534
 
 
-def give_up_root() -> None:
-    """Become nobody, who may not fork beyond the limit or write to others' files; may still read what root can.
+def drop_root() -> None:
+    """Become the user nobody, who cannot exceed the limit of processes or write others' files.
 
-    The limit of processes does not hold for root. Python itself may lie where only root can read.
+    The limit of processes does not hold for root. The right to read what root can is kept, because Python itself may
+    be installed where only root can read.
     """
     import ctypes
 
@@ -32,9 +33,9 @@ def give_up_root() -> None:
 
 
 def watch(root: str) -> None:
-    """Refuse, for good, what a program does by accident: writing elsewhere, connecting, starting or killing processes.
+    """Refuse what a program may do by accident: writing outside `root`, connecting, starting or killing processes.
 
-    Python's own functions ask here; code that means harm can get around it.
+    An audit hook cannot be removed. Python's own functions call it; code that means harm can get around it.
     """
     refused = (
         "subprocess.",
@@ -96,7 +97,7 @@ def main() -> None:
     for name, limit in job["limits"].items():
         resource.setrlimit(getattr(resource, name), (limit, limit))
     if os.geteuid() == 0:
-        give_up_root()
+        drop_root()
     watch(os.getcwd())
     sys.argv = ["program.py"]
     names = {"__name__": "__main__"}

@@ -1,8 +1,8 @@
 """Instructions that a program can check, by the ids of IFEval (Zhou et al. 2023, arXiv:2311.07911).
 
-Written anew from the paper's descriptions. Two checks differ: sentences are counted by their final punctuation rather
-than by a trained splitter, and the two checks of case do not ask whether the language is English.
-`language:response_language` is not there, for it needs a model of languages.
+Written from the paper's descriptions. Sentences are counted by their final punctuation instead of by a trained
+splitter, and the two checks of case do not ask whether the language is English. `language:response_language` is
+missing, because it needs a model that recognises languages.
 """
 
 from __future__ import annotations
@@ -18,15 +18,13 @@ from geomalign.tasks.rows import column
 from geomalign.tasks.task import Problem
 from geomalign.tasks.verifiers.base import Verifier
 
+__all__ = ["CHECKS", "Instructions"]
+
 Check = Callable[..., bool]
 
 
-def compare(count: int, relation: str | None, wanted: int) -> bool:
-    """`count` `"at least"`, `"less than"`, `"at most"` or `"exactly"` `wanted`.
-
-    >>> compare(3, "at least", 3), compare(3, "less than", 3)
-    (True, False)
-    """
+def _compare(count: int, relation: str | None, wanted: int) -> bool:
+    """Whether `count` is "at least", "less than", "at most" or "exactly" `wanted`."""
     relations = {
         "at least": count >= wanted,
         "less than": count < wanted,
@@ -38,157 +36,110 @@ def compare(count: int, relation: str | None, wanted: int) -> bool:
     return relations[relation]
 
 
-def _has(response: str, word: str) -> int:
-    return len(re.findall(rf"(?<!\w){re.escape(word)}(?!\w)", response, flags=re.IGNORECASE))
+def _count(pattern: str, text: str, flags: int = 0) -> int:
+    return len(re.findall(pattern, text, flags))
 
 
-def existence(response: str, keywords: Sequence[str]) -> bool:
-    return all(word.casefold() in response.casefold() for word in keywords)
+def _begins(text: str, phrase: str) -> bool:
+    return text.strip().casefold().startswith(phrase.strip().casefold())
 
 
-def frequency(response: str, keyword: str, frequency: int, relation: str = "at least") -> bool:
-    return compare(response.casefold().count(keyword.casefold()), relation, frequency)
+def _sentences(text: str) -> int:
+    parts = re.split(r"[.!?]+[\"')\]]*(?:\s+|$)", text)
+    return sum(re.search(r"\w", part) is not None for part in parts)
 
 
-def forbidden_words(response: str, forbidden_words: Sequence[str]) -> bool:
-    return not any(_has(response, word) for word in forbidden_words)
-
-
-def letter_frequency(response: str, letter: str, let_frequency: int, let_relation: str = "at least") -> bool:
-    return compare(response.casefold().count(letter.casefold()), let_relation, let_frequency)
-
-
-def number_sentences(response: str, num_sentences: int, relation: str = "at least") -> bool:
-    sentences = [part for part in re.split(r"[.!?]+[\"')\]]*(?:\s+|$)", response) if re.search(r"\w", part)]
-    return compare(len(sentences), relation, num_sentences)
-
-
-def number_words(response: str, num_words: int, relation: str = "at least") -> bool:
-    return compare(len(re.findall(r"\w+", response)), relation, num_words)
-
-
-def number_paragraphs(response: str, num_paragraphs: int) -> bool:
+def _paragraphs(text: str, num_paragraphs: int) -> bool:
     """Paragraphs are divided by `***`; an empty one is allowed at the ends only."""
-    parts = [part.strip() for part in re.split(r"\s?\*\*\*\s?", response)]
+    parts = [part.strip() for part in re.split(r"\s?\*\*\*\s?", text)]
     parts = parts[not parts[0] : len(parts) - (not parts[-1] and len(parts) > 1)]
     return len(parts) == num_paragraphs and all(parts)
 
 
-def nth_paragraph_first_word(response: str, num_paragraphs: int, nth_paragraph: int, first_word: str) -> bool:
+def _first_word(text: str, num_paragraphs: int, nth_paragraph: int, first_word: str) -> bool:
     """Paragraphs are divided by an empty line."""
-    parts = [part.strip() for part in re.split(r"\n\n", response) if part.strip()]
+    parts = [part.strip() for part in re.split(r"\n\n", text) if part.strip()]
     if len(parts) != num_paragraphs or nth_paragraph > num_paragraphs:
         return False
     word = re.match(r"[\"'*_(]*([\w-]*)", parts[nth_paragraph - 1])
     return word is not None and word[1].casefold() == first_word.casefold()
 
 
-def number_placeholders(response: str, num_placeholders: int) -> bool:
-    return len(re.findall(r"\[[^\[\]]+\]", response)) >= num_placeholders
-
-
-def postscript(response: str, postscript_marker: str = "P.S.") -> bool:
+def _postscript(text: str, postscript_marker: str = "P.S.") -> bool:
     letters = r"\s?".join(re.escape(letter) + r"\.?" for letter in postscript_marker if letter.isalnum())
-    return re.search(rf"^\s*{letters}.*$", response, flags=re.IGNORECASE | re.MULTILINE) is not None
+    return re.search(rf"^\s*{letters}.*$", text, flags=re.IGNORECASE | re.MULTILINE) is not None
 
 
-def number_bullet_lists(response: str, num_bullets: int) -> bool:
-    return len(re.findall(r"^[ \t]*(?:\*(?!\*)|-)\s*\S", response, flags=re.MULTILINE)) == num_bullets
-
-
-def constrained_response(response: str) -> bool:
-    return any(f"My answer is {word}." in response for word in ("yes", "no", "maybe"))
-
-
-def number_highlighted_sections(response: str, num_highlights: int) -> bool:
-    found = re.findall(r"\*\*([^\n*]+)\*\*|\*([^\n*]+)\*", response)
+def _highlighted(text: str, num_highlights: int) -> bool:
+    found = re.findall(r"\*\*([^\n*]+)\*\*|\*([^\n*]+)\*", text)
     return sum(bool("".join(pair).strip()) for pair in found) >= num_highlights
 
 
-def multiple_sections(response: str, section_spliter: str, num_sections: int) -> bool:
-    return len(re.findall(rf"{re.escape(section_spliter.strip())}\s?\d+", response)) >= num_sections
-
-
-def json_format(response: str) -> bool:
-    fenced = re.fullmatch(r"```(?:json)?\s*\n?(.*?)\s*```", response.strip(), flags=re.DOTALL | re.IGNORECASE)
+def _json_format(text: str) -> bool:
+    fenced = re.fullmatch(r"```(?:json)?\s*\n?(.*?)\s*```", text.strip(), flags=re.DOTALL | re.IGNORECASE)
     try:
-        json.loads(fenced[1] if fenced else response)
+        json.loads(fenced[1] if fenced else text)
     except ValueError:
         return False
     return True
 
 
-def title(response: str) -> bool:
-    return re.search(r"<<[^\n<>]*\w[^\n<>]*>>", response) is not None
-
-
-def two_responses(response: str) -> bool:
-    parts = [part.strip() for part in response.split("******")]
+def _two_responses(text: str) -> bool:
+    parts = [part.strip() for part in text.split("******")]
     whole = [part for part in parts if part]
     return len(whole) == 2 and all(parts[1:-1]) and whole[0] != whole[1]
 
 
-def repeat_prompt(response: str, prompt_to_repeat: str) -> bool:
-    return response.strip().casefold().startswith(prompt_to_repeat.strip().casefold())
-
-
-def start_checker(response: str, start_phrase: str) -> bool:
-    return response.strip().casefold().startswith(start_phrase.strip().casefold())
-
-
-def end_checker(response: str, end_phrase: str) -> bool:
-    return response.strip().strip('"').casefold().endswith(end_phrase.strip().casefold())
-
-
-def quotation(response: str) -> bool:
-    text = response.strip()
-    return len(text) > 1 and text[0] == text[-1] == '"'
-
-
-def capital_word_frequency(response: str, capital_frequency: int, capital_relation: str = "at least") -> bool:
-    words = [word for word in re.findall(r"[\w'-]+", response) if word.isupper()]
-    return compare(len(words), capital_relation, capital_frequency)
-
-
-def english_capital(response: str) -> bool:
-    return response.isupper()
-
-
-def english_lowercase(response: str) -> bool:
-    return response.islower()
-
-
-def no_comma(response: str) -> bool:
-    return "," not in response
-
-
-#: Every instruction by its id; `startend:start_checker` is ours.
+#: Every instruction by its id, as a function of the response and of IFEval's arguments; `startend:start_checker` is an
+#: addition of this library.
 CHECKS: Mapping[str, Check] = {
-    "keywords:existence": existence,
-    "keywords:frequency": frequency,
-    "keywords:forbidden_words": forbidden_words,
-    "keywords:letter_frequency": letter_frequency,
-    "length_constraints:number_sentences": number_sentences,
-    "length_constraints:number_paragraphs": number_paragraphs,
-    "length_constraints:number_words": number_words,
-    "length_constraints:nth_paragraph_first_word": nth_paragraph_first_word,
-    "detectable_content:number_placeholders": number_placeholders,
-    "detectable_content:postscript": postscript,
-    "detectable_format:number_bullet_lists": number_bullet_lists,
-    "detectable_format:constrained_response": constrained_response,
-    "detectable_format:number_highlighted_sections": number_highlighted_sections,
-    "detectable_format:multiple_sections": multiple_sections,
-    "detectable_format:json_format": json_format,
-    "detectable_format:title": title,
-    "combination:two_responses": two_responses,
-    "combination:repeat_prompt": repeat_prompt,
-    "startend:start_checker": start_checker,
-    "startend:end_checker": end_checker,
-    "startend:quotation": quotation,
-    "change_case:capital_word_frequency": capital_word_frequency,
-    "change_case:english_capital": english_capital,
-    "change_case:english_lowercase": english_lowercase,
-    "punctuation:no_comma": no_comma,
+    "keywords:existence": lambda r, keywords: all(word.casefold() in r.casefold() for word in keywords),
+    "keywords:frequency": lambda r, keyword, frequency, relation="at least": _compare(
+        r.casefold().count(keyword.casefold()), relation, frequency
+    ),
+    "keywords:forbidden_words": lambda r, forbidden_words: (
+        not any(_count(rf"(?<!\w){re.escape(word)}(?!\w)", r, re.IGNORECASE) for word in forbidden_words)
+    ),
+    "keywords:letter_frequency": lambda r, letter, let_frequency, let_relation="at least": _compare(
+        r.casefold().count(letter.casefold()), let_relation, let_frequency
+    ),
+    "length_constraints:number_sentences": lambda r, num_sentences, relation="at least": _compare(
+        _sentences(r), relation, num_sentences
+    ),
+    "length_constraints:number_paragraphs": _paragraphs,
+    "length_constraints:number_words": lambda r, num_words, relation="at least": _compare(
+        _count(r"\w+", r), relation, num_words
+    ),
+    "length_constraints:nth_paragraph_first_word": _first_word,
+    "detectable_content:number_placeholders": lambda r, num_placeholders: (
+        _count(r"\[[^\[\]]+\]", r) >= num_placeholders
+    ),
+    "detectable_content:postscript": _postscript,
+    "detectable_format:number_bullet_lists": lambda r, num_bullets: (
+        _count(r"^[ \t]*(?:\*(?!\*)|-)\s*\S", r, re.MULTILINE) == num_bullets
+    ),
+    "detectable_format:constrained_response": lambda r: any(
+        f"My answer is {word}." in r for word in ("yes", "no", "maybe")
+    ),
+    "detectable_format:number_highlighted_sections": _highlighted,
+    "detectable_format:multiple_sections": lambda r, section_spliter, num_sections: (
+        _count(rf"{re.escape(section_spliter.strip())}\s?\d+", r) >= num_sections
+    ),
+    "detectable_format:json_format": _json_format,
+    "detectable_format:title": lambda r: _count(r"<<[^\n<>]*\w[^\n<>]*>>", r) > 0,
+    "combination:two_responses": _two_responses,
+    "combination:repeat_prompt": lambda r, prompt_to_repeat: _begins(r, prompt_to_repeat),
+    "startend:start_checker": lambda r, start_phrase: _begins(r, start_phrase),
+    "startend:end_checker": lambda r, end_phrase: (
+        r.strip().strip('"').casefold().endswith(end_phrase.strip().casefold())
+    ),
+    "startend:quotation": lambda r: len(r.strip()) > 1 and r.strip()[0] == r.strip()[-1] == '"',
+    "change_case:capital_word_frequency": lambda r, capital_frequency, capital_relation="at least": _compare(
+        sum(word.isupper() for word in re.findall(r"[\w'-]+", r)), capital_relation, capital_frequency
+    ),
+    "change_case:english_capital": str.isupper,
+    "change_case:english_lowercase": str.islower,
+    "punctuation:no_comma": lambda r: "," not in r,
 }
 
 
@@ -200,9 +151,13 @@ class Instructions(Verifier):
     arguments, in which null means absent.
 
     Args:
-        ids, kwargs: the columns.
+        ids, kwargs: names of the columns.
         partial: reward the share of the instructions that are followed.
         loose: also try the response without its first line, its last line, both, and without asterisks.
+
+    >>> row = {"instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
+    >>> Instructions()("No commas here.", Problem("Say it.", "", 1, row=row))
+    1.0
     """
 
     ids: str = "instruction_id_list"
@@ -229,8 +184,7 @@ class Instructions(Verifier):
         if not names or len(given) != len(names):
             raise ValueError(
                 f"a row has {len(names)} instructions in {self.ids!r} and {len(given)} objects in {self.kwargs!r}; "
-                "there is "
-                "at least one instruction, and one object for each."
+                "there is at least one instruction, and one object for each."
             )
         return [_instruction(str(name), arguments or {}) for name, arguments in zip(names, given)]
 

@@ -1,8 +1,8 @@
 """Mathematical answers, compared by `math-verify` in a process of its own.
 
-Its own time limits are signals, which work in a main thread only and would cancel ours; and what a response asks for,
-such as a tower of powers, can hang inside one instruction of Python or take all memory. A process can be ended from
-any thread.
+The time limits of `math-verify` are signals, which work in the main thread only and would cancel the alarm of
+`geomalign.tasks.score`. And a response can make the comparison hang inside one instruction of Python, or take all
+memory, by a tower of powers for example. A process can be ended from any thread.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from geomalign.tasks.task import Problem
 from geomalign.tasks.verifiers.base import Verifier, needs_answer
 
-#: Reads `{"answer", "response"}` a line and writes `{"reward"}` or `{"error"}`; its first line says that it is ready.
+#: Program of the process: for every line `{"answer", "response"}` it writes `{"reward"}` or `{"error"}`, after a first
+#: line that says that it is ready.
 _SERVE = r"""
 import json, logging, os, sys
 logging.disable(logging.CRITICAL)
@@ -65,6 +66,9 @@ class MathVerify(Verifier):
 
     Raises:
         ValueError: math-verify is not installed.
+
+    >>> MathVerify()("It is 0.5.", Problem("1/2?", "\\\\frac{1}{2}", 1))  # doctest: +SKIP
+    1.0
     """
 
     after: str = ""
@@ -84,7 +88,12 @@ class MathVerify(Verifier):
 
 
 class Server:
-    """The process that compares; started when it is needed, and again after it was ended. Safe in threads and forks."""
+    """The process that compares. It is started when it is first needed, and again after it was ended; threads and
+    forked processes can share it.
+
+    >>> Server().ask("1/2", "0.5", seconds=3.0)  # doctest: +SKIP
+    1.0
+    """
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
@@ -93,21 +102,21 @@ class Server:
         atexit.register(self.stop)
 
     def start(self, seconds: float = 120.0) -> None:
-        """Wait until it answers.
+        """Start the process, and wait until it is ready.
 
         Raises:
-            RuntimeError: it ended at once.
-            TimeoutError: it did not answer in time.
+            RuntimeError: the process ended at once.
+            TimeoutError: it was not ready in time.
         """
         with self._lock:
             self._running(seconds)
 
     def ask(self, answer: str, response: str, seconds: float) -> float:
-        """Whether a response is right.
+        """The reward of a response, 0 or 1.
 
         Raises:
-            RuntimeError: the comparison raised, or took the process with it.
-            TimeoutError: it took too long.
+            RuntimeError: the comparison raised, or the process ended during it.
+            TimeoutError: the comparison took too long.
         """
         with self._lock:
             process = self._running(120.0)
@@ -124,7 +133,7 @@ class Server:
         return float(found["reward"])
 
     def stop(self) -> None:
-        """End it."""
+        """End the process."""
         process, self._process = self._process, None
         if process is not None and self._owner == os.getpid():
             process.kill()

@@ -1,4 +1,4 @@
-"""Code, verified by unit tests in a sandbox."""
+"""Programs, verified by unit tests in a sandbox."""
 
 from __future__ import annotations
 
@@ -29,19 +29,23 @@ class UnitTests(Verifier):
     * or input and output: a list of `{"input": …, "output": …}`, or `{"inputs": […], "outputs": […]}`. The program is
       run once for each, and its standard output is compared line by line, without white space at the ends of lines.
 
-    See `geomalign.training.tasks.sandbox` for what the sandbox keeps in bounds and what not.
+    `geomalign.tasks.verifiers.sandbox` says what the sandbox keeps in bounds and what it does not.
 
     Args:
         tests: column of the tests; empty: the first known one.
         partial: reward the share of the tests that pass.
-        continues: the response continues the prompt, as in completion of a function's body.
+        continues: the response continues the prompt, as when the body of a function is to be written.
         packages: whether installed packages can be imported, or the standard library alone.
-        seconds: for one response, all its tests together. Below `rl.reward_timeout`, so that a program that hangs is
-            wrong rather than unverified.
+        seconds: for all tests of one response together. Below `rl.reward_timeout`, so that a program that hangs gets
+            reward 0 instead of masking its response.
         memory, file, output: see `sandbox.Limits`.
 
     Raises:
-        ValueError: programs cannot be run here.
+        ValueError: programs cannot be run on this machine.
+
+    >>> problem = Problem("Double x.", "", 1, row={"tests": ["assert double(2) == 4"]})
+    >>> UnitTests()("def double(x): return 2 * x", problem)
+    1.0
     """
 
     tests: str = ""
@@ -61,23 +65,24 @@ class UnitTests(Verifier):
         return sandbox.Limits(self.seconds, self.memory, self.file, self.output)
 
     def __call__(self, response: str, problem: Problem) -> float:
-        program = (problem.prompt + response) if self.continues else code_in(response)
+        program = (problem.prompt + response) if self.continues else extract_code(response)
         tests = self._tests(problem.row)
-        passed = (
-            self._talk(program, tests) if isinstance(tests[0], tuple) else self._assert(program, tests, problem.row)
-        )
+        if isinstance(tests[0], tuple):
+            passed = self._by_output(program, tests)
+        else:
+            passed = self._by_asserts(program, tests, problem.row)
         return sum(passed) / len(tests) if self.partial else float(len(passed) == len(tests) and all(passed))
 
     def prepare(self, problems: Sequence[Problem]) -> None:
         for problem in problems:
             self._tests(problem.row)
 
-    def _assert(self, program: str, tests: Sequence[Any], row: Mapping[str, Any]) -> Sequence[bool]:
+    def _by_asserts(self, program: str, tests: Sequence[Any], row: Mapping[str, Any]) -> Sequence[bool]:
         before = column(row, first(row, SETUP)) or ""
         before = "\n".join(before) if isinstance(before, list) else before
         return sandbox.run(f"{before}\n{program}", tests, limits=self.limits, packages=self.packages).passed
 
-    def _talk(self, program: str, tests: Sequence[Any]) -> list[bool]:
+    def _by_output(self, program: str, tests: Sequence[Any]) -> Sequence[bool]:
         passed: list[bool] = []
         end = time.monotonic() + self.seconds
         for given, wanted in tests:
@@ -108,15 +113,14 @@ class UnitTests(Verifier):
                 return [(_text(test["input"]), _text(test["output"])) for test in found]
         raise ValueError(
             f"column {name!r} holds no tests ({str(found)[:80]!r}); the columns are {', '.join(row)}. Tests are a "
-            "list of "
-            "asserts, code that defines check(candidate), or input and output; name their column: tests=…."
+            "list of asserts, code that defines check(candidate), or input and output; name their column: tests=…."
         )
 
 
-def code_in(response: str) -> str:
+def extract_code(response: str) -> str:
     r"""The last fenced block of a response, or all of it.
 
-    >>> code_in("Here:\n```python\nx = 1\n```\nDone.")
+    >>> extract_code("Here:\n```python\nx = 1\n```\nDone.")
     'x = 1\n'
     """
     blocks = re.findall(r"```[\w+-]*[ \t]*\n(.*?)(?:```|\Z)", response, flags=re.DOTALL)

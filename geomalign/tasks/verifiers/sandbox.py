@@ -1,14 +1,14 @@
 """Python programs of unknown origin, run one at a time in a process of their own with limits.
 
-What it keeps in bounds: wall-clock and processor time, address space, size of a file, open files, output, core dumps,
-new processes and threads (none). The process is a session of its own and is killed with all of its group; it starts in
-an empty directory that is removed, without the environment, in Python's isolated mode; as root it turns into nobody
-first. Writing outside of its directory, connecting, and starting or killing processes are refused by an audit hook.
+The sandbox limits wall-clock and processor time, address space, the size of a file, open files, output and core dumps,
+and forbids new processes and threads. The process is a session of its own and is killed with all of its group. It
+starts in an empty directory that is removed afterwards, without the environment, in Python's isolated mode; if the
+trainer is root, it becomes the user nobody first. An audit hook refuses to write outside of its directory, to connect,
+and to start or kill processes.
 
-What it does not: it is no boundary against a program that means harm. What the user may read it may read; the audit
-hook can be got around from C; the number of files is not limited; and the tests run in the program's own process, so
-that a program can look for them. Where that matters, verify in a container or a virtual machine, by a verifier of your
-own.
+The sandbox is no boundary against a program that means harm. The program may read what the user may read; it can get
+around the audit hook from C; the number of files is not limited; and the tests run in the program's own process, so
+that it can look for them. Where that matters, verify in a container or a virtual machine, with a verifier of your own.
 """
 
 from __future__ import annotations
@@ -43,7 +43,10 @@ class Limits:
         seconds: of wall-clock time, from its start. > 0.
         memory: address space in MiB, the interpreter's own (some 15) included. >= 32.
         file: size of one file in MiB; 0 forbids to write into files.
-        output: KiB of standard output and of standard error; more ends the program.
+        output: KiB of standard output and of standard error, each; more ends the program. >= 1.
+
+    >>> Limits(seconds=1.0).memory
+    512
     """
 
     seconds: float = 3.0
@@ -57,14 +60,17 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Ran:
-    """What became of a program.
+class Execution:
+    """How the run of a program ended.
 
     Args:
-        end: `"finished"`; `"failed"`: it raised, exited early or was killed by a limit; `"timeout"`; `"output"`: it
-            wrote too much.
-        passed: of every test, in order; empty unless it finished.
+        end: `"finished"`; `"failed"`: the program raised, exited early or was killed by a limit; `"timeout"`;
+            `"output"`: it wrote too much.
+        passed: whether each test passed, in order; empty unless the program finished.
         out, err: the beginning of its standard output and standard error.
+
+    >>> Execution("finished", (True,), "", "").passed
+    (True,)
     """
 
     end: str
@@ -75,14 +81,21 @@ class Ran:
 
 def run(
     code: str, tests: Sequence[str] = (), stdin: str = "", limits: Limits | None = None, packages: bool = False
-) -> Ran:
+) -> Execution:
     """Run a program, then pieces of code in its name space; a piece passes if it does not raise.
 
     Args:
+        code: the program.
+        tests: the pieces of code.
+        stdin: its standard input.
+        limits: what it may use; None: the defaults.
         packages: whether installed packages can be imported, or the standard library alone.
 
     Raises:
         ValueError: this system has no such limits, or refuses them.
+
+    >>> run("x = 2", ["assert x == 2", "assert x == 3"]).passed
+    (True, False)
     """
     available()
     return _run(code, tests, stdin, limits or Limits(), packages)
@@ -90,10 +103,12 @@ def run(
 
 @cache
 def available() -> None:
-    """Make sure, once, that programs can be run here.
+    """Try, once per process, whether programs can be run on this machine.
 
     Raises:
-        ValueError: they cannot; the reason is named.
+        ValueError: they cannot; the message names the reason.
+
+    >>> available()
     """
     if os.name != "posix":
         raise ValueError("programs can be verified on Unix only: elsewhere a process has no such limits.")
@@ -105,7 +120,7 @@ def available() -> None:
         )
 
 
-def _run(code: str, tests: Sequence[str], stdin: str, limits: Limits, packages: bool) -> Ran:
+def _run(code: str, tests: Sequence[str], stdin: str, limits: Limits, packages: bool) -> Execution:
     token = secrets.token_hex(16)
     seconds = math.ceil(limits.seconds) + 1
     job = {
@@ -151,11 +166,14 @@ def _run(code: str, tests: Sequence[str], stdin: str, limits: Limits, packages: 
     passed = _passed(said, token)
     if end == "finished" and (process.returncode or len(passed) != len(tests)):
         end = "failed"
-    return Ran(end, passed if end == "finished" else (), *(part.decode(errors="replace") for part in (out, err)))
+    return Execution(end, passed if end == "finished" else (), *(part.decode(errors="replace") for part in (out, err)))
 
 
 def _passed(said: bytes, token: str) -> tuple[bool, ...]:
-    """What the inside reported; a program that exits early, or claims to have passed, does not know the token."""
+    """The results that the sandboxed process reported, if they carry the token.
+
+    A program that exits early, or that writes results itself, does not know the token.
+    """
     with contextlib.suppress(ValueError, KeyError, TypeError):
         message = json.loads(said)
         if secrets.compare_digest(message["token"], token):

@@ -7,15 +7,15 @@ import difflib
 import hashlib
 import json
 import sys
-import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from geomalign._util.check import check
+from pydantic import TypeAdapter, ValidationError
+
 from geomalign.training.config.presets import preset
-from geomalign.training.config.settings import Choice, CompareConfig
+from geomalign.training.config.settings import CompareConfig
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -26,61 +26,66 @@ C = TypeVar("C")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """The configuration as plain dictionaries and lists, ready for JSON."""
+    """The configuration as plain dictionaries and lists, ready for JSON.
+
+    >>> to_dict(preset("ci"))["rates"]
+    [0.0001]
+    """
     plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
     return plain
 
 
-def from_dict(kind: type[C], mapping: Mapping[str, Any], at: str = "") -> C:
-    """The configuration that `to_dict` wrote.
+def from_dict(kind: type[C], mapping: Mapping[str, Any]) -> C:
+    """The configuration that `to_dict` wrote; what the mapping does not say has its default.
 
     Raises:
-        ValueError: for a key the configuration does not have, or a value of another type; both are named.
+        ValueError: for keys that the configuration does not have, and values of another type or out of range. Every one
+            is named by its dotted key, with what was seen and what it may be.
+
+    >>> from_dict(CompareConfig, {"seeds": [4], "run": {"rl": {"iterations": 5}}}).run.rl.iterations
+    5
     """
-    hints = typing.get_type_hints(kind)
-    names = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]
-    for key in mapping:
-        near = difflib.get_close_matches(key, names, n=1)
-        hint = f" Did you mean {at}{near[0]}?" if near else ""
-        check(key in names, f"{at}{key} is not a setting of {kind.__name__}; it has {', '.join(names)}.{hint}")
-    return kind(**{key: _convert(hints[key], value, f"{at}{key}") for key, value in mapping.items()})
+    # Read as JSON, where lists stand for tuples and objects for dataclasses, and nothing else is converted.
+    text = json.dumps(mapping, default=lambda value: vars(value) if dataclasses.is_dataclass(value) else str(value))
+    try:
+        return TypeAdapter(kind).validate_json(text)
+    except ValidationError as error:
+        raise ValueError("\n".join(_told(kind, one) for one in error.errors(include_url=False))) from None
 
 
-def _convert(hint: Any, value: Any, at: str) -> Any:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        if isinstance(value, hint):
-            return value
-        if hint is Choice and isinstance(value, str):
-            return Choice(value)
-        check(isinstance(value, Mapping), f"{at} is {value!r}; it is a table of settings.")
-        return from_dict(hint, value, f"{at}.")
-    if origin is tuple:
-        check(isinstance(value, (list, tuple)), f"{at} is {value!r}; it is a list.")
-        if len(args) == 2 and args[1] is not Ellipsis:
-            check(len(value) == len(args), f"{at} has {len(value)} values; it takes {len(args)}.")
-        return tuple(_convert(args[0], item, f"{at}[{i}]") for i, item in enumerate(value))
-    if origin is dict:
-        check(isinstance(value, Mapping), f"{at} is {value!r}; it is a table.")
-        return dict(value)
-    if origin in (typing.Union, types.UnionType):
-        if value is None:
-            return None
-        return _convert(next(arg for arg in args if arg is not type(None)), value, at)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    check(
-        isinstance(value, hint) and not (isinstance(value, bool) and hint is not bool),
-        f"{at} is {value!r}; it is of type {hint.__name__}.",
-    )
-    return value
+def _told(kind: type, error: Mapping[str, Any]) -> str:
+    """One finding of pydantic as a sentence that begins with the dotted setting."""
+    place: Sequence[str | int] = error["loc"]
+    at = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
+    match error["type"]:
+        case "unexpected_keyword_argument":
+            *tables, key = place
+            for part in tables:
+                kind = typing.get_args(kind)[0] if isinstance(part, int) else typing.get_type_hints(kind)[part]
+            names = [field.name for field in dataclasses.fields(kind)]
+            near = difflib.get_close_matches(str(key), names, n=1)
+            hint = f" Did you mean {at.removesuffix(str(key))}{near[0]}?" if near else ""
+            return f"{at} is not a setting of {kind.__name__}; it has {', '.join(names)}.{hint}"
+        case "value_error":  # of a check in these classes, whose message begins with the setting inside its table
+            return f"{at}{'.' if at else ''}{error['ctx']['error']}"
+        case "missing":
+            return f"{at} is missing: {error['input']!r} is too short."
+    said = error["msg"].replace("Input should", "it should").replace("an object", "a table").replace("array", "list")
+    return f"{at} is {error['input']!r}; {said}."
 
 
 def load_config(path: str | Path, kind: type[C]) -> C:
-    """A configuration from a TOML file; what the file does not say keeps its default.
+    """A configuration from a TOML file; what the file does not say has its default.
+
+    A comparison may begin with `preset = "ci"`; then what the file does not say is as in that preset.
 
     Raises:
-        ValueError: if the file cannot be read, is not TOML, or has a key or a type that the configuration has not.
+        ValueError: if the file cannot be read, is not TOML, or has a key or a value that the configuration cannot have.
+
+    >>> from geomalign.training import TrainConfig
+    >>> load_config("nowhere.toml", TrainConfig)
+    Traceback (most recent call last):
+    ValueError: the configuration file nowhere.toml could not be read (from ...): No such file or directory.
     """
     try:
         mapping = tomllib.loads(Path(path).read_text(encoding="utf-8"))
@@ -91,49 +96,48 @@ def load_config(path: str | Path, kind: type[C]) -> C:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not valid TOML: {error}") from error
     try:
-        base = preset(mapping.pop("preset")) if kind is CompareConfig and "preset" in mapping else None
-        return from_dict(kind, mapping) if base is None else override(base, _flatten(mapping))  # type: ignore[return-value]
+        if kind is CompareConfig and "preset" in mapping:
+            return typing.cast(C, override(preset(mapping.pop("preset")), dict(_flat(mapping))))
+        return from_dict(kind, mapping)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _flatten(mapping: Mapping[str, Any], at: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def _flat(mapping: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:
+    """The settings of nested tables with dotted keys; options are one setting, replaced as a whole."""
     for key, value in mapping.items():
         if isinstance(value, Mapping) and key != "options":
-            flat.update(_flatten(value, f"{at}{key}."))
+            yield from _flat(value, f"{at}{key}.")
         else:
-            flat[f"{at}{key}"] = value
-    return flat
+            yield f"{at}{key}", value
 
 
 def override(config: C, settings: Mapping[str, Any]) -> C:
     """The configuration with some settings replaced; keys are dotted.
 
-    Example:
-        >>> from geomalign.training import TrainConfig
-        >>> override(TrainConfig(), {"rl.iterations": 5, "rate": 1e-4}).rl.iterations
-        5
-
     Raises:
-        ValueError: for a key the configuration does not have.
+        ValueError: as `from_dict`.
+
+    >>> from geomalign.training import TrainConfig
+    >>> override(TrainConfig(), {"rl.iterations": 5, "rate": 1e-4}).rl.iterations
+    5
     """
     merged = to_dict(config)
     for key, value in settings.items():
         *path, last = key.split(".")
         table = merged
         for part in path:
-            tables = [name for name, value in table.items() if isinstance(value, dict)]
-            check(
-                part in tables,
-                f"{key} is not a setting of {type(config).__name__}: it has no table {part!r}, but "
-                f"{', '.join(tables) or 'none'}.",
-            )
+            if not isinstance(table.get(part), dict):  # `from_dict` refuses what should have been no table
+                table[part] = {}
             table = table[part]
         table[last] = value
     return from_dict(type(config), merged)
 
 
 def digest(*parts: Any) -> str:
-    """Eight hexadecimal digits that change when any of the plain values does."""
+    """Eight hexadecimal digits that change when any of the plain values does.
+
+    >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1}) != digest({"a": 2})
+    True
+    """
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]

@@ -1,231 +1,214 @@
-"""What a run and a comparison need to know, as frozen dataclasses that check themselves."""
+"""What a run and a comparison need to know: frozen dataclasses, whose values pydantic checks."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import field
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+from pydantic.dataclasses import dataclass
 
 from geomalign._util.check import check, settle
-from geomalign.tasks.config import TaskConfig
+from geomalign._util.words import named
+from geomalign.tasks.config import STRICT, Count, Levels
+from geomalign.tasks.config import TaskConfig as TaskConfig
+
+if TYPE_CHECKING:
+    from geomalign.objective import BaseObjective
+
+Whole = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
+NotEmpty = Field(strict=False, min_length=1)  # a list, as files have it, becomes a tuple
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class ModelConfig:
     """The policy: a checkpoint (`path`), or a small Llama with these sizes.
 
     Args:
         path: directory or hub name that `AutoModelForCausalLM.from_pretrained` accepts; None builds the small Llama.
-        hidden, layers, heads, intermediate: sizes of the small Llama. `heads` divides `hidden`.
-        positions: longest sequence of the small Llama.
+        hidden, layers, heads, intermediate: sizes of the small Llama, each ≥ 1. `hidden` is a multiple of 2 × `heads`.
+        positions: longest sequence of the small Llama, in tokens. ≥ 1.
+
+    >>> ModelConfig(hidden=64, layers=1).heads
+    4
     """
 
     path: str | None = None
-    hidden: int = 96
-    layers: int = 2
-    heads: int = 4
-    intermediate: int = 192
-    positions: int = 256
+    hidden: Count = 96
+    layers: Count = 2
+    heads: Count = 4
+    intermediate: Count = 192
+    positions: Count = 256
 
     def __post_init__(self) -> None:
-        check(min(self.hidden, self.layers, self.heads, self.intermediate) >= 1, "model sizes must be >= 1.")
         check(
             self.hidden % (2 * self.heads) == 0,
-            f"model.hidden={self.hidden} is not a multiple of 2 x model.heads={2 * self.heads}, which rotary "
-            "positions need.",
+            f"hidden is {self.hidden}, not a multiple of 2 x heads = {2 * self.heads}, which rotary positions need.",
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class WarmStartConfig:
-    """Supervised training of the shared base: first clean workings, then a lazy teacher who stops working early and
-    guesses.
+    """Supervised training of the shared base: first on complete workings, then on a noisy teacher.
 
     Args:
         enabled: `"auto"` (only when the model is built here), `"yes"`, `"no"`.
         seed: of the initial weights and of the data.
-        steps, batch, rate, warmup: steps on clean workings, traces a step, peak of the cosine schedule, steps up to
-            the peak.
-        lazy_steps, lazy_rate: steps on the lazy teacher and their constant rate.
-        tiers, weights: tiers of the traces and their relative frequencies; empty: for chains 1 to 5, the easy ones more
-            often, and for other tasks those trained on.
+        steps, batch, rate, warmup: steps on complete workings (≥ 0), traces per step (≥ 1), peak of the cosine schedule
+            (> 0), steps up to the peak (≥ 0).
+        noisy_steps, noisy_rate: steps on the noisy teacher (≥ 0) and their constant rate (> 0).
+        levels, weights: levels of the traces and their relative frequencies, one weight per level; empty: for chains
+            1 to 5, the easy ones more often, and for other tasks those trained on.
+
+    >>> WarmStartConfig(steps=500, levels=(1, 2), weights=(2.0, 1.0)).weights
+    (2.0, 1.0)
     """
 
-    enabled: str = "auto"
+    enabled: Literal["auto", "yes", "no"] = "auto"
     seed: int = 0
-    steps: int = 2000
-    batch: int = 32
-    rate: float = 2e-3
-    warmup: int = 20
-    lazy_steps: int = 150
-    lazy_rate: float = 5e-4
-    tiers: tuple[int, ...] = ()
-    weights: tuple[float, ...] = ()
+    steps: Whole = 2000
+    batch: Count = 32
+    rate: Positive = 2e-3
+    warmup: Whole = 20
+    noisy_steps: Whole = 150
+    noisy_rate: Positive = 5e-4
+    levels: Levels = ()
+    weights: Annotated[tuple[float, ...], Field(strict=False)] = ()
 
     def __post_init__(self) -> None:
         check(
-            self.enabled in ("auto", "yes", "no"),
-            f"warm_start.enabled is {self.enabled!r}; it is one of 'auto', 'yes', 'no'.",
-        )
-        check(
-            len(self.tiers) == len(self.weights),
-            f"warm_start has {len(self.tiers)} tiers and {len(self.weights)} weights; one weight a tier.",
-        )
-        check(
-            self.steps >= 0 and self.lazy_steps >= 0 and self.batch >= 1,
-            "warm_start.steps and lazy_steps must be >= 0, batch >= 1.",
-        )
-        check(self.warmup >= 0, f"warm_start.warmup is {self.warmup}; it must be >= 0.")
-        check(
-            0 < self.rate < math.inf and 0 < self.lazy_rate < math.inf,
-            f"warm_start.rate and lazy_rate are {self.rate} and {self.lazy_rate}; they must be > 0 and finite.",
+            len(self.levels) == len(self.weights),
+            f"levels has {len(self.levels)} entries and weights {len(self.weights)}; there is one weight per level.",
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class LoopConfig:
-    """What every loop of sampling and updates needs.
+    """What every loop of sampling and optimizer steps needs. Counts are ≥ 1.
 
     Args:
-        prompts, samples: prompts asked and responses a prompt (the group).
-        temperature: of the sampling policy. > 0.
-        max_new_tokens: longest response.
+        prompts, samples: prompts asked, and responses per prompt (the group).
+        temperature: of the sampling policy, > 0; evaluation is greedy in any case.
+        max_new_tokens: longest response, in tokens.
         epochs: passes over the data.
-        accumulation: micro-batches an update is computed in; the gradient is the same whatever the number.
-        betas, weight_decay: of AdamW.
+        accumulation: micro-batches that an optimizer step is computed in; the gradient is the same for any number.
+        betas, weight_decay: of AdamW, in [0, 1) and ≥ 0.
         clip_norm: largest gradient norm; 0 does not clip.
         eval_every, checkpoint_every: steps between evaluations and between checkpoints.
-        reward_timeout: seconds after which the verification of one sample is given up; 0 waits for ever.
+        reward_timeout: seconds after which the verification of one sample is abandoned; 0 waits for ever.
 
-    Raises:
-        ValueError: a count is below 1, or a value outside its range.
+    >>> LoopConfig(prompts=8).samples
+    8
     """
 
-    prompts: int = 16
-    samples: int = 8
-    temperature: float = 1.0
-    max_new_tokens: int = 32
-    epochs: int = 4
-    accumulation: int = 1
-    betas: tuple[float, float] = (0.9, 0.99)
-    weight_decay: float = 0.0
-    clip_norm: float = 1.0
-    eval_every: int = 20
-    checkpoint_every: int = 10
-    reward_timeout: float = 5.0
-
-    table: ClassVar[str]
-    """Name of the table of settings, for messages."""
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if isinstance(value, int):
-                check(value >= 1, f"{self.table}.{name} is {value}; it must be >= 1.")
-        check(
-            0 < self.temperature < math.inf,
-            f"{self.table}.temperature is {self.temperature}; it must be > 0 and finite (evaluation is greedy in any "
-            "case).",
-        )
-        check(
-            all(0 <= beta < 1 for beta in self.betas),
-            f"{self.table}.betas are {list(self.betas)}; those of AdamW are in [0, 1).",
-        )
-        for name in ("weight_decay", "reward_timeout"):
-            value = getattr(self, name)
-            check(0 <= value < math.inf, f"{self.table}.{name} is {value}; it must be >= 0 and finite.")
-        check(self.clip_norm >= 0, f"{self.table}.clip_norm is {self.clip_norm}; it must be >= 0 (0 does not clip).")
+    prompts: Count = 16
+    samples: Count = 8
+    temperature: Positive = 1.0
+    max_new_tokens: Count = 32
+    epochs: Count = 4
+    accumulation: Count = 1
+    betas: Annotated[tuple[Beta, Beta], Field(strict=False)] = (0.9, 0.99)
+    weight_decay: NonNegative = 0.0
+    clip_norm: Annotated[float, Field(ge=0, allow_inf_nan=True)] = 1.0
+    eval_every: Count = 20
+    checkpoint_every: Count = 10
+    reward_timeout: NonNegative = 5.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class RLConfig(LoopConfig):
-    """Reinforcement learning: rollout, then `epochs` x `minibatches` updates on it. A step is an iteration.
+    """Reinforcement learning: a rollout, then `epochs` × `minibatches` optimizer steps on it; `eval_every` and
+    `checkpoint_every` count rollouts.
 
     Args:
         iterations: rollouts.
-        minibatches: updates a pass over the rollout. With 1 epoch x 1 minibatch every update is made at log-ratio 0,
-            where all geometries agree.
+        minibatches: optimizer steps per pass over the rollout. With 1 epoch × 1 minibatch every step is taken at
+            log-ratio 0, where all geometries agree.
+
+    >>> RLConfig(iterations=5).samples
+    8
     """
 
-    iterations: int = 24
-    minibatches: int = 4
-    eval_every: int = 6
-    checkpoint_every: int = 8
-
-    table: ClassVar[str] = "rl"
+    iterations: Count = 24
+    minibatches: Count = 4
+    eval_every: Count = 6
+    checkpoint_every: Count = 8
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         rows = self.prompts * self.samples
         check(
             rows >= self.minibatches * self.accumulation,
-            f"rl: {rows} responses cannot fill {self.minibatches} minibatches of {self.accumulation} micro-batches.",
+            f"prompts x samples = {rows} responses cannot fill {self.minibatches} minibatches of {self.accumulation} "
+            "micro-batches.",
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class OfflineConfig(LoopConfig):
-    """Preference training: on pairs of a table, or on correct against incorrect samples of the base, prompt by prompt.
-    A step is an update.
+    """Preference training, on the pairs of a table, or on correct against incorrect samples of the base for the same
+    prompt; `eval_every` and `checkpoint_every` count optimizer steps.
 
     Args:
-        data: table of preferences in one of TRL's formats (see `geomalign.training.tasks.preferences`); None samples.
+        data: table of preferences in one of TRL's formats (see `geomalign.tasks.preferences`); None samples.
         split: of the table, where it has several.
         max_length: longest prompt and response of the table, in tokens; responses are cut, and pairs whose prompt
-            leaves no room for them are left out. >= 2.
+            leaves no room for them are left out. ≥ 2.
+        samples: responses per prompt, where they are sampled. ≥ 2, as a pair needs two.
         pairs_per_prompt: most pairs of one prompt.
-        batch: pairs an update.
+        batch: pairs per optimizer step.
+
+    >>> OfflineConfig(data="pairs.jsonl", batch=16).split
+    'train'
     """
 
     data: str | None = None
     split: str = "train"
-    max_length: int = 1024
-    prompts: int = 512
-    samples: int = 16
-    pairs_per_prompt: int = 2
-    epochs: int = 3
-    batch: int = 32
-    checkpoint_every: int = 20
-
-    table: ClassVar[str] = "offline"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check(
-            self.samples >= 2, f"offline.samples is {self.samples}; a pair needs at least two responses to one prompt."
-        )
-        check(self.max_length >= 2, f"offline.max_length is {self.max_length}; a prompt and a response need >= 2.")
+    max_length: Annotated[int, Field(ge=2)] = 1024
+    prompts: Count = 512
+    samples: Annotated[int, Field(ge=2)] = 16
+    pairs_per_prompt: Count = 2
+    epochs: Count = 3
+    batch: Count = 32
+    checkpoint_every: Count = 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class TrainConfig:
     """One run: an objective, a step size, a seed, and everything the run shares with others.
 
     Args:
-        objective: name of a recipe, or `"my_module:my_objective"`: an objective, or a callable that returns one.
+        objective: an objective as `geomalign.recipes.get` reads it: the name of a recipe, or
+            `"my_module:my_objective"`; hyper-parameters may follow, as in `"opo mu=10"`, and become `options`.
         options: hyper-parameters of the recipe, such as `{"alpha": 0.4, "mu": 10.0}`.
-        rate: step size of AdamW, constant. > 0, finite.
+        rate: step size of AdamW, constant. > 0.
         seed: of prompts, sampling and minibatches (not of the base, which has `warm_start.seed`).
+        mode: `"rl"`, `"offline"`, or `"auto"`: offline for an objective of pairs (see `trains_offline`).
         control: what sets the stiffness from rollout to rollout, as `geomalign.control.controller_of` reads it, such as
             `"kl=0.02"`; empty for none.
-        mode: `"rl"`, `"offline"`, or `"auto"`: offline when the objective's unit is a pair.
         device: a torch device.
         dtype: `"float32"`, or `"bfloat16"`: autocast of the forward pass; weights, log-probabilities and loss stay
-            float32. `"float64"` for checks of exactness.
+            float32. `"float64"` for checks of exactness. float16 would need loss scaling, which is not offered.
         gradient_checkpointing: compute activations again in the backward pass instead of keeping them.
-        threads: torch threads of the process. >= 1.
+        threads: torch threads of the process. ≥ 1.
+
+    >>> TrainConfig(objective="opo", options={"mu": 10.0}, control="kl=0.02").mode
+    'auto'
     """
 
     objective: str = "opo"
     options: dict[str, Any] = field(default_factory=dict)
-    rate: float = 5e-5
+    rate: Positive = 5e-5
     seed: int = 0
-    mode: str = "auto"
+    mode: Literal["auto", "rl", "offline"] = "auto"
     control: str = ""
     device: str = "cpu"
-    dtype: str = "float32"
+    dtype: Literal["float32", "bfloat16", "float64"] = "float32"
     gradient_checkpointing: bool = False
-    threads: int = 1
+    threads: Count = 1
     task: TaskConfig = field(default_factory=TaskConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     warm_start: WarmStartConfig = field(default_factory=WarmStartConfig)
@@ -233,26 +216,40 @@ class TrainConfig:
     offline: OfflineConfig = field(default_factory=OfflineConfig)
 
     def __post_init__(self) -> None:
-        check(0 < self.rate < math.inf, f"rate is {self.rate}; a step size is > 0 and finite.")
-        check(self.mode in ("auto", "rl", "offline"), f"mode is {self.mode!r}; it is one of 'auto', 'rl', 'offline'.")
-        check(
-            self.dtype in ("float32", "bfloat16", "float64"),
-            f"dtype is {self.dtype!r}; it is 'float32', 'bfloat16' or 'float64' (float16 would need loss scaling).",
-        )
-        check(self.threads >= 1, f"threads is {self.threads}; it must be >= 1.")
-        if not self.warm_start.tiers:
-            tiered = self.task._tiered
-            tiers = (1, 2, 3, 4, 5) if tiered else self.task.train_tiers
-            weights = (3.0, 3.0, 2.0, 1.0, 1.0) if tiered else (1.0,) * len(tiers)
-            settle(self, warm_start=dataclasses.replace(self.warm_start, tiers=tiers, weights=weights))
+        name, given = named(self.objective, where="objective")
+        settle(self, objective=name, options={**given, **self.options})
+        if not self.warm_start.levels:
+            has_levels = self.task._has_levels
+            levels = (1, 2, 3, 4, 5) if has_levels else self.task.train_levels
+            weights = (3.0, 3.0, 2.0, 1.0, 1.0) if has_levels else (1.0,) * len(levels)
+            settle(self, warm_start=dataclasses.replace(self.warm_start, levels=levels, weights=weights))
 
     def kinds(self) -> dict[int, str]:
-        """What the run knows of every evaluated tier: `"in"`, trained on; `"harder"`, only in the warm start;
+        """What the run knows of every evaluated level: `"in"`, trained on; `"harder"`, only in the warm start;
         `"unseen"`, in neither.
+
+        >>> TrainConfig().kinds()
+        {3: 'in', 4: 'harder', 6: 'unseen'}
         """
-        taught = self.warm_start.tiers if self.warm_started else ()
-        known = {tier: "harder" if tier in taught else "unseen" for tier in self.task.eval_tiers}
-        return known | dict.fromkeys(self.task.train_tiers, "in")
+        taught = self.warm_start.levels if self.warm_started else ()
+        known = {level: "harder" if level in taught else "unseen" for level in self.task.eval_levels}
+        return known | dict.fromkeys(self.task.train_levels, "in")
+
+    def trains_offline(self, objective: BaseObjective) -> bool:
+        """Whether the objective of this run is trained on pairs and not on rollouts.
+
+        Raises:
+            ValueError: the objective is one of pairs, and `mode` is `"rl"`.
+
+        >>> import geomalign as ga
+        >>> TrainConfig("dpo").trains_offline(ga.recipes.dpo())
+        True
+        """
+        if objective.paired and self.mode == "rl":
+            raise ValueError(
+                f"{self.objective} compares pairs of responses, so it trains offline; mode is 'rl'. Leave it at 'auto'."
+            )
+        return objective.paired or self.mode == "offline"
 
     @property
     def warm_started(self) -> bool:
@@ -260,16 +257,19 @@ class TrainConfig:
         return self.warm_start.enabled == "yes" or (self.warm_start.enabled == "auto" and self.model.path is None)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Choice:
-    """One objective of a comparison.
+    """One objective of a comparison; in files and on the command line a text alone is its name.
 
     Args:
-        name: as `TrainConfig.objective`.
+        name: as `TrainConfig.objective`; `label=`, `tuning=` and `control=` may follow too.
         options: as `TrainConfig.options`.
-        label: how the comparison calls it; the name when empty. Needed to compare one recipe with itself.
+        label: how the report calls it; the name when empty. Two settings of one recipe need different labels.
+        tuning: free text on how the options were chosen; quoted in the report.
         control: as `TrainConfig.control`.
-        tuning: how the options were found; the report quotes it, for a comparison of objectives is one of tunings too.
+
+    >>> Choice("opo mu=10 label=stiff control='kl=0.02'")
+    Choice(name='opo', options={'mu': 10}, label='stiff', tuning='', control='kl=0.02')
     """
 
     name: str = "opo"
@@ -278,24 +278,38 @@ class Choice:
     tuning: str = ""
     control: str = ""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    def __post_init__(self) -> None:
+        name, given = named(self.name, where="an objective", example="opo mu=10 label=soft")
+        more = {key: str(given.pop(key)) for key in ("label", "tuning", "control") if key in given}
+        settle(self, name=name, options={**given, **self.options}, **more)
+
     @property
     def title(self) -> str:
+        """The label, or else the name in a form that may name a directory."""
         return self.label or self.name.replace(":", ".")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class CompareConfig:
-    """Objectives x step sizes x seeds, from one shared base.
+    """Objectives × step sizes × seeds, from one shared base.
 
     Args:
-        objectives: what is compared.
-        rates: step sizes.
-        seeds: one run each, for every objective and step size.
-        workers: processes that work at once, one run each; 0 is one a core (one a device on an accelerator).
-        run: what all runs share; its objective, options, rate and seed are replaced.
+        objectives: what is compared; no two have the same title.
+        rates: step sizes of AdamW, > 0, each once.
+        seeds: one run each, for every objective and step size; each once.
+        workers: processes that work at once, one run each; 0 is one per core (one per device on an accelerator).
+        run: what all runs share; its objective, options, control, rate and seed are replaced.
+
+    >>> len(CompareConfig(rates=(1e-4,), seeds=(0, 1)).runs())
+    8
     """
 
-    objectives: tuple[Choice, ...] = (
+    objectives: Annotated[tuple[Choice, ...], NotEmpty] = (
         Choice(
             "opo",
             {"alpha": 0.4, "mu": 10.0},
@@ -306,17 +320,12 @@ class CompareConfig:
         Choice("grpo", tuning="the published clip range, without the KL penalty to a reference; none searched here"),
         Choice("dapo", tuning="the published clip range, without dynamic sampling; none searched here"),
     )
-    rates: tuple[float, ...] = (5e-5, 2e-4)
-    seeds: tuple[int, ...] = (0, 1, 2)
-    workers: int = 0
+    rates: Annotated[tuple[Positive, ...], NotEmpty] = (5e-5, 2e-4)
+    seeds: Annotated[tuple[int, ...], NotEmpty] = (0, 1, 2)
+    workers: Whole = 0
     run: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
-        for name in ("objectives", "rates", "seeds"):
-            values = getattr(self, name)
-            check(len(values) > 0, f"{name} is empty; a comparison needs at least one.")
-        for rate in self.rates:
-            check(0 < rate < math.inf, f"rates has {rate}; a step size is > 0 and finite.")
         titles = [choice.title for choice in self.objectives]
         for name, values in (("objectives", titles), ("rates", self.rates), ("seeds", self.seeds)):
             doubles = sorted({str(value) for value in values if list(values).count(value) > 1})
@@ -325,7 +334,6 @@ class CompareConfig:
                 f"{name} names {', '.join(doubles)} twice"
                 + ("; give objectives of the same name different labels." if name == "objectives" else "."),
             )
-        check(self.workers >= 0, f"workers is {self.workers}; it must be >= 0 (0: one a core).")
 
     def runs(self) -> dict[str, TrainConfig]:
         """The configuration of every run by its name; the seeds outermost, so that an unfinished comparison is a

@@ -1,4 +1,4 @@
-"""What the cases of several peers are written with: verdicts, edges that recur, objectives that are no recipe."""
+"""What the cases of several libraries share: verdicts, known deviations that recur, objectives that are no recipe."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from geomalign.sampling import Advantage, GroupAdvantage, ImportanceRatio, Label
 from geomalign.unit import Pair, Sequence, Token
 
 CONSTANT, PROPORTIONAL, DIFFERENT, REFUSED = Verdict.CONSTANT, Verdict.PROPORTIONAL, Verdict.DIFFERENT, Verdict.REFUSED
-Edges = dict[str, tuple[Verdict, str]]
+KnownDeviations = dict[str, tuple[Verdict, str]]
 
-ROWS: Edges = {
+ROWS: KnownDeviations = {
     "empty": (
         PROPORTIONAL,
         "divides by all rows; a row without a token counts. Ours divides by the responses that exist.",
     )
 }
-RESPONSES: Edges = {
+RESPONSES: KnownDeviations = {
     "empty": (
         PROPORTIONAL,
         "counts a response without a token, as one with Δ = 0. Ours divides by the responses that exist.",
     )
 }
 PAIRS = "trains the other response of a pair that has lost one, and counts the pair. Ours leaves such a pair out."
-HALF_PAIR: Edges = {"empty": (DIFFERENT, PAIRS)}
+HALF_PAIR: KnownDeviations = {"empty": (DIFFERENT, PAIRS)}
 CLAMP = (
     "clamps Δ of a token to ±20 nats before the exponential, so that a token beyond has another value and no "
     "gradient at all."
 )
-CLAMPED: Edges = {"far": (DIFFERENT, CLAMP)}
-LOST: Edges = {"empty": (PROPORTIONAL, "counts a pair that has lost a response.")}
+CLAMPED: KnownDeviations = {"far": (DIFFERENT, CLAMP)}
+LOST: KnownDeviations = {"empty": (PROPORTIONAL, "counts a pair that has lost a response.")}
 SEQUENCE = {"importance_sampling_level": "sequence"}
 
 
@@ -45,7 +45,7 @@ def truncated(objective: BaseObjective) -> Objective:
 
 
 def corrected_kl_penalty() -> Objective:
-    """E_π[k3] estimated under the rollout policy: the weight π/π_old with its gradient."""
+    """E_π[k3] estimated under the old policy: the weight π/π_old with its gradient."""
     return Objective(
         unit=Token(),
         chart=LogRatio(),

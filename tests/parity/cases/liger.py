@@ -26,15 +26,17 @@ _LIGER_DPO: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
 ]
 _NAN = "the average over no token is 0/0: NaN in the loss and in every gradient."
 LIGER = [
-    _liger("grpo", {"loss_type": "grpo"}, edges=ROWS),
-    _liger("grpo", {"loss_type": "grpo", "beta": 0.04}, {"beta": 0.04}, edges=ROWS),
+    _liger("grpo", {"loss_type": "grpo"}, known_deviations=ROWS),
+    _liger("grpo", {"loss_type": "grpo", "beta": 0.04}, {"beta": 0.04}, known_deviations=ROWS),
     _liger("bnpo", {"loss_type": "bnpo"}),
     _liger("ppo", {"loss_type": "bnpo"}),
     _liger("ppo", {"loss_type": "bnpo", "delta": 3.0}, {"dual_clip": 3.0}),
     _liger("dapo", {"loss_type": "dapo", "epsilon_high": 0.28}),
-    _liger("dr_grpo", {"loss_type": "dr_grpo", "max_completion_length": 256}, edges=ROWS),
-    _liger("gspo", {"loss_type": "grpo", "epsilon_low": 3e-4, "epsilon_high": 4e-4, **SEQUENCE}, edges=ROWS),
-    _liger("luspo", {"loss_type": "luspo", "epsilon_low": 2e-3, "epsilon_high": 2.5e-3, **SEQUENCE}, edges=ROWS),
+    _liger("dr_grpo", {"loss_type": "dr_grpo", "max_completion_length": 256}, known_deviations=ROWS),
+    _liger("gspo", {"loss_type": "grpo", "epsilon_low": 3e-4, "epsilon_high": 4e-4, **SEQUENCE}, known_deviations=ROWS),
+    _liger(
+        "luspo", {"loss_type": "luspo", "epsilon_low": 2e-3, "epsilon_high": 2.5e-3, **SEQUENCE}, known_deviations=ROWS
+    ),
     _liger(
         "luspo",
         {"loss_type": "luspo", "epsilon_low": 2e-3, "epsilon_high": 2.5e-3},
@@ -42,7 +44,7 @@ LIGER = [
         why="the default `importance_sampling_level='token'` clips tokens and averages over padded positions without "
         "masking them.",
     ),
-    _liger("sapo", {"loss_type": "sapo"}, edges=ROWS),
+    _liger("sapo", {"loss_type": "sapo"}, known_deviations=ROWS),
     _liger("cispo", {"loss_type": "cispo", "epsilon_high": 5.0}),
     _liger(
         "cispo",
@@ -53,23 +55,33 @@ LIGER = [
     _liger(
         "vespo",
         {"loss_type": "vespo"},
-        edges={"far": (DIFFERENT, "clamps Δ of tokens to ±20 and log w to [−18.4, 20] inside the weight.")},
+        known_deviations={"far": (DIFFERENT, "clamps Δ of tokens to ±20 and log w to [−18.4, 20] inside the weight.")},
     ),
     _liger("cispo", {"loss_type": "cispo"}, {"high": 0.2}),
-    *(Case(o, "liger", "LigerFusedLinearDPOLoss", s, p, edges=HALF_PAIR) for o, s, p in _LIGER_DPO),
-    Case("bco", "liger", "LigerFusedLinearDPOLoss", {}, {"loss_type": "bco_pair"}, edges=RESPONSES, pairs=True),
+    *(Case(o, "liger", "LigerFusedLinearDPOLoss", s, p, known_deviations=HALF_PAIR) for o, s, p in _LIGER_DPO),
+    Case(
+        "bco", "liger", "LigerFusedLinearDPOLoss", {}, {"loss_type": "bco_pair"}, known_deviations=RESPONSES, pairs=True
+    ),
     Case(
         "sppo",
         "liger",
         "LigerFusedLinearDPOLoss",
         {"beta": 0.1},
         {"loss_type": "sppo_hard"},
-        edges=RESPONSES,
+        known_deviations=RESPONSES,
         pairs=True,
     ),
-    Case("apo_zero", "liger", "LigerFusedLinearDPOLoss", {}, {"loss_type": "apo_zero"}, edges=RESPONSES, pairs=True),
-    Case("apo_down", "liger", "LigerFusedLinearDPOLoss", {}, {"loss_type": "apo_down"}, edges=LOST),
-    Case("kto", "liger", "LigerFusedLinearKTOLoss", edges=RESPONSES, pairs=True),
+    Case(
+        "apo_zero",
+        "liger",
+        "LigerFusedLinearDPOLoss",
+        {},
+        {"loss_type": "apo_zero"},
+        known_deviations=RESPONSES,
+        pairs=True,
+    ),
+    Case("apo_down", "liger", "LigerFusedLinearDPOLoss", {}, {"loss_type": "apo_down"}, known_deviations=LOST),
+    Case("kto", "liger", "LigerFusedLinearKTOLoss", known_deviations=RESPONSES, pairs=True),
     Case(
         "ipo",
         "liger",
@@ -85,7 +97,7 @@ LIGER = [
         "LigerFusedLinearSimPOLoss",
         {},
         {"beta": 2.0, "gamma": 1.0, "compute_nll_loss": False},
-        edges={"empty": (DIFFERENT, _NAN)},
+        known_deviations={"empty": (DIFFERENT, _NAN)},
     ),
     Case(
         "cpo",

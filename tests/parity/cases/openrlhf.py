@@ -9,11 +9,11 @@ from tests.parity.cases.common import CLAMPED, DIFFERENT, HALF_PAIR, truncated
 __all__ = ["OPENRLHF"]
 
 OPENRLHF = [
-    Case("ppo", "openrlhf", "PolicyLoss", edges=CLAMPED),
+    Case("ppo", "openrlhf", "PolicyLoss", known_deviations=CLAMPED),
     Case("ppo", "openrlhf", "PolicyLoss", {"dual_clip": 3.0}, {"dual_clip": 3.0}),
-    Case("bnpo", "openrlhf", "PolicyLoss", edges=CLAMPED),
-    Case("grpo", "openrlhf", "PolicyLoss", {}, {"token_level_loss": False}, edges=CLAMPED),
-    Case("dapo", "openrlhf", "PolicyLoss", {}, {"clip_eps_high": 0.28}, edges=CLAMPED),
+    Case("bnpo", "openrlhf", "PolicyLoss", known_deviations=CLAMPED),
+    Case("grpo", "openrlhf", "PolicyLoss", {}, {"token_level_loss": False}, known_deviations=CLAMPED),
+    Case("dapo", "openrlhf", "PolicyLoss", {}, {"clip_eps_high": 0.28}, known_deviations=CLAMPED),
     Case(
         "grpo with truncated importance",
         "openrlhf",
@@ -26,15 +26,15 @@ OPENRLHF = [
             "is_correction_mode": "clip",
             "is_correction_threshold": (0.0, 2.0),
         },
-        edges=CLAMPED,
+        known_deviations=CLAMPED,
         build=lambda: truncated(recipes.grpo()),
     ),
     Case(
         "gspo", "openrlhf", "PolicyLoss", {}, {"policy_loss_type": "gspo", "clip_eps_low": 3e-4, "clip_eps_high": 4e-4}
     ),
-    Case("dpo", "openrlhf", "DPOLoss", {}, {"beta": 0.1}, edges=HALF_PAIR),
-    Case("cdpo", "openrlhf", "DPOLoss", {}, {"beta": 0.1, "label_smoothing": 0.1}, edges=HALF_PAIR),
-    Case("ipo", "openrlhf", "DPOLoss", {"normalize": "sum"}, {"beta": 0.1, "ipo": True}, edges=HALF_PAIR),
+    Case("dpo", "openrlhf", "DPOLoss", {}, {"beta": 0.1}, known_deviations=HALF_PAIR),
+    Case("cdpo", "openrlhf", "DPOLoss", {}, {"beta": 0.1, "label_smoothing": 0.1}, known_deviations=HALF_PAIR),
+    Case("ipo", "openrlhf", "DPOLoss", {"normalize": "sum"}, {"beta": 0.1, "ipo": True}, known_deviations=HALF_PAIR),
     Case(
         "ipo",
         "openrlhf",

@@ -10,7 +10,7 @@ __all__ = ["TORCHRL"]
 TORCHRL = [
     Case("ppo", "torchrl", "GRPOLoss"),
     Case("bnpo", "torchrl", "GRPOLoss"),
-    Case("grpo", "torchrl", "GRPOLoss", {}, {"aggregation": "prompt_mean"}, edges=ROWS),
+    Case("grpo", "torchrl", "GRPOLoss", {}, {"aggregation": "prompt_mean"}, known_deviations=ROWS),
     Case("dapo", "torchrl", "DAPO", {}, {"clip_epsilon": (0.2, 0.28)}),
     Case(
         "cispo",

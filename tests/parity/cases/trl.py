@@ -37,15 +37,16 @@ def _trl(objective: str, options: dict[str, Any], settings: dict[str, Any] | Non
 
 
 TRL_ROLLOUTS = [
-    _trl("grpo", _grpo("grpo"), edges=ROWS),
-    _trl("grpo", _grpo("grpo", beta=0.04, use_bias_correction_kl=False), {"beta": 0.04}, edges=ROWS),
-    _trl("grpo", _grpo("grpo", beta=0.04), {"beta": 0.04}, edges=ROWS, releases=_OLD),
+    _trl("grpo", _grpo("grpo"), known_deviations=ROWS),
+    _trl("grpo", _grpo("grpo", beta=0.04, use_bias_correction_kl=False), {"beta": 0.04}, known_deviations=ROWS),
+    _trl("grpo", _grpo("grpo", beta=0.04), {"beta": 0.04}, known_deviations=ROWS, releases=_OLD),
     _trl(
         "grpo",
         _grpo("grpo", beta=0.04),
         {"beta": 0.04},
         expect=DIFFERENT,
-        why="`use_bias_correction_kl` became true by default: the k3 KL penalty is weighted with π/π_old, and the gradient "
+        why="`use_bias_correction_kl` became true by default: the k3 KL penalty is weighted with π/π_old, and the "
+        "gradient "
         "passes through the weight.",
         releases=_NEW,
     ),
@@ -53,20 +54,20 @@ TRL_ROLLOUTS = [
         "grpo with a k3 KL penalty under π",
         _grpo("grpo", beta=0.04, use_bias_correction_kl=True),
         build=lambda: recipes.grpo() + 0.04 * corrected_kl_penalty(),
-        edges=ROWS,
+        known_deviations=ROWS,
     ),
     _trl(
         "grpo with truncated importance",
         _grpo("grpo", behavior=True),
         build=lambda: truncated(recipes.grpo()),
-        edges=ROWS,
+        known_deviations=ROWS,
     ),
     _trl("bnpo", _grpo("bnpo")),
     _trl("ppo", _grpo("bnpo")),
     _trl("ppo", _grpo("bnpo", delta=3.0), {"dual_clip": 3.0}),
     _trl("dapo", _grpo("dapo", epsilon_high=0.28)),
-    _trl("dr_grpo", _grpo("dr_grpo", max_completion_length=256), edges=ROWS),
-    _trl("dr_grpo", _grpo("dr_grpo"), edges=ROWS, releases=_OLD),
+    _trl("dr_grpo", _grpo("dr_grpo", max_completion_length=256), known_deviations=ROWS),
+    _trl("dr_grpo", _grpo("dr_grpo"), known_deviations=ROWS, releases=_OLD),
     _trl(
         "dr_grpo",
         _grpo("dr_grpo"),
@@ -75,9 +76,9 @@ TRL_ROLLOUTS = [
         "learning rate.",
         releases=_NEW,
     ),
-    _trl("dr_grpo", _grpo("dr_grpo"), {"length": 512}, edges=ROWS, releases=_NEW),
-    _trl("gspo", _grpo("grpo", epsilon=3e-4, epsilon_high=4e-4, **SEQUENCE), edges=ROWS),
-    _trl("luspo", _grpo("luspo", epsilon=2e-3, epsilon_high=2.5e-3, **SEQUENCE), edges=ROWS),
+    _trl("dr_grpo", _grpo("dr_grpo"), {"length": 512}, known_deviations=ROWS, releases=_NEW),
+    _trl("gspo", _grpo("grpo", epsilon=3e-4, epsilon_high=4e-4, **SEQUENCE), known_deviations=ROWS),
+    _trl("luspo", _grpo("luspo", epsilon=2e-3, epsilon_high=2.5e-3, **SEQUENCE), known_deviations=ROWS),
     _trl(
         "luspo",
         _grpo("luspo", epsilon=2e-3, epsilon_high=2.5e-3),
@@ -95,8 +96,8 @@ TRL_ROLLOUTS = [
         "sum, not LUSPO.",
         releases=_NEW,
     ),
-    _trl("dr_grpo", _grpo("luspo"), {"length": 1}, edges=ROWS, releases=_NEW),
-    _trl("sapo", _grpo("sapo"), edges=ROWS),
+    _trl("dr_grpo", _grpo("luspo"), {"length": 1}, known_deviations=ROWS, releases=_NEW),
+    _trl("sapo", _grpo("sapo"), known_deviations=ROWS),
     _trl("cispo", _grpo("cispo", epsilon_high=5.0)),
     _trl(
         "cispo",
@@ -110,7 +111,7 @@ TRL_ROLLOUTS = [
     _trl(
         "vespo",
         _grpo("vespo"),
-        edges={"far": (DIFFERENT, "clamps Δ of tokens to ±20 and log w to [−18.4, 20] inside the weight.")},
+        known_deviations={"far": (DIFFERENT, "clamps Δ of tokens to ±20 and log w to [−18.4, 20] inside the weight.")},
         releases=("1.6", "1.16"),
     ),
     Case(
@@ -119,7 +120,7 @@ TRL_ROLLOUTS = [
         "GMPOTrainer",
         {},
         {"epsilon": 0.4},
-        edges={"empty": (PROPORTIONAL, ROWS["empty"][1])},
+        known_deviations={"empty": (PROPORTIONAL, ROWS["empty"][1])},
         releases=_NEW,
     ),
     Case(
@@ -130,8 +131,8 @@ TRL_ROLLOUTS = [
         why="clips the importance ratio of whole responses at 1 ± 0.2; the published estimator has no ratio. On "
         "policy the gradients agree.",
     ),
-    Case("PPO's clip of whole responses", "trl", "RLOOTrainer", build=lambda: response_clip(), edges=ROWS),
-    Case("a2po", "trl", "A2POTrainer", edges=RESPONSES, releases=_NEW),
+    Case("PPO's clip of whole responses", "trl", "RLOOTrainer", build=lambda: response_clip(), known_deviations=ROWS),
+    Case("a2po", "trl", "A2POTrainer", known_deviations=RESPONSES, releases=_NEW),
 ]
 
 _DPO_TYPES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
@@ -156,18 +157,18 @@ _F: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"divergence": "js"}, {"f_divergence_type": "js_divergence"}),
 ]
 TRL_PAIRS = [
-    Case("apo_down", "trl", "DPOTrainer", {}, {"loss_type": "apo_down"}, edges=LOST),
-    Case("dpo", "trl", "DPOTrainer", {}, {"label_smoothing": 0.1}, edges=HALF_PAIR),
-    *(Case(o, "trl", "DPOTrainer", s, p, edges=HALF_PAIR) for o, s, p in _DPO_TYPES),
-    *(Case(o, "trl", "DPOTrainer", s, p, edges=RESPONSES, pairs=True) for o, s, p in _SINGLE_TYPES),
-    *(Case("f_dpo", "trl", "DPOTrainer", s, p, edges=HALF_PAIR) for s, p in _F),
+    Case("apo_down", "trl", "DPOTrainer", {}, {"loss_type": "apo_down"}, known_deviations=LOST),
+    Case("dpo", "trl", "DPOTrainer", {}, {"label_smoothing": 0.1}, known_deviations=HALF_PAIR),
+    *(Case(o, "trl", "DPOTrainer", s, p, known_deviations=HALF_PAIR) for o, s, p in _DPO_TYPES),
+    *(Case(o, "trl", "DPOTrainer", s, p, known_deviations=RESPONSES, pairs=True) for o, s, p in _SINGLE_TYPES),
+    *(Case("f_dpo", "trl", "DPOTrainer", s, p, known_deviations=HALF_PAIR) for s, p in _F),
     Case(
         "f_dpo",
         "trl",
         "DPOTrainer",
         {"divergence": "alpha", "alpha": 0.5},
         {"f_divergence_type": "alpha_divergence", "f_alpha_divergence_coef": 0.5},
-        edges=HALF_PAIR,
+        known_deviations=HALF_PAIR,
         dtype=torch.float32,
     ),
     Case(
@@ -176,7 +177,7 @@ TRL_PAIRS = [
         "DPOTrainer",
         {"beta": 0.1},
         {"loss_type": "sigmoid_norm"},
-        edges=HALF_PAIR,
+        known_deviations=HALF_PAIR,
         releases=("1.6", "1.16"),
     ),
     Case(
@@ -196,7 +197,7 @@ TRL_PAIRS = [
         {"loss_type": "ipo"},
         expect=DIFFERENT,
         why="averages Δ over the tokens of a response, where the paper's formula has the sum: the target 1/(2τ) is "
-        "nats a token.",
+        "in nats per token.",
     ),
     Case(
         "wpo",
@@ -214,7 +215,7 @@ TRL_PAIRS = [
         "CPOTrainer",
         {},
         {"loss_type": "simpo", "beta": 2.0, "simpo_gamma": 1.0, "cpo_alpha": 0.0},
-        edges=HALF_PAIR,
+        known_deviations=HALF_PAIR,
     ),
     Case(
         "alpha_po",
@@ -222,7 +223,7 @@ TRL_PAIRS = [
         "CPOTrainer",
         {},
         {"loss_type": "simpo", "beta": 2.0, "simpo_gamma": 1.0, "cpo_alpha": 0.0, "alpha": 0.25},
-        edges=HALF_PAIR,
+        known_deviations=HALF_PAIR,
     ),
     Case(
         "cpo",
@@ -241,7 +242,7 @@ TRL_PAIRS = [
         "responses weigh more; "
         "and evaluates the odds in float32.",
     ),
-    Case("kto", "trl", "KTOTrainer", pairs=True, edges=RESPONSES, releases=_NEW),
+    Case("kto", "trl", "KTOTrainer", pairs=True, known_deviations=RESPONSES, releases=_NEW),
     Case(
         "kto",
         "trl",
@@ -249,7 +250,7 @@ TRL_PAIRS = [
         {"desirable": 1.33, "undesirable": 0.5},
         {"desirable_weight": 1.33, "undesirable_weight": 0.5},
         pairs=True,
-        edges=RESPONSES,
+        known_deviations=RESPONSES,
         releases=_NEW,
     ),
     Case(
@@ -258,7 +259,7 @@ TRL_PAIRS = [
         "CPOTrainer",
         {},
         {"cpo_alpha": 0.0},
-        edges=HALF_PAIR,
+        known_deviations=HALF_PAIR,
         build=lambda: cpo_margin(),
     ),
 ]

@@ -13,7 +13,7 @@ from tests.parity.cases.common import (
     PROPORTIONAL,
     REFUSED,
     ROWS,
-    Edges,
+    KnownDeviations,
     chi_square,
     truncated,
 )
@@ -31,7 +31,7 @@ _GROUP_OF_ONE = (
     "a prompt with one response keeps its whole reward as advantage. Ours is zero: there is nothing to compare with."
 )
 _EMPTY_GROUP = "a response without a token takes part in its group's mean and deviation. Ours is in no group."
-_ESTIMATE: Edges = {"alone": (DIFFERENT, _GROUP_OF_ONE), "empty": (DIFFERENT, _EMPTY_GROUP)}
+_ESTIMATE: KnownDeviations = {"alone": (DIFFERENT, _GROUP_OF_ONE), "empty": (DIFFERENT, _EMPTY_GROUP)}
 
 
 def _verl(
@@ -42,18 +42,24 @@ def _verl(
 
 _SCORE = ("reinforce", "rloo", "remax", "optimal_baseline", "best_of_k")
 VERL_LOSSES = [
-    _verl("ppo", "vanilla", _OFF, edges=CLAMPED),
+    _verl("ppo", "vanilla", _OFF, known_deviations=CLAMPED),
     _verl("ppo", "vanilla", {}, {"dual_clip": 3.0}),
-    _verl("ppo", "vanilla", {}, edges={"wide": (DIFFERENT, _DUAL), "far": (DIFFERENT, _DUAL)}),
-    _verl("grpo with truncated importance", "vanilla", _TIS, build=lambda: truncated(recipes.grpo()), edges=CLAMPED),
-    _verl("bnpo", "vanilla", _OFF, edges=CLAMPED),
-    _verl("grpo", "vanilla", {"loss_agg_mode": "seq-mean-token-mean"} | _OFF, edges=CLAMPED),
-    _verl("dapo", "vanilla", {"clip_ratio_high": 0.28} | _OFF, edges=CLAMPED),
+    _verl("ppo", "vanilla", {}, known_deviations={"wide": (DIFFERENT, _DUAL), "far": (DIFFERENT, _DUAL)}),
+    _verl(
+        "grpo with truncated importance",
+        "vanilla",
+        _TIS,
+        build=lambda: truncated(recipes.grpo()),
+        known_deviations=CLAMPED,
+    ),
+    _verl("bnpo", "vanilla", _OFF, known_deviations=CLAMPED),
+    _verl("grpo", "vanilla", {"loss_agg_mode": "seq-mean-token-mean"} | _OFF, known_deviations=CLAMPED),
+    _verl("dapo", "vanilla", {"clip_ratio_high": 0.28} | _OFF, known_deviations=CLAMPED),
     _verl(
         "dr_grpo",
         "vanilla",
         {"loss_agg_mode": "seq-mean-token-sum-norm", "loss_scale_factor": 256} | _OFF,
-        edges=CLAMPED,
+        known_deviations=CLAMPED,
     ),
     _verl(
         "dr_grpo",
@@ -67,7 +73,7 @@ VERL_LOSSES = [
         "gspo",
         "gspo",
         {"clip_ratio_low": 3e-4, "clip_ratio_high": 4e-4, "loss_agg_mode": "seq-mean-token-mean"},
-        edges={"far": (DIFFERENT, "clamps the mean Δ of a response at 10 nats, without gradient beyond.")},
+        known_deviations={"far": (DIFFERENT, "clamps the mean Δ of a response at 10 nats, without gradient beyond.")},
     ),
     _verl(
         "gspo",
@@ -84,7 +90,7 @@ VERL_LOSSES = [
         "gmpo",
         "geo_mean",
         {"clip_ratio_low": 0.4, "clip_ratio_high": 0.4},
-        edges={"empty": (PROPORTIONAL, ROWS["empty"][1])},
+        known_deviations={"empty": (PROPORTIONAL, ROWS["empty"][1])},
     ),
     _verl(
         "dppo",
@@ -102,7 +108,7 @@ VERL_LOSSES = [
         "dppo",
         "dppo_tv",
         {"clip_ratio_low": 0.15, "clip_ratio_high": 0.15},
-        edges={"wide": (DIFFERENT, _CAP), "far": (DIFFERENT, _CAP)},
+        known_deviations={"wide": (DIFFERENT, _CAP), "far": (DIFFERENT, _CAP)},
     ),
     _verl("cispo", "cispo", {"clip_ratio_low": 0.2, "clip_ratio_high": 4.0}, {"high": 5.0, "low": 0.8}),
     _verl("cispo", "cispo", {}, {"high": 1.2, "low": 0.8}),
@@ -118,7 +124,7 @@ VERL_LOSSES = [
         "dro",
         {"policy_loss": {"dro_beta": 1.0}},
         expect=DIFFERENT,
-        why="a square a token, measured from the rollout policy, without the learnt V(x): not the paper's square of a "
+        why="a square per token, measured from the old policy, without the learnt V(x): not the paper's square of a "
         "response's sum.",
     ),
     Case(
@@ -144,29 +150,29 @@ _TIED = (
     "instead of none."
 )
 VERL_ESTIMATORS = [
-    _verl("grpo", "grpo", {}, edges=_ESTIMATE, estimator=True),
-    _verl("grpo", "grpo_vectorized", {}, edges=_ESTIMATE | {"tied": (DIFFERENT, _TIED)}, estimator=True),
-    _verl("dr_grpo", "grpo", {"norm_adv_by_std_in_grpo": False}, edges=_ESTIMATE, estimator=True),
-    _verl("rloo", "rloo", {}, edges=_ESTIMATE, estimator=True),
-    _verl("rloo", "rloo_vectorized", {}, edges={"empty": (DIFFERENT, _EMPTY_GROUP)}, estimator=True),
-    _verl("optimal_baseline", "opo", {}, edges={"alone": (DIFFERENT, _GROUP_OF_ONE)}, estimator=True),
+    _verl("grpo", "grpo", {}, known_deviations=_ESTIMATE, estimator=True),
+    _verl("grpo", "grpo_vectorized", {}, known_deviations=_ESTIMATE | {"tied": (DIFFERENT, _TIED)}, estimator=True),
+    _verl("dr_grpo", "grpo", {"norm_adv_by_std_in_grpo": False}, known_deviations=_ESTIMATE, estimator=True),
+    _verl("rloo", "rloo", {}, known_deviations=_ESTIMATE, estimator=True),
+    _verl("rloo", "rloo_vectorized", {}, known_deviations={"empty": (DIFFERENT, _EMPTY_GROUP)}, estimator=True),
+    _verl("optimal_baseline", "opo", {}, known_deviations={"alone": (DIFFERENT, _GROUP_OF_ONE)}, estimator=True),
     _verl("reinforce_plus_plus", "reinforce_plus_plus", {}, estimator=True),
     _verl(
         "reinforce_plus_plus",
         "reinforce_plus_plus_baseline",
         {},
         {"baseline": "group"},
-        edges=_ESTIMATE,
+        known_deviations=_ESTIMATE,
         estimator=True,
     ),
     _verl(
         "best_of_k",
         "grpo_passk",
         {"algo": {"norm_adv_by_std_in_grpo": False}},
-        edges={"alone": (REFUSED, "raises for a prompt with one response.")},
+        known_deviations={"alone": (REFUSED, "raises for a prompt with one response.")},
         estimator=True,
     ),
-    _verl("gpg", "gpg", {}, edges=_ESTIMATE | {"tied": (PROPORTIONAL, _ACTIVE)}, estimator=True),
+    _verl("gpg", "gpg", {}, known_deviations=_ESTIMATE | {"tied": (PROPORTIONAL, _ACTIVE)}, estimator=True),
     _verl(
         "opo",
         "opo",

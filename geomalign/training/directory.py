@@ -1,0 +1,113 @@
+"""A results directory belongs to one configuration: taken at the beginning, given up if nothing was made in it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from geomalign.tasks.rows import fingerprint
+from geomalign.training import checkpoint
+from geomalign.training.config import to_dict
+from geomalign.training.config.settings import CompareConfig, TrainConfig
+
+
+def acquire(directory: Path, config: TrainConfig | CompareConfig, *, resume: bool, free: Collection[str] = ()) -> None:
+    """Make the directory this configuration's, or make sure that it is, and that its data are what they were.
+
+    Args:
+        directory: made if there is none.
+        resume: whether the configuration may be there already.
+        free: settings that may differ on resuming.
+
+    Raises:
+        ValueError: the directory holds another configuration, or one of other data, or this one and `resume` is false.
+
+    >>> import tempfile
+    >>> from geomalign.training import TrainConfig
+    >>> place = Path(tempfile.mkdtemp()) / "run"
+    >>> acquire(place, TrainConfig(), resume=False)
+    >>> [file.name for file in place.iterdir()]
+    ['config.json']
+    >>> acquire(place, TrainConfig(rate=1.0), resume=True)
+    Traceback (most recent call last):
+    ...
+    ValueError: ...holds a run with other settings (rate: 5e-05 there, 1.0 now); resume with the same ones, or ...
+    """
+    if directory.exists() and not directory.is_dir():
+        raise ValueError(f"{directory} is a file; the results go into a directory. Choose another name.")
+    known, data = directory / "config.json", directory / "data.json"
+    fingerprints = data_fingerprints(config if isinstance(config, TrainConfig) else config.run)
+    if known.exists():
+        if not resume:
+            raise ValueError(
+                f"{directory} holds a run already; pass resume=True (--resume) to continue it, or choose another one."
+            )
+        _refuse_other(directory, checkpoint.read_json(known), to_dict(config), free)
+        before = checkpoint.read_json(data) if data.exists() else {}
+        _refuse_changed(directory, before, fingerprints)
+        fingerprints = {**before, **fingerprints}  # a file that is no longer there is not missed
+    elif directory.exists() and not resume and any(_foreign(file) for file in directory.iterdir()):
+        raise ValueError(f"{directory} is not empty and holds no run of this library; choose another directory.")
+    directory.mkdir(parents=True, exist_ok=True)
+    checkpoint.write_json(known, to_dict(config))
+    if fingerprints:
+        checkpoint.write_json(data, fingerprints)
+
+
+def data_fingerprints(config: TrainConfig) -> dict[str, str]:
+    """The files that a run reads its data from, each with a text that changes when the file does.
+
+    >>> from geomalign.training import TrainConfig
+    >>> data_fingerprints(TrainConfig())  # chains are generated, not read
+    {}
+    """
+    names = {config.offline.data or "", config.task.name, config.task.name.partition(":")[2]}
+    return {name: found for name in sorted(names) if (found := fingerprint(name))}
+
+
+def release(directory: Path) -> None:
+    """Give an acquired directory up if nothing was made in it: another run may begin there.
+
+    >>> import tempfile
+    >>> from geomalign.training import TrainConfig
+    >>> place = Path(tempfile.mkdtemp()) / "run"
+    >>> acquire(place, TrainConfig(), resume=False)
+    >>> release(place)
+    >>> place.exists()
+    False
+    """
+    ours = {"config.json", "data.json", "environment.json", "seconds.json", "error.txt"}
+    for partial in directory.glob(".base-*.partial"):
+        with contextlib.suppress(OSError):
+            partial.rmdir()  # if it is empty
+    if {file.name for file in directory.iterdir()} <= ours:
+        for name in ours - {"error.txt"}:
+            (directory / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            directory.rmdir()
+
+
+def _foreign(file: Path) -> bool:
+    return file.name[0] != "." and file.name != "error.txt"
+
+
+def _refuse_other(
+    directory: Path, there: Mapping[str, object], now: Mapping[str, object], free: Collection[str]
+) -> None:
+    differing = sorted(key for key in {*there, *now} - set(free) if there.get(key) != now.get(key))
+    if differing:
+        seen = "; ".join(f"{key}: {there.get(key)} there, {now.get(key)} now" for key in differing)
+        raise ValueError(
+            f"{directory} holds a run with other settings ({seen}); resume with the same ones, or choose another "
+            "directory."
+        )
+
+
+def _refuse_changed(directory: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    changed = [name for name in now if before.get(name, now[name]) != now[name]]
+    if changed:
+        raise ValueError(
+            f"{', '.join(changed)} changed since the run in {directory} began, so resuming would not give the result "
+            "of an uninterrupted run; put the file back, or choose another directory."
+        )

@@ -1,0 +1,83 @@
+"""What an implementation is: another library that computes the same losses, called through its own entry points."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from geomalign.batch import Batch
+from geomalign.laws.comparison import Loss
+
+__all__ = ["Estimator", "ReferenceImplementation", "two_word_logit", "unavailable"]
+
+Estimator: TypeAlias = Callable[[Batch], Tensor]
+
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 3e-5}
+
+
+class ReferenceImplementation(ABC):
+    """Another library. Its own code computes the loss; a subclass only hands it the tensors of a batch.
+
+    A new implementation needs `name`, `package` and `loss`; its environment is a line of tests/parity/environments.sh.
+    """
+
+    name: str
+    """How the implementation is called in cases and reports."""
+
+    package: str
+    """The distribution that `version` asks for."""
+
+    dtype: torch.dtype = torch.float64
+    """What the implementation computes in; float32 where it casts."""
+
+    @abstractmethod
+    def loss(self, method: str, **options: Any) -> Loss:
+        """The implementation's loss as a function of a batch, differentiable in its log-probabilities.
+
+        Args:
+            method: the entry point, as the cases name it.
+            options: hyper-parameters by the implementation's own names; what is not given keeps its default.
+
+        Raises:
+            KeyError: the implementation has no such entry point (in this release).
+        """
+
+    def estimator(self, method: str, **options: Any) -> Estimator:
+        """The implementation's advantage estimator as a function of a batch, `(row,)` or `(row, token)`."""
+        raise KeyError(f"{self.name} has no advantage estimator {method!r}")
+
+    @property
+    def version(self) -> str:
+        return importlib.metadata.version(self.package)
+
+    @property
+    def tolerance(self) -> float:
+        """Relative: 1e-6, since libraries add 1e-8 to the counts they divide by; in float32 what one softmax costs."""
+        return TOLERANCE[self.dtype]
+
+
+def unavailable(implementation: ReferenceImplementation) -> str | None:
+    """Why the implementation cannot be asked here, or None if it can."""
+    try:
+        importlib.metadata.version(implementation.package)
+    except importlib.metadata.PackageNotFoundError:
+        return f"{implementation.package} is not installed"
+    return None
+
+
+def two_word_logit(log_prob: Tensor) -> Tensor:
+    """x such that log softmax([x, 0])[0] is `log_prob`: the logits of a model with a vocabulary of two words.
+
+    For implementations whose entry point takes logits or hidden states. A log-probability of zero has no finite logit.
+    """
+    return log_prob - torch.log(-torch.expm1(log_prob))
+
+
+def padded(x: Tensor, mask: Tensor) -> Tensor:
+    """`x` with zeros where `mask` is false, as collators pad."""
+    return torch.where(mask, x, 0)
