@@ -27,6 +27,8 @@ MODULES = {
     "control": "Controllers of the stiffness",
     "analysis": "What can be learnt of a loss",
 }
+# The packages of the slots hold further members, beside those in the flat namespace.
+SLOTS = ("unit", "chart", "sampling", "optimization", "divergences")
 # Public modules beside the flat namespace: their own public functions and classes are listed.
 BESIDE = {
     "recipes": "Recipes",
@@ -72,6 +74,9 @@ def pages() -> dict[str, str]:
         by_module.setdefault(home(value), {})[name] = value
     titles = {**{module: module.replace("_", " ").capitalize() for module in by_module}, **MODULES, **BESIDE}
     by_module = {module: names for module, names in by_module.items() if names}
+    for module in SLOTS:  # a class that serves one method is reached through its slot
+        own = {name: value for name, value in beside(module).items() if name not in public_names()}
+        by_module[module] |= {f"{module}.{name}": value for name, value in own.items()}
     by_module |= {module: {f"{module}.{n}": v for n, v in beside(module).items()} for module in BESIDE}
     made = {f"{module}.md": _page(titles[module], names) for module, names in by_module.items()}
     toc = "\n".join(by_module)

@@ -31,7 +31,7 @@ PROBED: dict[str, tuple[float, tuple[float, float]]] = {"orpo": (-4.0, (-8.0, 3.
 
 INDEX = r"""# Identified
 
-What [`identify`](../api/identify.md) reads off the *loss alone* of every recipe: values and gradients of one event, as
+What [`identify`](../api/analysis.md) reads off the *loss alone* of every recipe: values and gradients of one event, as
 a function of its log-ratio and its drive (of two log-ratios for pairs), without a look at the slots. The full reports
 are [here](reports.md). The same was done to the loss functions of [TRL](trl.md) and [verl](verl.md).
 

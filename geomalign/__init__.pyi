@@ -3,15 +3,19 @@
 from . import adapters as adapters
 from . import analysis as analysis
 from . import audit as audit
+from . import chart as chart
 from . import control as control
 from . import distributed as distributed
+from . import divergences as divergences
 from . import laws as laws
+from . import optimization as optimization
 from . import plotting as plotting
 from . import recipes as recipes
 from . import report as report
 from . import sampling as sampling
 from . import tasks as tasks
 from . import training as training
+from . import unit as unit
 from ._util.groups import Groups as Groups
 from ._util.types import Interval as Interval
 from ._util.types import Locality as Locality
@@ -22,7 +26,6 @@ from .batch import Counts as Counts
 from .batch import PreferenceBatch as PreferenceBatch
 from .chart import Chart as Chart
 from .chart import Dual as Dual
-from .chart import LogOdds as LogOdds
 from .chart import LogRatio as LogRatio
 from .chart import Power as Power
 from .chart import Ratio as Ratio
@@ -37,7 +40,6 @@ from .divergences.estimate import effective_sample_size as effective_sample_size
 from .divergences.estimate import log_power_moment as log_power_moment
 from .divergences.estimate import renyi_estimate as renyi_estimate
 from .divergences.mixture import JensenShannon as JensenShannon
-from .divergences.mixture import SkewJensenShannon as SkewJensenShannon
 from .divergences.power import CressieRead as CressieRead
 from .divergences.power import KullbackLeibler as KullbackLeibler
 from .divergences.power import NeymanChiSquare as NeymanChiSquare
@@ -76,8 +78,6 @@ from .optimization.base import OptimizationGeometry as OptimizationGeometry
 from .optimization.coupled import AdvantageScaled as AdvantageScaled
 from .optimization.coupled import Clip as Clip
 from .optimization.coupled import ImportanceWeighted as ImportanceWeighted
-from .optimization.coupled import LogRatioModulated as LogRatioModulated
-from .optimization.coupled import SigmoidClip as SigmoidClip
 from .optimization.custom import ConvexPotential as ConvexPotential
 from .optimization.custom import StraightThrough as StraightThrough
 from .optimization.f_divergence import AlphaDivergence as AlphaDivergence
@@ -86,7 +86,6 @@ from .optimization.links import Hinge as Hinge
 from .optimization.links import Indicator as Indicator
 from .optimization.links import Logistic as Logistic
 from .optimization.links import NegativeEntropy as NegativeEntropy
-from .optimization.links import SquaredHinge as SquaredHinge
 from .optimization.penalties import KL as KL
 from .optimization.penalties import ChiSquare as ChiSquare
 from .optimization.penalties import Flat as Flat
@@ -94,27 +93,17 @@ from .optimization.penalties import Linear as Linear
 from .optimization.penalties import ReverseKL as ReverseKL
 from .sampling.advantage import Advantage as Advantage
 from .sampling.advantage import GroupAdvantage as GroupAdvantage
-from .sampling.advantage import LengthWeightedBaseline as LengthWeightedBaseline
-from .sampling.advantage import LogMeanExpBaseline as LogMeanExpBaseline
 from .sampling.base import SamplingGeometry as SamplingGeometry
 from .sampling.escort import Escort as Escort
-from .sampling.escort import ExponentialAdvantage as ExponentialAdvantage
 from .sampling.escort import ExponentiatedAdvantage as ExponentiatedAdvantage
 from .sampling.importance import ClippedImportance as ClippedImportance
-from .sampling.importance import GammaImportance as GammaImportance
 from .sampling.importance import ImportanceRatio as ImportanceRatio
-from .sampling.importance import PolicyWeight as PolicyWeight
-from .sampling.importance import TaperedImportance as TaperedImportance
 from .sampling.importance import TruncatedImportance as TruncatedImportance
 from .sampling.label import Label as Label
 from .sampling.label import Margin as Margin
 from .sampling.label import SoftLabel as SoftLabel
-from .sampling.mask import DivergenceMask as DivergenceMask
 from .sampling.selection import BestOfN as BestOfN
-from .sampling.selection import MaxAtK as MaxAtK
-from .sampling.selection import PassAtK as PassAtK
 from .sampling.transform import BoundedProjection as BoundedProjection
-from .sampling.transform import SignalScale as SignalScale
 from .sampling.transform import SignWeighted as SignWeighted
 from .sampling.transform import Whitened as Whitened
 from .sampling.trust_region import EscortESS as EscortESS
@@ -125,14 +114,9 @@ from .unit.base import Unit as Unit
 from .unit.pair import Chosen as Chosen
 from .unit.pair import Pair as Pair
 from .unit.pair import Preference as Preference
-from .unit.pair import QuantileMargin as QuantileMargin
-from .unit.pair import QuantilePair as QuantilePair
 from .unit.pair import Rejected as Rejected
-from .unit.response import BroadcastSequence as BroadcastSequence
-from .unit.response import ClampedTokens as ClampedTokens
 from .unit.response import MeanSequence as MeanSequence
 from .unit.response import Sequence as Sequence
-from .unit.response import Shifted as Shifted
 from .unit.response import Token as Token
 
 __version__: str

@@ -243,7 +243,7 @@ class LogOdds(Chart):
     Source: ORPO (arXiv 2403.07691) eq. 4 and 5.
 
     >>> import torch, geomalign as ga
-    >>> ga.LogOdds()(torch.tensor([0.5, 0.75]).log())
+    >>> ga.chart.LogOdds()(torch.tensor([0.5, 0.75]).log())
     tensor([0.0000, 1.0986])
     """
 

@@ -49,7 +49,7 @@ print("u*(0.6)", float(quick.equilibrium(torch.tensor(0.6))), " = artanh 0.6 =",
 #    \quad u^* = s\,\mathrm{artanh}(g/\mu s). $$
 #
 # A frozen dataclass with the hyper-parameters, one method per line of the theory. The force is bounded by $\mu
-# s$: drives beyond that have no equilibrium, and `drives` says so.
+# s$: drives beyond that have no equilibrium, and `conjugate_domain` says so.
 
 
 # %%

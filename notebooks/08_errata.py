@@ -318,7 +318,7 @@ plt.show()
 # %%
 poor, good = torch.tensor([0.02, 0.05, 0.08, 0.03, 0.04, 0.06]), torch.tensor([0.62, 0.65, 0.68, 0.63, 0.64, 0.66])
 for name, sampling in (
-    ("W-GOPO", ga.ExponentialAdvantage(0.5)),
+    ("W-GOPO", ga.sampling.ExponentialAdvantage(0.5)),
     ("group mean", ga.GroupAdvantage()),
     ("batch mean", ga.GroupAdvantage("batch")),
 ):
@@ -327,7 +327,7 @@ for name, sampling in (
     print(f"{name:12s} poor {g[:6].numpy().round(3)}   excellent {g[6:].numpy().round(3)}")
 
 reward = torch.tensor([1.0] * 8 + [-1.0, -12.0])
-g = ga.ExponentialAdvantage(1.0).drive(one_group(torch.zeros(10), reward=reward))
+g = ga.sampling.ExponentialAdvantage(1.0).drive(one_group(torch.zeros(10), reward=reward))
 target = 1 + bounded(g / 0.64)
 figure, axes = plt.subplots(1, 2, figsize=(11, 3.0), layout="constrained")
 a = torch.logspace(-4, 0, 60)

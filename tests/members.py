@@ -14,6 +14,17 @@ import torch
 
 import geomalign as ga
 
+NAMES: dict[str, Any] = {
+    **{
+        name: value
+        for room in (ga.unit, ga.chart, ga.sampling, ga.optimization, ga.divergences)
+        for name, value in vars(room).items()
+    },
+    **{name: getattr(ga, name) for name in ga.__all__},
+    "inf": math.inf,
+}
+"""What the `repr` of a part is read with: the flat names, and those of every slot."""
+
 
 def pseudo_huber(u: torch.Tensor) -> torch.Tensor:
     """A user's own potential: quadratic near the anchor, linear far from it."""
@@ -107,16 +118,16 @@ SAMPLING: list[ga.SamplingGeometry] = [
 
 # The catalogue's: each obeys the laws of its slot, and is crossed with a few of the other slots' members, not with all.
 LATER_UNITS: list[ga.Unit] = [
-    ga.ClampedTokens(high=0.2),
-    ga.ClampedTokens(ga.Sequence(), low=-0.1),
-    ga.BroadcastSequence(),
-    ga.BroadcastSequence(ga.Sequence()),
-    ga.Shifted(origin=0.5),
+    ga.unit.ClampedTokens(high=0.2),
+    ga.unit.ClampedTokens(ga.Sequence(), low=-0.1),
+    ga.unit.BroadcastSequence(),
+    ga.unit.BroadcastSequence(ga.Sequence()),
+    ga.unit.Shifted(origin=0.5),
     ga.Chosen(),
     ga.Rejected(ga.MeanSequence()),
     ga.Preference(beta=0.5),
-    ga.QuantilePair(),
-    ga.QuantileMargin(),
+    ga.unit.QuantilePair(),
+    ga.unit.QuantileMargin(),
 ]
 LATER_CHARTS: list[ga.Chart] = [ga.Sigmoid(0.5), ga.Sigmoid(1.0, 0.7)]
 LATER_OPTIMIZATION: list[ga.OptimizationGeometry] = [
@@ -124,33 +135,33 @@ LATER_OPTIMIZATION: list[ga.OptimizationGeometry] = [
     ga.Indicator(-math.inf, 0.0),
     ga.Indicator(-0.5, 0.5),
     ga.NegativeEntropy(),
-    ga.SquaredHinge(0.5),
+    ga.optimization.SquaredHinge(0.5),
     ga.Linear(),
     ga.AdvantageScaled(ga.ChiSquare(5.0)),
     ga.AdvantageScaled(2 * ga.Logistic(0.5)),  # type: ignore[arg-type]
-    ga.SigmoidClip(),
-    ga.LogRatioModulated(1.0, 0.5),
+    ga.optimization.SigmoidClip(),
+    ga.optimization.LogRatioModulated(1.0, 0.5),
     ga.ImportanceWeighted(ga.ReverseKL()),
     ga.ImportanceWeighted(ga.ChiSquare(), differentiate_weight=False),
 ]
 LATER_SAMPLING: list[ga.SamplingGeometry] = [
     ga.SignWeighted(ga.GroupAdvantage(), 1.0, 0.5),
-    ga.LengthWeightedBaseline(),
+    ga.sampling.LengthWeightedBaseline(),
     ga.Whitened(),
     ga.Whitened(ga.GroupAdvantage(), ddof=0),
-    ga.SignalScale(),
-    ga.PassAtK(2),
-    ga.MaxAtK(),
-    ga.MaxAtK("group"),
+    ga.sampling.SignalScale(),
+    ga.sampling.PassAtK(2),
+    ga.sampling.MaxAtK(),
+    ga.sampling.MaxAtK("group"),
     ga.BestOfN(),
     ga.ExponentiatedAdvantage(),
     ga.ExponentiatedAdvantage(cap=None),
-    ga.ExponentialAdvantage(),
-    ga.LogMeanExpBaseline(),
-    ga.TaperedImportance(),
-    ga.GammaImportance(ga.GroupAdvantage()),
-    ga.DivergenceMask(ga.GroupAdvantage()),
-    ga.DivergenceMask(ga.GroupAdvantage(), "kl"),
+    ga.sampling.ExponentialAdvantage(),
+    ga.sampling.LogMeanExpBaseline(),
+    ga.sampling.TaperedImportance(),
+    ga.sampling.GammaImportance(ga.GroupAdvantage()),
+    ga.sampling.DivergenceMask(ga.GroupAdvantage()),
+    ga.sampling.DivergenceMask(ga.GroupAdvantage(), "kl"),
     ga.ImportanceRatio(),
     ga.KLReward(ga.GroupAdvantage(), ga.Linear()),
     ga.KLReward(ga.GroupAdvantage(), ga.ReverseKL(), unit="token"),
@@ -159,8 +170,8 @@ LATER_SAMPLING: list[ga.SamplingGeometry] = [
     ga.TrustRegion(chi2=0.04, within="group"),
     ga.EscortESS(0.7),
 ]
-PAIR_SAMPLING: list[ga.SamplingGeometry] = [ga.Margin(2.0), ga.SoftLabel(0.5), ga.PolicyWeight(ga.Label(0.3))]
-LATER_DIVERGENCES: list[ga.Divergence] = [ga.SkewJensenShannon(0.3), ga.SkewJensenShannon(0.5)]
+PAIR_SAMPLING: list[ga.SamplingGeometry] = [ga.Margin(2.0), ga.SoftLabel(0.5), ga.sampling.PolicyWeight(ga.Label(0.3))]
+LATER_DIVERGENCES: list[ga.Divergence] = [ga.divergences.SkewJensenShannon(0.3), ga.divergences.SkewJensenShannon(0.5)]
 
 CONSTANTS: list[ga.Offset] = [ga.NoOffset(), ga.Surrogate(), ga.FenchelYoung()]
 

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import members
 import pytest
 from rich.console import Console
 
@@ -130,7 +131,7 @@ def test_show_draws(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_short_leaves_defaults_out_and_can_be_read_back() -> None:
     for part in (ga.Escort(alpha=0.2), ga.Clip(low=0.1, high=0.3), ga.Pair(of=ga.MeanSequence()), ga.ChiSquare(2.0)):
-        assert eval(show.short(part), {name: getattr(ga, name) for name in ga.__all__}) == part
+        assert eval(show.short(part), members.NAMES) == part
     assert show.short(ga.LogRatio(scale=1.0)) == "LogRatio()"
 
 

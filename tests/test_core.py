@@ -184,7 +184,7 @@ def test_a_group_of_one_or_of_equal_rewards_has_exactly_no_drive(name: str) -> N
         ga.GroupAdvantage(baseline="leave_one_out"),
         ga.GroupAdvantage(scale="group", epsilon=0.0),
         ga.GroupAdvantage(baseline="batch", scale="batch", epsilon=0.0),
-        ga.LengthWeightedBaseline(),
+        ga.sampling.LengthWeightedBaseline(),
         ga.Whitened(),
     ],
     ids=repr,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import members
 import mpmath
 import pytest
 import torch
@@ -188,8 +189,7 @@ def test_the_mirror_range_holds_the_mirror_and_ends_the_inverse(d):
 
 @every
 def test_repr_evaluates_to_an_equal_divergence(d):
-    names = {name: getattr(ga, name) for name in dir(ga)}
-    assert eval(repr(d), names) == d
+    assert eval(repr(d), members.NAMES) == d
     assert d.latex()
 
 

@@ -96,7 +96,7 @@ MARGINS = {
     "three dpo": (lambda m: -3 * logsigmoid(0.1 * m), 3.0 * ga.Logistic(0.1), 0.3, 0.0, "none"),
     "ipo": (lambda m: (m - 1 / 0.2) ** 2, ga.ChiSquare(2.0), 10.0, 0.0, "fenchel_young"),
     "slic": (lambda m: torch.relu(1 - 0.05 * m), ga.Hinge(0.05), 0.05, 0.0, "none"),
-    "truncated quadratic": (lambda m: torch.relu(1 - 0.1 * m) ** 2, ga.SquaredHinge(0.1), 0.2, 0.0, "none"),
+    "truncated quadratic": (lambda m: torch.relu(1 - 0.1 * m) ** 2, ga.optimization.SquaredHinge(0.1), 0.2, 0.0, "none"),
     "simpo": (lambda m: -logsigmoid(2 * m - 0.5), ga.Logistic(2.0), 2.0, 0.25, None),
     "exponential": (lambda m: torch.exp(-m), ga.ReverseKL(1.0), 1.0, 0.0, "fenchel_young"),
 }  # fmt: skip
@@ -484,7 +484,7 @@ def test_every_term_of_a_sum_gives_back_its_own_slots(name: str) -> None:
     for factor, term in objective.terms:
         part = found[type(term.unit)]
         assert part.unit == dataclasses.replace(term.unit, of=ga.Sequence())
-        assert part.chart == (Moved(term.chart, -4.0) if isinstance(term.chart, ga.LogOdds) else term.chart)
+        assert part.chart == (Moved(term.chart, -4.0) if isinstance(term.chart, ga.chart.LogOdds) else term.chart)
         optimization = unbounded(term.optimization)
         assert part.optimization == (
             optimization if factor == 1 or optimization == ga.Flat() else factor * optimization  # type: ignore[comparison-overlap]

@@ -140,7 +140,7 @@ class SigmoidClip(OptimizationGeometry):
         negative: τ under a drive that is not positive, > 0.
 
     >>> import torch, geomalign as ga
-    >>> ga.SigmoidClip().force(torch.tensor([0.0, 3.0]), torch.tensor([1.0, 1.0]))
+    >>> ga.optimization.SigmoidClip().force(torch.tensor([0.0, 3.0]), torch.tensor([1.0, 1.0]))
     tensor([-1.0000, -0.1807])
 
     Source: SAPO (arXiv 2511.20347).
@@ -194,7 +194,7 @@ class LogRatioModulated(OptimizationGeometry):
         tau: width of the transition, positive.
 
     >>> import torch, geomalign as ga
-    >>> ga.LogRatioModulated(1.0).force(torch.tensor([-1.0, 0.0, 1.0]), torch.zeros(3))
+    >>> ga.optimization.LogRatioModulated(1.0).force(torch.tensor([-1.0, 0.0, 1.0]), torch.zeros(3))
     tensor([-0.7311,  0.7843, -0.3679])
 
     Source: DiscoPOP (arXiv 2406.08414) eq. 5.

@@ -135,7 +135,7 @@ class SquaredHinge(BregmanGeometry):
         beta: reciprocal of the margin, positive.
 
     >>> import torch, geomalign as ga
-    >>> ga.SquaredHinge(0.5).energy(torch.tensor([1.0, 4.0]), torch.tensor([1.0, 1.0]))
+    >>> ga.optimization.SquaredHinge(0.5).energy(torch.tensor([1.0, 4.0]), torch.tensor([1.0, 1.0]))
     tensor([0.2500, 0.0000])
 
     Source: GPO (arXiv 2402.05749) table 1.

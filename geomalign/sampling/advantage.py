@@ -137,7 +137,7 @@ class LengthWeightedBaseline(SamplingGeometry):
     >>> import torch, geomalign as ga
     >>> mask = torch.tensor([[1, 1, 1], [1, 0, 0]])
     >>> batch = ga.Batch(torch.zeros(2, 3), None, mask, reward=torch.tensor([1.0, 0.0]))
-    >>> ga.LengthWeightedBaseline().drive(batch)
+    >>> ga.sampling.LengthWeightedBaseline().drive(batch)
     tensor([ 0.2500, -0.7500])
     """
 
@@ -170,7 +170,8 @@ class LogMeanExpBaseline(SamplingGeometry):
     it comes from the group.
 
     >>> import torch, geomalign as ga
-    >>> drive = ga.LogMeanExpBaseline(0.5).drive(ga.Batch(torch.zeros(2, 1), None, reward=torch.tensor([1.0, 0.0])))
+    >>> batch = ga.Batch(torch.zeros(2, 1), None, reward=torch.tensor([1.0, 0.0]))
+    >>> drive = ga.sampling.LogMeanExpBaseline(0.5).drive(batch)
     >>> round(torch.exp(drive / 0.5).mean().item(), 4)
     1.0
     """

@@ -158,7 +158,7 @@ class ExponentialAdvantage(SamplingGeometry):
 
     >>> import torch, geomalign as ga
     >>> batch = ga.Batch(torch.zeros(2, 1), None, reward=torch.tensor([1.0, 0.0]))
-    >>> ga.ExponentialAdvantage(alpha=0.0, scale=100.0).drive(batch)
+    >>> ga.sampling.ExponentialAdvantage(alpha=0.0, scale=100.0).drive(batch)
     tensor([ 0.5000, -0.5000])
     """
 

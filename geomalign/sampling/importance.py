@@ -156,7 +156,7 @@ class TaperedImportance(Reweighting):
     Source: TOPR (arXiv 2503.14286), these defaults. (0, 1) twice is truncated importance sampling.
 
     >>> import torch, geomalign as ga
-    >>> sampling = ga.TaperedImportance()
+    >>> sampling = ga.sampling.TaperedImportance()
     >>> batch = ga.Batch(torch.tensor([-5.0, -5.0]), torch.tensor([-1.0, -1.0]), advantage=torch.tensor([1.0, -1.0]))
     >>> sampling.reweight(sampling.drive(batch), batch.policy - batch.old, batch)
     tensor([ 1.0000, -0.0183])
@@ -204,7 +204,7 @@ class GammaImportance(Reweighting):
     kept from overflowing.
 
     >>> import torch, geomalign as ga
-    >>> sampling = ga.GammaImportance()
+    >>> sampling = ga.sampling.GammaImportance()
     >>> batch = ga.Batch(torch.tensor([-1.0, -3.0]), torch.tensor([-1.0, -1.0]), advantage=torch.ones(2))
     >>> sampling.reweight(sampling.drive(batch), batch.policy - batch.old, batch)
     tensor([1.0000, 0.2451])
@@ -245,7 +245,7 @@ class PolicyWeight(Reweighting):
 
     >>> import torch, geomalign as ga
     >>> pairs = ga.PreferenceBatch(torch.tensor([[-1.0, -1.0]]), torch.tensor([[-2.0, -2.0]]))
-    >>> ga.PolicyWeight().reweight(torch.ones(1), torch.zeros(1), pairs)  # exp(−1) · exp(−2)
+    >>> ga.sampling.PolicyWeight().reweight(torch.ones(1), torch.zeros(1), pairs)  # exp(−1) · exp(−2)
     tensor([0.0498])
     """
 

@@ -60,7 +60,7 @@ class DivergenceMask(Reweighting):
 
     >>> import torch, geomalign as ga
     >>> batch = ga.Batch(torch.tensor([-0.1, -6.0]), torch.tensor([-0.6, -8.0]), advantage=torch.ones(2))
-    >>> sampling = ga.DivergenceMask()  # both ratios are large, but only the first token moved 0.2 of probability
+    >>> sampling = ga.sampling.DivergenceMask()  # only the first token moved 0.2 of probability
     >>> sampling.reweight(sampling.drive(batch), batch.policy - batch.old, batch)
     tensor([0.0000, 7.3891])
     """

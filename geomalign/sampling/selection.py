@@ -37,7 +37,7 @@ class PassAtK(SamplingGeometry):
 
     >>> import torch, geomalign as ga
     >>> batch = ga.Batch(torch.zeros(4, 1), None, reward=torch.tensor([1.0, 0.0, 0.0, 0.0]))
-    >>> ga.PassAtK(k=2).drive(batch)
+    >>> ga.sampling.PassAtK(k=2).drive(batch)
     tensor([ 1.0000, -0.3333, -0.3333, -0.3333])
     """
 
@@ -89,7 +89,7 @@ class MaxAtK(SamplingGeometry):
     Source: Tang et al. 2025 (arXiv 2503.19595) §4; verl `grpo_passk`.
 
     >>> import torch, geomalign as ga
-    >>> ga.MaxAtK().drive(ga.Batch(torch.zeros(3, 1), None, reward=torch.tensor([5.0, 3.0, 1.0])))
+    >>> ga.sampling.MaxAtK().drive(ga.Batch(torch.zeros(3, 1), None, reward=torch.tensor([5.0, 3.0, 1.0])))
     tensor([2., 0., 0.])
     """
 

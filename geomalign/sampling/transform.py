@@ -162,7 +162,7 @@ class SignalScale(SamplingGeometry):
     >>> import torch, geomalign as ga
     >>> group = torch.tensor([0, 0, 1, 1])
     >>> batch = ga.Batch(torch.zeros(4, 1), None, reward=torch.tensor([1.0, 0.0, 1.0, 1.0]), group=group)
-    >>> ga.SignalScale().drive(batch)
+    >>> ga.sampling.SignalScale().drive(batch)
     tensor([ 1., -1.,  0.,  0.])
     """
 

@@ -181,7 +181,7 @@ class QuantilePair(PairUnit):
     Source: AOT, unpaired (arXiv 2406.05882).
 
     >>> import torch, geomalign as ga
-    >>> ga.QuantilePair().combine(torch.tensor([3.0, 2.0, 0.0, 1.0]))  # 3 against 1, 2 against 0
+    >>> ga.unit.QuantilePair().combine(torch.tensor([3.0, 2.0, 0.0, 1.0]))  # 3 against 1, 2 against 0
     tensor([2., 2.])
     """
 
@@ -232,7 +232,7 @@ class QuantileMargin(_Difference):
     >>> import torch, geomalign as ga
     >>> zero = torch.zeros(2, 1)
     >>> pairs = ga.PreferenceBatch(torch.tensor([[1.0], [2.0]]), zero, torch.tensor([[5.0], [4.0]]), zero)
-    >>> ga.QuantileMargin().shift(pairs.rows)  # the reference's margins 5 and 4, sorted as the policy's are, less 5, 4
+    >>> ga.unit.QuantileMargin().shift(pairs.rows)  # the reference's margins, sorted as the policy's
     tensor([-1.,  1.])
     """
 

@@ -105,7 +105,7 @@ class ClampedTokens(Gathered, ResponseUnit):
     Source: GMPO (arXiv 2507.20673).
 
     >>> import torch, geomalign as ga
-    >>> unit = ga.ClampedTokens(low=-0.4, high=0.4)
+    >>> unit = ga.unit.ClampedTokens(low=-0.4, high=0.4)
     >>> unit.reduce(torch.tensor([[0.2, 2.0]]), torch.tensor([[True, True]]))
     tensor([0.3000])
     """
@@ -150,7 +150,7 @@ class BroadcastSequence(Gathered, ResponseUnit):
         of: the unit of the response whose log-ratio its tokens get.
 
     >>> import torch, geomalign as ga
-    >>> ga.BroadcastSequence().reduce(torch.tensor([[1.0, 2.0]]), torch.tensor([[True, True]]))
+    >>> ga.unit.BroadcastSequence().reduce(torch.tensor([[1.0, 2.0]]), torch.tensor([[True, True]]))
     tensor([[1.5000, 1.5000]])
     """
 
@@ -184,7 +184,7 @@ class Shifted(Gathered, ResponseUnit):
 
     >>> import torch, geomalign as ga
     >>> batch = ga.Batch(torch.zeros(2, 3), torch.zeros(2, 3), reward=torch.ones(2))
-    >>> shifted = ga.Objective(unit=ga.Shifted(origin=0.5), sampling=ga.Advantage(), optimization=ga.ChiSquare())
+    >>> shifted = ga.Objective(unit=ga.unit.Shifted(origin=0.5), sampling=ga.Advantage(), optimization=ga.ChiSquare())
     >>> shifted(batch).u
     tensor([-0.5000, -0.5000])
     """

@@ -66,7 +66,7 @@ def test_the_optimal_baseline_minimises_the_variance_when_squared_scores_grow_wi
     """E[|y|(r − b)²] is least at b = E[|y| r]/E[|y|]."""
     length, reward = torch.tensor([1.0, 5.0, 20.0, 3.0]), torch.tensor([1.0, 0.0, 0.3, 2.0])
     batch = ga.Batch(torch.zeros(4, 20), None, torch.arange(20) < length[:, None], reward=reward)
-    b = reward - ga.LengthWeightedBaseline().drive(batch)
+    b = reward - ga.sampling.LengthWeightedBaseline().drive(batch)
     moments = [(length * (reward - x) ** 2).mean() for x in (b[0] - 0.01, b[0], b[0] + 0.01)]
     assert moments[1] < moments[0] and moments[1] < moments[2]
 
@@ -102,12 +102,12 @@ def test_pass_at_k_is_the_mean_over_all_draws() -> None:
     best = torch.tensor([max(float(reward[i]) for i in draw) for draw in draws])
     z = (best - best.mean()) / best.std(correction=0)
     expected = torch.stack([torch.stack([z[d] for d, draw in enumerate(draws) if i in draw]).mean() for i in range(6)])
-    torch.testing.assert_close(ga.PassAtK(k).drive(batch), expected)
+    torch.testing.assert_close(ga.sampling.PassAtK(k).drive(batch), expected)
 
 
 def test_pass_at_one_is_the_z_score() -> None:
     biased = ga.GroupAdvantage(scale="group", ddof=0, epsilon=0.0)
-    torch.testing.assert_close(ga.PassAtK(1).drive(BINARY), biased.drive(BINARY))
+    torch.testing.assert_close(ga.sampling.PassAtK(1).drive(BINARY), biased.drive(BINARY))
 
 
 def test_best_of_k() -> None:
@@ -189,4 +189,4 @@ def test_verl_counts_rewards_where_gpg_counts_groups() -> None:
     batch = ga.Batch(
         torch.zeros(4, 1), None, reward=torch.tensor([1.0, 1.0, 1.0, 0.0]), group=torch.tensor([0, 0, 1, 1])
     )
-    torch.testing.assert_close(ga.SignalScale().drive(batch), 2.0 * ga.GroupAdvantage().drive(batch))
+    torch.testing.assert_close(ga.sampling.SignalScale().drive(batch), 2.0 * ga.GroupAdvantage().drive(batch))

@@ -184,10 +184,10 @@ def test_discopop_pushes_the_wrong_way_near_zero() -> None:
     """At τ = 0.05 a local minimum at βu = −0.119 and a local maximum at 0.072; at τ = 0.2 it falls everywhere."""
     x = torch.linspace(-1, 2, 30001)
     still = torch.zeros_like(x)
-    force = ga.LogRatioModulated(1.0, 0.05).force(x, still)
+    force = ga.optimization.LogRatioModulated(1.0, 0.05).force(x, still)
     turns = x[1:][(force[1:] > 0) != (force[:-1] > 0)]
     torch.testing.assert_close(turns, torch.tensor([-0.1186, 0.0721]), atol=2e-4, rtol=0)
-    assert (ga.LogRatioModulated(1.0, 0.2).force(x, still) < 0).all()
+    assert (ga.optimization.LogRatioModulated(1.0, 0.2).force(x, still) < 0).all()
 
 
 GPO: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {

@@ -15,34 +15,34 @@ STRAIGHT = ga.StraightThrough(ga.ReverseKL(), ga.ChiSquare())
 @pytest.mark.parametrize(
     "wrong",
     [
-        lambda: ga.ClampedTokens(low=0.1),
+        lambda: ga.unit.ClampedTokens(low=0.1),
         lambda: ga.Chosen(of=ga.Token()),
-        lambda: ga.Chosen(of=ga.BroadcastSequence()),
+        lambda: ga.Chosen(of=ga.unit.BroadcastSequence()),
         lambda: ga.Preference(beta=0.0),
         lambda: ga.Sigmoid(scale=-1.0),
         lambda: ga.Indicator(1.0, 0.0),
         lambda: ga.Indicator(-math.inf, math.inf),
-        lambda: ga.SquaredHinge(0.0),
+        lambda: ga.optimization.SquaredHinge(0.0),
         lambda: ga.Linear(-1.0),
         lambda: ga.AdvantageScaled(ga.Clip()),  # type: ignore[arg-type]
-        lambda: ga.SigmoidClip(0.0),
-        lambda: ga.LogRatioModulated(tau=0.0),
+        lambda: ga.optimization.SigmoidClip(0.0),
+        lambda: ga.optimization.LogRatioModulated(tau=0.0),
         lambda: ga.StraightThrough(ga.Clip(), ga.ChiSquare()),  # type: ignore[arg-type]
         lambda: ga.ImportanceWeighted(ga.Clip()),  # type: ignore[arg-type]
         lambda: ga.SignWeighted(GROUP, positive=-1.0),
         lambda: ga.Whitened(ddof=2),
-        lambda: ga.PassAtK(0),
-        lambda: ga.MaxAtK("batch"),
+        lambda: ga.sampling.PassAtK(0),
+        lambda: ga.sampling.MaxAtK("batch"),
         lambda: ga.ExponentiatedAdvantage(temperature=0.0),
-        lambda: ga.ExponentialAdvantage(1.5),
-        lambda: ga.LogMeanExpBaseline(0.0),
-        lambda: ga.TaperedImportance(positive=(1.0, 0.5)),
-        lambda: ga.GammaImportance(positive=(1.0, 0.0)),
-        lambda: ga.DivergenceMask(divergence="js"),
-        lambda: ga.DivergenceMask(low=0.0),
+        lambda: ga.sampling.ExponentialAdvantage(1.5),
+        lambda: ga.sampling.LogMeanExpBaseline(0.0),
+        lambda: ga.sampling.TaperedImportance(positive=(1.0, 0.5)),
+        lambda: ga.sampling.GammaImportance(positive=(1.0, 0.0)),
+        lambda: ga.sampling.DivergenceMask(divergence="js"),
+        lambda: ga.sampling.DivergenceMask(low=0.0),
         lambda: ga.KLReward(GROUP, ga.Linear(), beta=0.0),
         lambda: ga.KLReward(GROUP, ga.Linear(), unit="batch"),
-        lambda: ga.SkewJensenShannon(1.0),
+        lambda: ga.divergences.SkewJensenShannon(1.0),
     ],
 )
 def test_wrong_hyper_parameters_are_named(wrong: object) -> None:
@@ -53,7 +53,7 @@ def test_wrong_hyper_parameters_are_named(wrong: object) -> None:
 def test_log_odds() -> None:
     """logit(e^x) with its slope, finite for impossible and for sure responses."""
     x = torch.tensor([-700.0, -40.0, -3.0, -0.1, -1e-9], requires_grad=True)
-    chart = ga.LogOdds()
+    chart = ga.chart.LogOdds()
     p = x.detach().exp()
     torch.testing.assert_close(chart(x)[2:4], torch.logit(p[2:4]))
     (slope,) = torch.autograd.grad(chart(x).sum(), x)
@@ -79,7 +79,7 @@ def test_a_shared_response_counts_by_its_length() -> None:
     policy = torch.zeros(2, 3, requires_grad=True)
     batch = ga.Batch(policy, policy.detach(), mask, advantage=torch.tensor([1.0, 1.0]))
     slots = {"chart": ga.Ratio(), "sampling": ga.Advantage(), "optimization": ga.Flat(), "measure": ga.FixedBudget(1)}
-    shared = ga.Objective(unit=ga.BroadcastSequence(), **slots).gradient(batch)  # type: ignore[arg-type]
+    shared = ga.Objective(unit=ga.unit.BroadcastSequence(), **slots).gradient(batch)  # type: ignore[arg-type]
     plain = ga.Objective(unit=ga.MeanSequence(), **slots).gradient(batch)  # type: ignore[arg-type]
     torch.testing.assert_close(shared, plain * mask.sum(-1, keepdim=True))
 
@@ -106,8 +106,8 @@ def test_proportional_follows_the_size_of_the_drive_and_not_its_equilibrium() ->
 
 def test_a_shifted_unit_is_as_linear_as_the_unit_that_is_shifted() -> None:
     """With a linear chart and no potential, clamped tokens still need the current log-probabilities."""
-    clamped = ga.Shifted(of=ga.ClampedTokens(low=-0.1, high=0.1), origin=0.2)
-    assert not clamped.linear and clamped.needs_tokens and ga.Shifted().linear
+    clamped = ga.unit.Shifted(of=ga.unit.ClampedTokens(low=-0.1, high=0.1), origin=0.2)
+    assert not clamped.linear and clamped.needs_tokens and ga.unit.Shifted().linear
     objective = ga.Objective(unit=clamped, sampling=ga.Advantage(), optimization=ga.Flat())
     assert objective.locality is ga.Locality.SEQUENCE
     batch = laws.sample_batch()

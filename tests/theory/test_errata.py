@@ -686,7 +686,9 @@ def test_no_drive_of_the_three_papers_sees_the_absolute_reward(alpha):
     for reward in (poor, good):
         batch = rows(torch.zeros(6), torch.zeros(6), reward=reward)
         centred = rows(torch.zeros(6), torch.zeros(6), advantage=reward - reward.mean())
-        drives.append(torch.stack([ga.ExponentialAdvantage(alpha).drive(batch), ga.Escort(alpha).drive(centred)]))
+        drives.append(
+            torch.stack([ga.sampling.ExponentialAdvantage(alpha).drive(batch), ga.Escort(alpha).drive(centred)])
+        )
     torch.testing.assert_close(drives[0], drives[1], rtol=0, atol=1e-15)
     both = rows(torch.zeros(12), torch.zeros(12), reward=torch.cat([poor, good]), group=torch.arange(12) // 6)
     across = ga.GroupAdvantage("batch").drive(both)
@@ -734,7 +736,7 @@ def test_w_gopos_escort_weight_reverses_the_order_of_bad_responses():
         assert (escort(a, alpha).diff() > 0).all()
     assert (escort(a, threshold + 1e-2).diff() < 0).any()
     reward = torch.tensor([1.0] * 8 + [-1.0, -12.0])  # the published pipeline, c = 1
-    drive = ga.ExponentialAdvantage(1.0).drive(rows(torch.zeros(10), torch.zeros(10), reward=reward))
+    drive = ga.sampling.ExponentialAdvantage(1.0).drive(rows(torch.zeros(10), torch.zeros(10), reward=reward))
     assert drive[9] > drive[8]
     target = bounded(drive / 0.64)
     assert float(target[8]) == -1 and float(target[9]) > -1

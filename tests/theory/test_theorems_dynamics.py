@@ -168,7 +168,7 @@ SMOOTH |= {
         | {slot: part}
     )
     for slot, parts in {
-        "unit": (ga.Token(), ga.BroadcastSequence(), ga.Shifted(ga.Sequence(), 0.1)),
+        "unit": (ga.Token(), ga.unit.BroadcastSequence(), ga.unit.Shifted(ga.Sequence(), 0.1)),
         "chart": (ga.Power(0.5), ga.Power(2.0), ga.Dual(ga.KullbackLeibler() + ga.PearsonChiSquare())),
         "optimization": (
             ga.ReverseKL(0.3),
@@ -176,7 +176,7 @@ SMOOTH |= {
             ga.FDivergence(ga.JensenShannon(), 0.3),
             ga.Logistic(0.5),
             ga.AdvantageScaled(ga.ChiSquare(5.0)),
-            ga.SigmoidClip(1.0, 1.05),
+            ga.optimization.SigmoidClip(1.0, 1.05),
             ga.ChiSquare(0.5) + ga.KL(0.2),
             2.0 * ga.Logistic(0.5),
         ),
