@@ -1,6 +1,6 @@
-"""The API pages, made from the code: one page a module, every public name on one of them.
+"""The API pages, made from the code: one page per module, every public name on one of them.
 
-Docstrings are Markdown, so the pages are Markdown: a Python domain directive a name, with its docstring in it.
+Docstrings are Markdown, so the pages are Markdown: one Python directive per name, with its docstring in it.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ def _markdown(text: str) -> Iterator[str]:
 
 
 def _escaped(line: str) -> str:
-    """Outside of code, u* and <x> mean themselves."""
+    """The text with `*`, `<` and `>` escaped outside of code, so that u* and <x> appear as written."""
     parts = re.split(r"(`[^`]*`)", line)
     return "".join(
         part if part.startswith("`") else re.sub(r"(?<=[\w)\]])\*|\*(?=[\s(,.)_])", r"\\*", part).replace("<", r"\<")

@@ -82,7 +82,7 @@ def main(path: Path) -> None:
             (r"$-$", INK, 0.4135),
             (r"$g\;u$", BLUE, 0.4335),
             (r"$]$", INK, 0.463),
-            (r"$u\;=\;\mathrm{unit}\,(\,\mathrm{chart}\,(\,\log\pi_\theta-\log\pi_{\mathrm{anchor}}))$", GREEN, 0.525),
+            (r"$u\;=\;\mathrm{chart}\,(\,\mathrm{unit}\,(\,\log\pi_\theta-\log\pi_{\mathrm{anchor}}))$", GREEN, 0.525),
         )
         for text, color, x in parts:
             figure.text(x, 0.925, text, color=color, fontsize=16, ha="left", va="center")

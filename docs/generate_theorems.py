@@ -58,12 +58,12 @@ what may be expected of them. Measured results of the papers (rewards, gradient 
 
 
 def _sentence(text: str) -> str:
-    """With a capital, unless it begins with a symbol."""
+    """The text with a capital, unless it begins with a symbol."""
     return text[0].upper() + text[1:] if text[0].isascii() and text[1] in " abcdefghijklmnopqrstuvwxyz" else text
 
 
 def _prose(text: str) -> str:
-    """For Markdown: the star of u* is no emphasis."""
+    """The text for Markdown, in which the star of u* must not begin an emphasis."""
     return re.sub(r"(?<![A-Za-z])([A-Za-zλπρφψμ])\*", r"\1\\*", text)
 
 

@@ -17,7 +17,7 @@ NAMES = (
 
 
 def table() -> str:
-    """Markdown."""
+    """The table in Markdown."""
     lines = ["| recipe | " + " | ".join(SLOTS) + " | decoupled |", "|---" * (len(SLOTS) + 2) + "|"]
     for name in NAMES:
         objective = recipes.get(name)

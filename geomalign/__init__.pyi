@@ -113,7 +113,7 @@ from .unit.base import ResponseUnit as ResponseUnit
 from .unit.base import Unit as Unit
 from .unit.pair import Chosen as Chosen
 from .unit.pair import Pair as Pair
-from .unit.pair import Preference as Preference
+from .unit.pair import PreferenceProbability as PreferenceProbability
 from .unit.pair import Rejected as Rejected
 from .unit.response import MeanSequence as MeanSequence
 from .unit.response import Sequence as Sequence

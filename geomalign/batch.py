@@ -85,7 +85,7 @@ class Batch:
     """
 
     policy: Tensor
-    old: Tensor | None
+    old: Tensor | None = None
     mask: Tensor | None = None
     reward: Tensor | None = None
     advantage: Tensor | None = None

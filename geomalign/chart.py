@@ -1,4 +1,4 @@
-"""The chart slot: in which coordinate the distance from the anchor is read, an increasing function of the log-ratio."""
+"""The chart slot: the coordinate in which the distance from the anchor is read, increasing in the log-ratio."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from geomalign import distributed
-from geomalign._util.check import integer, positive, within
+from geomalign._util.check import check, integer, positive, within
 from geomalign._util.words import literal
 from geomalign.divergences import Divergence, KullbackLeibler, PearsonChiSquare
 from geomalign.objective import BaseObjective, Objective, Outcome, TermDrives
@@ -60,6 +60,9 @@ class Controller(ABC):
     @abstractmethod
     def stiffness(self) -> Tensor:
         """μ of the coming rollout, a positive 0-dim tensor."""
+
+    def check(self, objective: BaseObjective) -> None:  # noqa: B027 (a schedule measures nothing)
+        """Raise a ValueError where the controller cannot measure this objective; by default it can."""
 
     @abstractmethod
     def observe(self, outcome: Outcome) -> None:
@@ -109,7 +112,7 @@ class Controller(ABC):
         terms = tuple(term for _, term in objective.terms)
         if isinstance(drive, TermDrives):
             return TermDrives(_stiffened(g, mu.to(g), term) for g, term in zip(drive, terms, strict=True))
-        # One drive for a sum pulls on the terms that samples drive.
+        # One tensor for a sum is the drive of the terms that samples drive.
         return _stiffened(drive, mu.to(drive), (objective.driven_terms or terms)[0])
 
 
@@ -195,8 +198,8 @@ class AdaptiveStiffness(Controller):
     log μ ← log μ + rate · clip(D̂/ε − 1, −1, 1)
 
     D̂ is the mean of ψ(e^Δ) over all events that were observed in a rollout: of the policy in training against the
-    anchor of the objective's first term, at that term's unit, the first update (where it is 0) included. With one
-    update per rollout there is nothing to measure, and μ falls to its lower bound. Both responses of a pair count, as
+    anchor of the objective's first term, at that term's unit, the first step (where it is 0) included. With one
+    step per rollout there is nothing to measure, and μ falls to its lower bound. Both responses of a pair count, as
     two samples of the anchor. The clip makes one rollout change μ by at most a factor e^rate. Over several processes
     the events of all of them are averaged.
 
@@ -250,13 +253,16 @@ class AdaptiveStiffness(Controller):
     def stiffness(self) -> Tensor:
         return self._log_mu.exp()
 
-    def observe(self, outcome: Outcome) -> None:
-        term = outcome.terms[0]
-        if term.objective.anchor is None:
+    def check(self, objective: BaseObjective) -> None:
+        if objective.terms[0][1].anchor is None:
             raise ValueError(
                 "AdaptiveStiffness measures how far the policy is from an anchor; this objective reads log π itself "
                 "(anchor=None), which is no distance. Use Annealed(…), or an objective with an anchor."
             )
+
+    def observe(self, outcome: Outcome) -> None:
+        term = outcome.terms[0]
+        self.check(term.objective)
         with torch.no_grad():
             support = torch.cat([term.support, term.support]) if term.objective.unit.paired else term.support
             log_ratio = torch.where(support, term.log_ratio.detach(), 0)
@@ -293,6 +299,7 @@ class AdaptiveStiffness(Controller):
 
 
 _DIVERGENCES: dict[str, Divergence] = {"kl": KullbackLeibler(), "chi2": PearsonChiSquare()}
+_OPTIONS = dict.fromkeys(_DIVERGENCES, ("rate", "initial", "low", "high")) | {"anneal": ("rollouts",)}
 
 
 def controller_of(description: str) -> Controller:
@@ -311,25 +318,37 @@ def controller_of(description: str) -> Controller:
     >>> controller_of("anneal=1:10 rollouts=100")
     Annealed(Geometric(start=1.0, stop=10.0), 100)
     """
-    form = 'write "kl=0.02", "chi2=0.05 rate=0.1" or "anneal=1:10 rollouts=100"'
+    form = '"kl=0.02", "chi2=0.05 rate=0.1" or "anneal=1:10 rollouts=100"'
+    at = f"control {description!r}: "
     given: dict[str, Any] = {}
     for word in description.split():
         key, equals, value = word.partition("=")
-        if not equals:
-            raise ValueError(f"control {description!r}: {word!r} is not key=value; {form}.")
+        check(bool(equals), f"{at}{word!r} is not key=value; write {form}.")
         given[key] = literal(value)
-    kinds = [key for key in ("kl", "chi2", "anneal") if key in given]
-    if len(kinds) != 1:
-        raise ValueError(f"control {description!r} names {len(kinds)} controllers; {form}.")
-    kind = kinds[0]
+    kinds = [key for key in _OPTIONS if key in given]
+    check(bool(given), f"{at}there is no word; write {form}.")
+    check(bool(kinds), f"{at}{next(iter(given), '')!r} is no controller; there are kl, chi2 and anneal, as in {form}.")
+    check(len(kinds) == 1, f"{at}{' and '.join(kinds)} are {len(kinds)} controllers, and a run has one; write {form}.")
+    kind, options = kinds[0], _OPTIONS[kinds[0]]
     value = given.pop(kind)
+    unknown = [key for key in given if key not in options]
+    check(not unknown, f"{at}{', '.join(map(repr, unknown))} is no option of {kind}, which takes {', '.join(options)}.")
     try:
-        if kind == "anneal":
-            start, _, stop = str(value).partition(":")
-            return Annealed(Geometric(float(start), float(stop)), **given)
-        return AdaptiveStiffness(value, _DIVERGENCES[kind], **given)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"control {description!r}: {error}; {form}.") from error
+        if kind != "anneal":
+            return AdaptiveStiffness(value, _DIVERGENCES[kind], **given)
+        start, stop = _ends(str(value))
+        check("rollouts" in given, f"anneal={value}: over how many rollouts, as in anneal={value} rollouts=100.")
+        return Annealed(Geometric(start, stop), **given)
+    except ValueError as error:
+        raise ValueError(f"{at}{error}") from None
+
+
+def _ends(text: str) -> tuple[float, float]:
+    try:
+        start, stop = map(float, text.split(":"))
+    except ValueError:
+        raise ValueError(f"anneal={text}: a start and an end, as in anneal=1:10.") from None
+    return start, stop
 
 
 def _summed(x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@
 #
 # The OPO paper's promise is that its gradients "do not saturate": constant curvature, a force linear in the
 # distance from the target. That is true, *in a coordinate*. This notebook shows in which, and what is left of it
-# where the optimizer lives.
+# in the coordinates in which the optimiser works.
 
 # %%
 # %matplotlib inline

@@ -142,7 +142,7 @@ plt.show()
 # %% [markdown]
 # ## 4. Holding the target over a run
 #
-# A radius bounds the *target* of a step. What the optimizer does in a few steps toward it is something else.
+# A radius bounds the *target* of a step. What the optimiser does in a few steps towards it is something else.
 # `AdaptiveStiffness` measures how far the policy moved and adapts the stiffness by dual ascent. It stands outside of
 # the objective, which stays a pure function. Below a contextual
 # bandit with noisy rewards and a small network: 40 rollouts, 8 gradient steps on each, at three learning rates.
@@ -162,7 +162,7 @@ def network():
 
 
 def train(objective, rate, controller=None, rollouts=40, updates=8):
-    """Mean reward, and mean KL of the policy from its rollout policy, of every rollout."""
+    """Mean reward, and mean KL of the policy from the old policy, of every rollout."""
     model, generator = network(), torch.Generator().manual_seed(0)
     optimizer = torch.optim.SGD(model.parameters(), rate)
     rewards, moved = [], []

@@ -115,8 +115,8 @@ except ga.laws.LawViolation as violation:
 # %% [markdown]
 # ## 3. An objective
 #
-# The new geometry goes in its slot. Unit, chart, drive and measure are what there is; micro-batches, the gradient
-# law and the metrics come with it.
+# The new geometry goes in its slot. Unit, chart, drive and measure are what there is; micro-batches, the closed-form
+# gradient and the metrics come with it.
 
 # %%
 robust = ga.Objective(
@@ -147,7 +147,7 @@ print("curvature error:", float((report.curvature(u) - LogCosh(1.0, 0.5).curvatu
 #
 # Sixteen contexts, eight arms, and rewards with heavy tails: one in twenty is off by ±15. The drive is a squashed
 # advantage, so that it is one that the log-cosh can balance; then also the others get it, and what is compared is
-# the potential alone. Four gradient steps per rollout of six samples a context, five seeds.
+# the potential alone. Four gradient steps per rollout of six samples per context, five seeds.
 
 # %%
 contexts, arms, rollouts = 16, 8, 80

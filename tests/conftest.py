@@ -37,7 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def strict(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Every test starts from one seed, in float64 unless it is marked ``float32``, and restores the default type."""
+    """Every test starts from one seed, in float64 unless it is marked `float32`, and restores the default type."""
     random.seed(0)
     numpy.random.seed(0)  # noqa: NPY002 (third parties draw from it)
     torch.manual_seed(0)

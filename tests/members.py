@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import math
 import re
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -125,7 +123,7 @@ LATER_UNITS: list[ga.Unit] = [
     ga.unit.Shifted(origin=0.5),
     ga.Chosen(),
     ga.Rejected(ga.MeanSequence()),
-    ga.Preference(beta=0.5),
+    ga.PreferenceProbability(beta=0.5),
     ga.unit.QuantilePair(),
     ga.unit.QuantileMargin(),
 ]
@@ -173,7 +171,7 @@ LATER_SAMPLING: list[ga.SamplingGeometry] = [
 PAIR_SAMPLING: list[ga.SamplingGeometry] = [ga.Margin(2.0), ga.SoftLabel(0.5), ga.sampling.PolicyWeight(ga.Label(0.3))]
 LATER_DIVERGENCES: list[ga.Divergence] = [ga.divergences.SkewJensenShannon(0.3), ga.divergences.SkewJensenShannon(0.5)]
 
-CONSTANTS: list[ga.Offset] = [ga.NoOffset(), ga.Surrogate(), ga.FenchelYoung()]
+OFFSETS: list[ga.Offset] = [ga.NoOffset(), ga.Surrogate(), ga.FenchelYoung()]
 
 
 SLOTS: dict[type, list[Any]] = {
@@ -182,7 +180,7 @@ SLOTS: dict[type, list[Any]] = {
     ga.SamplingGeometry: SAMPLING + LATER_SAMPLING,
     ga.OptimizationGeometry: OPTIMIZATION + LATER_OPTIMIZATION,
     ga.Measure: MEASURES,
-    ga.Offset: CONSTANTS,
+    ga.Offset: OFFSETS,
     ga.Divergence: DIVERGENCES + LATER_DIVERGENCES,
 }
 """The members of every slot, by what they are instances of."""
@@ -208,17 +206,6 @@ def classes(kind: type) -> set[type]:
         if c.__module__.startswith("geomalign.") and not c.__module__.startswith("geomalign.adapters.")
         if not c.__name__.startswith("_") and not inspect.isabstract(c)
     }
-
-
-def parts(member: Any) -> Iterator[type]:
-    """The classes that a member is made of."""
-    if dataclasses.is_dataclass(member):
-        yield type(member)
-        for field in dataclasses.fields(member):
-            yield from parts(getattr(member, field.name))
-    elif isinstance(member, tuple):
-        for item in member:
-            yield from parts(item)
 
 
 def recipes() -> dict[str, ga.BaseObjective]:

@@ -103,7 +103,7 @@ def test_pairs_are_not_single_responses() -> None:
 
 
 def test_figures_at_a_logit_of_twelve() -> None:
-    """THEORY §5: 6.1e-6, 5.7e-6 and 6.1e-6, of a policy that begins at even odds, with a drive of 1.
+    """The gradients are 6.1e-6, 5.7e-6 and 6.1e-6 for a policy that begins at even odds, with a drive of 1.
 
     The setting is not published; the figures are those of μ = 0.5 (GOPO's), μ = 0.1 and β = 1.
     """

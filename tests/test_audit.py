@@ -49,6 +49,16 @@ def test_facts_are_those_of_the_rows(dump: Path) -> None:
     assert found.facts["engine_log_ratio_abs_mean"] == pytest.approx(0.01, rel=1e-3)
 
 
+def test_the_metrics_of_a_run_are_no_dump(tmp_path: Path) -> None:
+    rows = [{"step": 0, "accuracy": 0.5}, {"step": 1, "reward": 0.5, "kl": 0.1, "time/step": 1.0}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for place in (tmp_path, tmp_path / "metrics.jsonl"):
+        with pytest.raises(
+            ValueError, match=r"metrics\.jsonl is a metrics file of `geomalign train` \(one row per step"
+        ):
+            audit(place)
+
+
 def test_suggested_stiffness_meets_its_radius(dump: Path) -> None:
     found = audit(dump, radius=0.02)
     for radius, mu in found.stiffness.items():
@@ -103,7 +113,7 @@ def test_other_names_for_the_same_columns(tmp_path: Path) -> None:
 
 
 def test_verl_generations(tmp_path: Path) -> None:
-    """`rollout_data_dir`: texts and scores, one file a step; the columns verl 0.9 writes."""
+    """`rollout_data_dir`: texts and scores, one file per step; the columns that verl 0.9 writes."""
     for step in (1, 2):
         rows = [
             {"input": f"prompt {k // 2}", "output": "…", "gts": "7", "score": float(k == 0), "step": step, "acc": 0.5}
@@ -134,7 +144,7 @@ def test_parquet_holds_what_json_lines_hold(dump: Path, tmp_path: Path) -> None:
 
 
 def completions(step: int, first: list[float | None], second: list[float | None], **more: Any) -> dict[str, Any]:
-    """TRL's table of one step: a column a reward function, here one that is called as ours is."""
+    """TRL's table of one step: one column per reward function, here one whose name is also one of ours."""
     size = len(first)
     table = {"step": [step] * size, "prompt": [f"p{k // 2}" for k in range(size)], "completion": ["…"] * size}
     return table | {"reward": first, "format": second} | more | {"advantage": [9.0] * size}
@@ -164,7 +174,7 @@ def test_trl_rewards_that_are_missing(tmp_path: Path) -> None:
 
 
 def test_trl_repeats_the_table_of_a_rollout(tmp_path: Path) -> None:
-    """With two updates a rollout the same rows come twice, under another step."""
+    """With two steps per rollout the same rows come twice, under another step."""
     for step, best in ((1, 1.0), (2, 1.0), (3, 2.0), (4, 2.0)):
         parquet(tmp_path / f"completions_{step:05d}.parquet", completions(step, [best, 0.0], [0.0, 0.0]))
     found = audit(tmp_path)

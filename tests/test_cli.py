@@ -112,7 +112,7 @@ def test_show_finds_the_coupling_of_dpo_and_of_clipping(capsys: pytest.CaptureFi
 @pytest.mark.parametrize("name", ga.recipes.names())
 def test_show_speaks_of_any_recipe(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, out = run(capsys, "show", name)
-    assert code == 0 and "curvature" in out and "gradient " in out
+    assert code == 0 and "curvature" in out and re.search(r"^gradient +∂L/∂log π of a token: \w", out, re.MULTILINE)
     assert ga.recipes.get(name).latex() in out
     for _, term in ga.recipes.get(name).terms:
         assert type(term.sampling).__name__ in out and type(term.optimization).__name__ in out
@@ -143,7 +143,7 @@ def test_short_leaves_defaults_out_and_can_be_read_back() -> None:
         (["show", "opo", "--mu"], "--mu has no value"),
         (["show", "opo", "--mu", "-1"], "positive"),
         (["show", "nowhere:thing"], "no module 'nowhere'"),
-        (["train", "--objective", "opo", "--alpha", "1.5"], "in [0, 1]"),
+        (["train", "--objective", "opo", "--alpha", "1.5"], "Escort(alpha=1.5): a number in [0, 1]"),
         (["train", "--objective", "opo", "--beta", "1"], "it takes: alpha"),
         (["train", "--set", "rl.iteration=3"], "rl.iteration is not a setting"),
         (["train", "--set", "rl.iterations"], "write key=value"),
@@ -277,7 +277,7 @@ def test_compare_reports_and_continues(tiny: Path, capsys: pytest.CaptureFixture
     assert {path.name for path in (tiny / "both" / "runs").iterdir()} == {"opo-r0.0001-s0", "grpo-r0.0001-s0"}
     assert (tiny / "both" / "figures" / "step-size.png").exists() and "final numbers" in out
     refused, out = run(capsys, *words)
-    assert refused == 2 and "resume" in out
+    assert refused == 2 and "continue it with --resume" in out
     code, out = run(capsys, *words, "--resume")
     assert code == 0 and out.count("already done") == 3
 
@@ -312,6 +312,55 @@ def test_identify_reads_a_loss(tiny: Path, capsys: pytest.CaptureFixture[str], m
     monkeypatch.syspath_prepend(str(tiny))
     code, out = run(capsys, "identify", "my_losses_cli:squared", "--plot", "squared.png")
     assert code == 0 and "ChiSquare(mu=3.0)" in out and (tiny / "squared.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("identify NAME:of_a_batch", "NAME:of_a_batch takes (logps, old_logps, advantages, mask)"),
+        ("identify NAME:by_position", "NAME:by_position takes (pol, old)"),
+        ("identify NAME:made", "NAME:made makes an objective. For a loss of a batch use `geomalign parity`"),
+        ("identify NAME:needy", "NAME:needy makes an objective"),
+        ("identify NAME:objective", "NAME:objective is an objective"),
+        ("identify NAME:number", "NAME:number is int, not a function"),
+        ("identify NAME:margin --kind pair", "NAME:margin takes (margin)"),
+        ("parity NAME:made --against grpo", "made takes no field of a batch"),
+        ("parity NAME:objective --against grpo", "Objective is an objective"),
+    ],
+)
+def test_what_is_no_loss_is_refused_once(
+    words: str, said: str, tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tiny / "my_no_losses_cli.py").write_text(
+        "import geomalign as ga\n"
+        "def of_a_batch(logps, old_logps, advantages, mask): ...\n"
+        "def by_position(pol, old):\n    return (pol - old) ** 2\n"
+        "def margin(margin):\n    return margin ** 2\n"
+        "def made(mu=1.0):\n    return ga.recipes.opo(mu=mu)\n"
+        "def needy(mu):\n    return ga.recipes.opo()\n"
+        "objective, number = made(), 3\n"
+    )
+    monkeypatch.syspath_prepend(str(tiny))
+    code, out = run(capsys, *words.replace("NAME", "my_no_losses_cli").split())
+    assert code == 2 and said.replace("NAME", "my_no_losses_cli") in out and out.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ["x, a", "log_ratio, advantage", "ratio, reward, beta=0.5, mask=None", "*both"])
+def test_names_that_do_not_contradict_are_read_by_position(
+    text: str, tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = ("both[0]", "both[1]") if text == "*both" else [word.strip() for word in text.split(",")[:2]]
+    (tiny / "my_names_cli.py").write_text(f"def loss({text}):\n    return {first}**2 - {second} * {first}\n")
+    monkeypatch.syspath_prepend(str(tiny))
+    monkeypatch.delitem(sys.modules, "my_names_cli", raising=False)
+    code, out = run(capsys, "identify", "my_names_cli:loss")
+    assert code == 0 and "ChiSquare(mu=2.0)" in out
+
+
+def test_a_misspelt_objective_of_a_comparison_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out = run(capsys, "compare", "-O", "opo label")
+    assert code == 2
+    assert out == "Error: an objective 'opo label': 'label' is not key=value, as in \"opo mu=10 label=soft\".\n"
 
 
 def test_parity_tells_equal_from_different(
@@ -387,7 +436,7 @@ def test_without_a_terminal_there_are_lines(capsys: pytest.CaptureFixture[str]) 
         ("-O opo --alpha abc", "alpha='abc'): expected a number"),
         ("-O opo --rate inf", "finite"),
         ("--set rl.iteratons=3", "Did you mean rl.iterations?"),
-        ("--set rll.iterations=3", "rll is not a setting of TrainConfig"),
+        ("--set rll.iterations=3", "rll is not a setting of TrainConfig; it has objective"),
         ("--set =3", "write key=value"),
         ("--set rl.betas=[0.9,1.5]", "rl.betas[1] is 1.5; it should be less than 1."),
         ("--set rl.weight_decay=-1", "rl.weight_decay is -1; it should be greater than or equal to 0."),

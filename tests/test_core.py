@@ -1,13 +1,17 @@
-"""What users meet: bad input, extremes, half precision, compilation, metrics, drives and totals."""
+"""What users meet: bad input, extremes, half precision, compilation, metrics, drives and counts."""
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any
 
+import members
 import numpy
 import pytest
 import torch
@@ -17,6 +21,7 @@ from torch import Tensor
 
 import geomalign as ga
 from geomalign.laws import sample_batch, sample_pairs
+from geomalign.recipes import lookup
 
 LOGP = torch.zeros(4, 3)
 
@@ -53,14 +58,20 @@ LOGP = torch.zeros(4, 3)
         (lambda: ga.ConvexPotential(lambda u: u.sum()), "elementwise"),
         (
             lambda: ga.Objective(unit=ga.Token(), sampling=ga.Advantage(), optimization=ga.ChiSquare),  # type: ignore[arg-type]
-            r"Did you mean optimization=ChiSquare\(…\)",
+            r"an OptimizationGeometry\. Did you mean optimization=ChiSquare\(…\)",
         ),
+        (
+            lambda: ga.Objective(unit=ga.Token(), sampling=ga.Advantage(), optimization=torch.cosh),  # type: ignore[arg-type]
+            r"Did you mean ga\.ConvexPotential\(…\)\?",
+        ),
+        (lambda: type("Mine", (ga.PairUnit,), {"combine": abs})(), "Mine.*needs a field `of`"),
+        (lambda: dataclasses.make_dataclass("Mine", [], bases=(ga.Pair.__base__,))(), "Mine.*needs a field `of`"),
         (
             lambda: ga.Objective(unit=ga.Token(), sampling=ga.Advantage(), optimization=ga.Flat(), anchor="behavior"),
             '"old" .the policy that sampled',
         ),
         (lambda: ga.recipes.grpo()(ga.Batch(LOGP, LOGP)), "needs `reward`, which this Batch lacks"),
-        (lambda: ga.recipes.grpo()(ga.Batch(LOGP, None, reward=LOGP[:, 0])), "needs `old`"),
+        (lambda: ga.recipes.grpo()(ga.Batch(LOGP, reward=LOGP[:, 0])), "needs `old`"),
         (lambda: ga.recipes.grpo(beta=0.1)(ga.Batch(LOGP, LOGP, reward=LOGP[:, 0])), "needs `reference`.*beta=0"),
         (lambda: ga.recipes.dpo()(ga.PreferenceBatch(LOGP, LOGP)), "needs `reference`"),
         (lambda: ga.recipes.dpo()(ga.Batch(LOGP, LOGP)), "pass a PreferenceBatch"),
@@ -94,6 +105,55 @@ def test_bad_input_is_told_what_was_seen_and_what_to_do(make: object, told: str)
         make()  # type: ignore[operator]
 
 
+TRUTHS: list[tuple[Callable[..., object], str]] = [
+    (lambda x: ga.Escort(0.4, scaled=x), r"Escort\(scaled="),
+    (lambda x: ga.Escort(0.4, inverse_probability=x), r"Escort\(inverse_probability="),
+    (lambda x: ga.EscortESS(0.4, scaled=x), r"EscortESS\(scaled="),
+    (lambda x: ga.TrustRegion(chi2=0.1, bounded=x), r"TrustRegion\(bounded="),
+    (lambda x: ga.TruncatedImportance(ga.Advantage(), sequence=x), r"TruncatedImportance\(sequence="),
+    (lambda x: ga.ImportanceWeighted(ga.ChiSquare(), differentiate_weight=x), "differentiate_weight="),
+    (lambda x: ga.recipes.opo(scaled=x), r"Escort\(scaled="),
+    (lambda x: ga.recipes.opo_ess(scaled=x), r"EscortESS\(scaled="),
+    (lambda x: ga.recipes.gopo(bounded=x), r"gopo\(bounded="),
+    (lambda x: ga.recipes.w_gopo(bounded=x), r"w_gopo\(bounded="),
+]
+
+
+@pytest.mark.parametrize("make, owner", TRUTHS, ids=[owner for _, owner in TRUTHS])
+def test_a_text_is_no_truth_value(make: Callable[..., object], owner: str) -> None:
+    for value in ("false", None, 1):
+        with pytest.raises(ValueError, match=rf"{owner}{value!r}\): True or False\."):
+            make(value)
+    make(True), make(False)
+
+
+def _numeric() -> list[tuple[type, Any, str]]:
+    """Every field of a member that is a number, or two."""
+    found = {type(member): member for slot in members.SLOTS.values() for member in slot}
+    return [
+        (kind, member, field.name)
+        for kind, member in found.items()
+        for field in (dataclasses.fields(member) if dataclasses.is_dataclass(member) else ())
+        if "float" in str(field.type) and kind.__name__ not in ("Scaled", "WeightedSum")
+    ]
+
+
+@pytest.mark.parametrize("kind, member, field", _numeric(), ids=lambda x: getattr(x, "__name__", None) or str(x)[:40])
+def test_a_text_is_no_number(kind: type, member: Any, field: str) -> None:
+    for value in ("x", ["x"], ("x", "y")):
+        with pytest.raises(ValueError, match=rf"{kind.__name__}.*{field}"):
+            dataclasses.replace(member, **{field: value})
+
+
+@pytest.mark.parametrize("name", lookup.names())
+def test_a_text_is_no_number_of_a_recipe(name: str) -> None:
+    recipe = lookup.builder(name)
+    for key, parameter in inspect.signature(recipe).parameters.items():
+        if "float" in str(parameter.annotation):
+            with pytest.raises(ValueError, match="="):
+                recipe(**{key: "x"})  # type: ignore[operator]
+
+
 @pytest.mark.parametrize(
     "make, told",
     [
@@ -104,9 +164,9 @@ def test_bad_input_is_told_what_was_seen_and_what_to_do(make: object, told: str)
         (lambda: ga.recipes.ppo(epsilon=None, dual_clip=3.0), "epsilon=None is no clip at all"),
         (lambda: ga.recipes.ipo(tau=0), r"ipo\(tau=0\): a positive number"),
         (lambda: ga.recipes.simpo(beta=0), r"simpo\(beta=0\): a positive number"),
-        (lambda: ga.recipes.simpo(gamma=math.nan), r"Pair\(margin=nan\)"),
+        (lambda: ga.recipes.simpo(gamma=math.nan), r"simpo\(gamma=nan\)"),
         (lambda: ga.recipes.bco(beta=0), r"bco\(beta=0\)"),
-        (lambda: ga.recipes.bco(delta=math.nan), r"Shifted\(origin=nan\)"),
+        (lambda: ga.recipes.bco(delta=math.nan), r"bco\(delta=nan\)"),
         (lambda: ga.recipes.sppo(beta=0), r"sppo\(beta=0\)"),
         (lambda: ga.recipes.wpo(beta=0), r"wpo\(beta=0\)"),
         (lambda: ga.recipes.rebel(eta=0), r"rebel\(eta=0\)"),
@@ -128,7 +188,7 @@ def test_bad_input_is_told_what_was_seen_and_what_to_do(make: object, told: str)
         (lambda: ga.Label(math.nan), r"Label\(strength=nan\)"),
         (lambda: ga.Margin(math.nan), r"Margin\(scale=nan\)"),
         (lambda: ga.SoftLabel(scale=-1.0), r"SoftLabel\(scale=-1.0\)"),
-        (lambda: ga.Preference(beta=math.inf), r"Preference\(beta=inf\)"),
+        (lambda: ga.PreferenceProbability(beta=math.inf), r"PreferenceProbability\(beta=inf\)"),
         (lambda: ga.FixedBudget(math.inf), r"FixedBudget\(length=inf\)"),
         (lambda: ga.AlphaDivergence(math.nan), r"AlphaDivergence\(order=nan\)"),
     ],
@@ -158,7 +218,7 @@ def test_one_row_of_a_batch_is_a_batch_of_one_row(batch: ga.Batch | ga.Preferenc
             batch[index]
 
 
-def test_a_total_is_what_a_batch_counts() -> None:
+def test_counts_are_made_by_a_batch() -> None:
     with pytest.raises(TypeError, match=r"`counts` is int, not geomalign Counts: pass whole_batch\.counts\(\)"):
         ga.recipes.grpo()(sample_batch(), counts=8)  # type: ignore[arg-type]
 

@@ -209,7 +209,7 @@ def test_loss_and_backward_are_captured_in_a_graph(name: str, cuda: str) -> None
 @pytest.mark.float32
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_policy_samples_and_learns_on_the_device(dtype: str, cuda: str) -> None:
-    """The log-probabilities of the update are the sampler's; the loss is float32; the step goes downhill."""
+    """The log-probabilities of the step are the sampler's; the loss is float32; the step goes downhill."""
     sizes = ModelConfig(hidden=64, layers=2, heads=2, intermediate=128)
     policy = build(sizes, "0123456789+-=;#", 0, Placement(cuda, dtype, gradient_checkpointing=True))
     generator = policy.placement.generator(0)

@@ -96,7 +96,7 @@ MARGINS = {
     "three dpo": (lambda m: -3 * logsigmoid(0.1 * m), 3.0 * ga.Logistic(0.1), 0.3, 0.0, "none"),
     "ipo": (lambda m: (m - 1 / 0.2) ** 2, ga.ChiSquare(2.0), 10.0, 0.0, "fenchel_young"),
     "slic": (lambda m: torch.relu(1 - 0.05 * m), ga.Hinge(0.05), 0.05, 0.0, "none"),
-    "truncated quadratic": (lambda m: torch.relu(1 - 0.1 * m) ** 2, ga.optimization.SquaredHinge(0.1), 0.2, 0.0, "none"),
+    "squared hinge": (lambda m: torch.relu(1 - 0.1 * m) ** 2, ga.optimization.SquaredHinge(0.1), 0.2, 0.0, "none"),
     "simpo": (lambda m: -logsigmoid(2 * m - 0.5), ga.Logistic(2.0), 2.0, 0.25, None),
     "exponential": (lambda m: torch.exp(-m), ga.ReverseKL(1.0), 1.0, 0.0, "fenchel_young"),
 }  # fmt: skip
@@ -257,7 +257,7 @@ def test_a_clipped_importance_weight_betrays_its_stop_gradient() -> None:
 
 
 def test_k3_in_the_ratio_chart_is_not_convex_beyond_twice_the_anchor() -> None:
-    """φ(u) = 1/t + log t − 1, φ'' = 2/t³ − 1/t²: positive up to t = 2 (an anchor that is also the rollout policy)."""
+    """φ(u) = 1/t + log t − 1, φ'' = 2/t³ − 1/t²: positive up to t = 2 (an anchor that is also the old policy)."""
     report = identify(lambda x, a: -a * x.exp() + 0.1 * k3(x))
     assert report.convex is False
     assert report.recognised.optimization == ga.Flat()
@@ -295,7 +295,7 @@ def test_equilibria_solve_the_mirror(name: str, drives: tuple[float, ...]) -> No
     assert torch.allclose(identify(loss).equilibrium(g), potential.equilibrium(g), rtol=1e-8, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["cdpo", "ipo", "slic", "truncated quadratic"])
+@pytest.mark.parametrize("name", ["cdpo", "ipo", "slic", "squared hinge"])
 def test_equilibria_of_margins(name: str) -> None:
     loss, potential, drive, _, _ = MARGINS[name]
     expected = potential.equilibrium(torch.tensor(drive, dtype=F64))

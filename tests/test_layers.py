@@ -21,6 +21,17 @@ LAYERS: dict[str, frozenset[str]] = {
     "use": frozenset({"tasks", "training", "report", "adapters", "audit", "plotting"}),
     "command line": frozenset({"cli", "__main__"}),
 }
+# Within a layer these imports are meant, in one direction; the others stand side by side.
+BESIDE: dict[str, set[str]] = {
+    "control": {"objective", "distributed"},
+    "distributed": {"objective"},
+    "laws": {"recipes"},
+    "training": {"tasks"},
+    "report": {"plotting"},
+    "audit": {"plotting"},
+    "adapters": {"audit"},
+    "__main__": {"cli"},
+}
 RANK = {module: rank for rank, layer in enumerate(LAYERS.values()) for module in layer}
 
 # Third parties, and the only modules that may name them; `lazily`: only inside functions.
@@ -56,7 +67,7 @@ def typing_only(node: ast.AST) -> bool:
 
 
 def imports(path: Path) -> Iterator[tuple[str, bool]]:
-    """Every dotted name a file imports, and whether that happens when the module is loaded."""
+    """Every dotted name that a file imports, and whether that happens when the module is loaded."""
 
     def names(node: ast.AST) -> Iterator[str]:
         if isinstance(node, ast.Import):
@@ -116,18 +127,35 @@ def test_imports_never_point_up(path: Path) -> None:
             assert RANK[target] <= RANK[unit], f"{path.name} imports {name}, which is a layer above"
 
 
-def test_the_slots_do_not_know_each_other() -> None:
-    slots = LAYERS["slots"]
-    for slot in slots:
-        assert not edges()[slot] & slots, f"{slot} imports {sorted(edges()[slot] & slots)}"
+@pytest.mark.parametrize("module", RANK)
+def test_modules_of_a_layer_stand_side_by_side(module: str) -> None:
+    """The slots do not know each other; elsewhere `BESIDE` names every exception, and no exception that is not used."""
+    layer = next(modules for modules in LAYERS.values() if module in modules)
+    assert edges()[module] & layer == BESIDE.get(module, set())
+
+
+def no_circle(needs: dict[str, set[str]]) -> None:
+    left = dict(needs)
+    while free := [name for name, wanted in left.items() if not wanted & set(left)]:
+        for name in free:
+            del left[name]
+    assert not left, f"these import each other in a circle: {sorted(left)}"
 
 
 def test_no_circle() -> None:
-    left = edges()
-    while free := [module for module, needs in left.items() if not needs & set(left)]:
-        for module in free:
-            del left[module]
-    assert not left, f"these import each other in a circle: {sorted(left)}"
+    no_circle(edges())
+
+
+def test_files_load_in_one_order() -> None:
+    """Also inside a room no two files need each other while they are loaded; a package loads before its own files."""
+    named = {".".join(("geomalign", *path.relative_to(PACKAGE).with_suffix("").parts)): path for path in files()}
+    owner = {name.removesuffix(".__init__"): name for name in named}
+    needs: dict[str, set[str]] = {}
+    for name, path in named.items():
+        above = {name[:end] for end, letter in enumerate(name) if letter == "."}
+        found = {owner[target] for target, loading in imports(path) if loading and target in owner.keys() - above}
+        needs[name] = found - {name}
+    no_circle(needs)
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -1,5 +1,7 @@
 """Entry points of other packages: found by name, checked by the laws, and harmless where they are broken."""
 
+import os
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
@@ -9,6 +11,7 @@ import pytest
 import torch
 
 import geomalign as ga
+from geomalign import cli
 from geomalign.recipes import plugins
 
 MODULE = """
@@ -128,13 +131,41 @@ def test_what_is_asked_for_by_name_says_what_is_wrong(installed: Path) -> None:
     quietly()
     with pytest.raises(ValueError, match=r"'missing' of other-package 1.2 could not be loaded: ModuleNotFoundError"):
         ga.recipes.get("missing")
-    with pytest.raises(ValueError, match=r"nonsense returned int"):
+    with pytest.raises(ValueError, match="nonsense returned int, not an objective"):
         ga.recipes.get("nonsense")
 
 
 def test_our_own_names_are_not_taken(installed: Path) -> None:
     quietly()
     assert ga.recipes.get("opo", alpha=0.5).sampling == ga.Escort(0.5)
+
+
+def test_the_command_line_names_them(installed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    quietly()
+    for words in (["list"], ["list", "--table"]):
+        assert cli.main(words) == 0
+        rows = [line for line in capsys.readouterr().out.splitlines() if "(other-package 1.2)" in line]
+        assert [row.split()[0] for row in rows] == ["gentle", "nonsense"]
+    assert "Huber" in rows[0] and "cannot be built" in rows[1]
+    assert cli.main(["show", "gentl"]) == 2
+    assert "Did you mean 'gentle'?" in capsys.readouterr().out
+
+
+def test_the_command_line_warns_once_and_in_words(installed: Path) -> None:
+    def errors(*words: str) -> list[str]:
+        path = os.pathsep.join([str(installed), *filter(None, [os.environ.get("PYTHONPATH")])])
+        command = [sys.executable, "-m", "geomalign", *words]
+        return subprocess.run(
+            command,
+            env={**os.environ, "PYTHONPATH": path},
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        ).stderr.splitlines()
+
+    said = errors("list", "--table")
+    assert len(said) == 3 and all(line.startswith("warning: broken recipe '") for line in said)
+    assert errors("plugins") == []
 
 
 def test_two_packages_with_one_name(installed: Path) -> None:

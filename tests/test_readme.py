@@ -1,5 +1,8 @@
 """README.md and docs/: every Python block runs, every command parses, every public name has an entry."""
 
+import contextlib
+import dataclasses
+import importlib
 import re
 import shlex
 from collections.abc import Iterator
@@ -48,8 +51,9 @@ def test_python_blocks_run_in_order(path: Path, tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize("heading", ["An example", "Your own geometry"])
 def test_examples_of_the_readme_are_short(heading: str) -> None:
     section = (ROOT / "README.md").read_text(encoding="utf-8").split(f"## {heading}")[1].split("\n## ")[0]
-    for code in re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL):
-        assert sum(bool(line.strip()) for line in code.splitlines()) <= 15
+    code, *checks = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+    assert sum(bool(line.strip()) for line in code.splitlines()) <= 15
+    assert all(line.startswith("ga.laws.check_") for check in checks for line in check.splitlines())
 
 
 @pytest.mark.parametrize("path", documents(), ids=name)
@@ -103,3 +107,48 @@ def test_every_recipe_is_on_the_recipes_page() -> None:
     for recipe in ga.recipes.names():
         if getattr(ga.recipes, recipe).__module__.startswith("geomalign.recipes"):
             assert f"geomalign.recipes.{recipe}(" in page
+
+
+def written() -> list[Path]:
+    """The documents, and the scripts that make or accompany them."""
+    scripts = [p for folder in ("docs", "notebooks", "examples") for p in (ROOT / folder).glob("*.py")]
+    return [*documents(), *sorted(scripts), *sorted((ROOT / "examples" / "verl").glob("*.*"))]
+
+
+def dotted_names(text: str) -> set[str]:
+    """`geomalign.x.y`, `ga.x.y`, and what is imported `from geomalign.x`, as dotted names; no names of files."""
+    found = set(re.findall(r"(?<![\w./-])geomalign(?:\.[A-Za-z_]\w*)+(?![\w/-])", text))
+    found |= {f"geomalign.{name}" for name in re.findall(r"(?<![\w.])ga\.([A-Za-z_][\w.]*\w)", text)}
+    for module, names in re.findall(r"^\s*from (geomalign[\w.]*) import ([\w, ]+)$", text, flags=re.MULTILINE):
+        found |= {f"{module}.{name.split()[0]}" for name in names.split(",") if name.strip()}
+    return {name for name in found if name.rpartition(".")[2] not in {"yaml", "toml", "py"}}
+
+
+def exists(dotted: str) -> bool:
+    """Whether a dotted name leads to a module, an attribute or a field."""
+    value: Any = ga
+    parts = dotted.split(".")
+    for count, part in enumerate(parts[1:], 2):
+        if dataclasses.is_dataclass(value) and part in {field.name for field in dataclasses.fields(value)}:
+            return True
+        with contextlib.suppress(ImportError):
+            importlib.import_module(".".join(parts[:count]))
+        try:
+            value = getattr(value, part)
+        except AttributeError:
+            return False
+        except ModuleNotFoundError as missing:  # a class that extends one of a trainer that is not installed
+            return not (missing.name or "").startswith("geomalign")
+    return True
+
+
+@pytest.mark.parametrize("path", [p for p in written() if dotted_names(p.read_text(encoding="utf-8"))], ids=name)
+def test_names_in_the_documentation_exist(path: Path) -> None:
+    assert not [dotted for dotted in sorted(dotted_names(path.read_text(encoding="utf-8"))) if not exists(dotted)]
+
+
+def test_names_that_do_not_exist_are_found() -> None:
+    text = "`geomalign.parity.run`, `ga.Leash(1)`, geomalign.yaml\nfrom geomalign.batch import Nobody, Batch\n"
+    wrong = {dotted for dotted in dotted_names(text) if not exists(dotted)}
+    assert wrong == {"geomalign.parity.run", "geomalign.Leash", "geomalign.batch.Nobody"}
+    assert all(map(exists, ("geomalign.Batch.old", "geomalign.laws.compare_loss", "geomalign.cli.app")))

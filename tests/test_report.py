@@ -228,7 +228,7 @@ def test_offline_runs_are_as_long_as_their_pairs(tmp_path: Path) -> None:
     results = report.read(comparison(tmp_path, labels=("dpo",), rates=(5e-5,), seeds=(0, 1)))
     for run in results.runs:
         run.summary.update(mode="offline", iterations=40 + run.seed)  # type: ignore[attr-defined]
-    assert "40 to 41 optimizer steps each" in report.markdown(results, {})
+    assert "40 to 41 optimiser steps each" in report.markdown(results, {})
 
 
 def test_every_figure_that_is_drawn_is_shown(written: Path) -> None:

@@ -316,7 +316,7 @@ controllers = pytest.mark.parametrize("build", [adaptive, annealed])
 
 
 def train(controller: ga.Controller, rollouts: int, *, logits: Tensor | None = None, start: int = 0):
-    """Five arms whose rewards change with every rollout, eight updates each: all rollouts' readings, and the logits."""
+    """Five arms whose rewards change with every rollout, eight steps each: all rollouts' readings, and the logits."""
     objective = plain()
     logits = torch.zeros(5) if logits is None else logits.clone()
     logits.requires_grad_()
@@ -527,6 +527,27 @@ def test_controllers_refuse_nonsense():
         adaptive().observe(ga.recipes.simpo()(laws.sample_pairs(pairs=3, seed=1)))
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "there is no word"),
+        ("anneal=1", "anneal=1: a start and an end, as in anneal=1:10."),
+        ("anneal=1:x rollouts=5", "anneal=1:x: a start and an end, as in anneal=1:10."),
+        ("anneal=1:10", "anneal=1:10: over how many rollouts, as in anneal=1:10 rollouts=100."),
+        ("anneal=1:10 rollouts=0", "Annealed(rollouts=0): an integer ≥ 1, the number of rollouts that the schedule"),
+        ("foo=1", "'foo' is no controller; there are kl, chi2 and anneal, as in"),
+        ("kl=1 chi2=1", "kl and chi2 are 2 controllers, and a run has one"),
+        ("kl=0.02 rat=1", "'rat' is no option of kl, which takes rate, initial, low, high."),
+        ("kl=-1", "AdaptiveStiffness(target=-1): a positive number."),
+    ],
+)
+def test_a_controller_that_is_refused_is_told_in_words(text, said):
+    with pytest.raises(ValueError) as refused:
+        controller_of(text)
+    message = str(refused.value)
+    assert message.startswith(f"control {text!r}: {said}") and ".;" not in message and "__init__" not in message
+
+
 # --- pairs and tokens
 
 
@@ -590,7 +611,7 @@ def test_the_stiffness_of_dpo_is_the_smoothing_of_its_label(mu):
     close(controller.stiffen(ipo, ipo.drive(pairs)), ipo.drive(pairs) / mu)
 
 
-def test_the_divergence_of_pairs_is_held():
+def test_the_divergence_of_pairs_stays_at_its_target():
     """Pairs of independent responses to one prompt, labelled by reward: both are samples of the anchor."""
     reward = torch.linspace(0.0, 1.0, 6)
     first, second = (side.reshape(-1) for side in torch.meshgrid(torch.arange(6), torch.arange(6), indexing="ij"))

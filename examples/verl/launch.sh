@@ -13,7 +13,7 @@ folder="$(cd "$(dirname "$0")" && pwd)"
 config="${CONFIG:-opo}"
 export DATA="${DATA:-data}" MODEL="${MODEL:-Qwen/Qwen3-1.7B}" NNODES="${NNODES:-1}" GPUS_PER_NODE="${GPUS_PER_NODE:-8}"
 
-# verl hides plug-ins that fail to load; this does not, and it makes one update with the run's own configuration.
+# verl hides plug-ins that fail to load; this does not, and it makes one step with the run's own configuration.
 python3 -m geomalign.adapters.verl --config "$folder/$config.yaml" "$@"
 
 exec python3 -m verl.trainer.main_ppo --config-path "$folder" --config-name "$config" "$@"

@@ -1,4 +1,4 @@
-"""The validators of the package: what a constructor or a recipe checks its arguments with, in one form of message."""
+"""The validators with which constructors and recipes check their arguments; all write messages of one form."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn, TypeVar
 
 __all__ = [
+    "a",
+    "boolean",
     "check",
     "choose",
     "finite",
     "instance",
     "integer",
     "non_negative",
+    "number",
+    "numbers",
     "one_of",
     "positive",
     "refuse",
@@ -83,6 +87,40 @@ def finite(owner: object, what: str = "", /, **values: Any) -> None:
     _all(owner, lambda x: -math.inf < x < math.inf, "a finite number", what, values)
 
 
+def number(owner: object, what: str = "", /, **values: Any) -> None:
+    """Raise a ValueError unless all values are numbers, infinities included; arguments as in `positive`.
+
+    >>> number("Clip", low="x")
+    Traceback (most recent call last):
+    ValueError: Clip(low='x'): a number.
+    """
+    _all(owner, lambda x: x <= math.inf, "a number", what, values)
+
+
+def numbers(owner: object, what: str = "", /, **values: Any) -> None:
+    """Raise a ValueError unless every value is a tuple or list of two numbers; arguments as in `positive`.
+
+    >>> numbers("TaperedImportance", "the bounds of a ratio", positive=None)
+    Traceback (most recent call last):
+    ValueError: TaperedImportance(positive=None): two numbers, the bounds of a ratio.
+    """
+
+    def two(x: Any) -> bool:
+        return isinstance(x, (tuple, list)) and len(x) == 2 and all(part <= math.inf for part in x)
+
+    _all(owner, two, "two numbers", what, values)
+
+
+def boolean(owner: object, /, **values: Any) -> None:
+    """Raise a ValueError unless all values are True or False: a text, even "false", would act as True.
+
+    >>> boolean("Escort", scaled="false")
+    Traceback (most recent call last):
+    ValueError: Escort(scaled='false'): True or False.
+    """
+    _all(owner, lambda x: isinstance(x, bool), "True or False", "", values)
+
+
 def integer(owner: object, low: int = 1, what: str = "", /, **values: Any) -> None:
     """Raise a ValueError unless all values are integers of at least `low`; other arguments as in `positive`.
 
@@ -145,8 +183,16 @@ def instance(owner: object, name: str, value: object, kind: type, example: str) 
     ValueError: Pair(of='sequence'): expected a dict instance such as dict(a=1).
     """
     if not isinstance(value, kind):
-        article = "an" if kind.__name__[0] in "AEIOU" else "a"
-        refuse(owner, f"expected {article} {kind.__name__} instance such as {example}.", **{name: value})
+        refuse(owner, f"expected {a(kind.__name__)} instance such as {example}.", **{name: value})
+
+
+def a(word: str) -> str:
+    """The word behind its indefinite article.
+
+    >>> a("OptimizationGeometry"), a("Unit"), a("Chart")
+    ('an OptimizationGeometry', 'a Unit', 'a Chart')
+    """
+    return f"an {word}" if word[0] in "AEIOaeio" else f"a {word}"
 
 
 def settle(config: Any, **values: Any) -> None:

@@ -1,4 +1,4 @@
-"""The names by which trainers and their dumps call the fields of a batch, in one table for audits and for losses."""
+"""The names that trainers and their dumps give to the fields of a batch, in one table for audits and for losses."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ class Groups(Pool):
 
 
 class Axis(Pool):
-    """The outcomes along the last axis of a tensor, each line of it one group; results have size one there.
+    """The outcomes along the last axis of a tensor, each slice one group; results have size one along it.
 
     Args:
         valid: `(..., outcome)` booleans.

@@ -43,7 +43,7 @@ def imported(name: str) -> Any:
         raise ValueError(
             f"{name}: there is no module {error.name!r}, looked for from {here} and the installed packages."
         ) from error
-    except Exception as error:  # whatever the module does when it is imported
+    except Exception as error:  # any exception that the module raises
         raise ValueError(f"{name}: module {module!r} could not be imported: {told(error)}.") from error
     for part in attribute.split("."):
         try:

@@ -20,7 +20,7 @@ _SERIES_TERMS, _SERIES_RADIUS = 15, 0.3
 
 
 def latex(x: float) -> str:
-    r"""A number as a formula prints it.
+    r"""A number in LaTeX.
 
     >>> latex(0.5), latex(1e-6), latex(2.5e7), latex(-math.inf)
     ('0.5', '10^{-6}', '2.5\\cdot 10^{7}', '-\\infty')

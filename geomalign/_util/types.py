@@ -42,7 +42,7 @@ class Interval:
 
 
 class Locality(enum.IntEnum):
-    """What must be known before ∂L/∂log π at one token is; it sets the schedule of a fused evaluation.
+    """What must be known before ∂L/∂log π at one token can be computed; it sets the schedule of a fused evaluation.
 
     The values are ordered: the locality of a composition is the maximum of its parts.
 

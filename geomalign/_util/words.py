@@ -1,4 +1,4 @@
-"""From text to values and back: one reading of `name key=value …` for command lines, configuration files and hosts."""
+"""Text as values and back: the one parser of `name key=value …` for command lines, configuration files and trainers."""
 
 from __future__ import annotations
 
@@ -87,7 +87,8 @@ def short(part: object) -> str:
     """
     if not dataclasses.is_dataclass(part) or isinstance(part, type):
         return str(part)
-    if not dataclasses.fields(part) or not repr(part).startswith(f"{type(part).__name__}("):
+    own = not part.__dataclass_params__.repr  # type: ignore[attr-defined]
+    if own or not dataclasses.fields(part) or not repr(part).startswith(f"{type(part).__name__}("):
         return repr(part)
     given = []
     for field in dataclasses.fields(part):

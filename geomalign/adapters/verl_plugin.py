@@ -1,6 +1,6 @@
 """The entry point of group `verl.plugins`: importing this module registers geomalign's losses and estimators with verl.
 
-verl says nothing of what a plug-in raises while it loads, so a failure is written to the log first.
+verl hides the exception of a plug-in that fails to load, so it is written to the log first.
 """
 
 import logging

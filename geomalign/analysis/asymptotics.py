@@ -1,4 +1,4 @@
-"""How a function behaves far out: the orders of growth or decay, computed from values alone."""
+"""The order of growth or decay of a function towards ±∞, computed from its values alone."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
-from scipy import optimize
 from torch import Tensor
+
+from geomalign._util import numerics
 
 _NEGLIGIBLE, _UNSETTLED = 1e-6, 0.1
 
@@ -38,7 +39,7 @@ class Tail:
 
     @property
     def kind(self) -> str:
-        """In words."""
+        """The behaviour in words."""
         if self.onset is not None:
             return "zero"
         if math.isnan(self.rate):
@@ -49,7 +50,7 @@ class Tail:
 
     @property
     def saturates(self) -> bool:
-        """Whether f vanishes there."""
+        """Whether f vanishes towards this end."""
         return self.onset is not None or self.rate < 0 or (self.rate == 0 and self.power < 0)
 
     def __str__(self) -> str:
@@ -69,8 +70,8 @@ def asymptote(function: Callable[[Tensor], Tensor], side: int, *, scale: float |
     """The leading behaviour of an elementwise function at +∞ (`side` = 1) or −∞ (`side` = −1).
 
     log|f| = c + rate·|x| + power·log|x| + d/|x| is solved through the points |x|, |x|/2, |x|/4, |x|/8 up to |x| = 10⁶;
-    of the fits the one that differs least from those before it, for the square of its distance, is kept: underflow and
-    rounding at large |x|, and lower orders at small |x|, both lose. No sample is drawn and nothing is differentiated.
+    the fit is kept whose change from those before it, divided by x², is least: underflow and rounding spoil the fits at
+    large |x|, lower orders those at small |x|. No sample is drawn and nothing is differentiated.
     What has no such order is reported as undetermined; a logarithm reads as a small power.
 
     Args:
@@ -93,15 +94,9 @@ def asymptote(function: Callable[[Tensor], Tensor], side: int, *, scale: float |
     nonzero = f != 0
     last = int(nonzero.nonzero()[-1]) if bool(nonzero.any()) else -1
     if last + 1 < len(f):
-        low, high = float(x[last]) if last >= 0 else 0.0, float(x[last + 1])
-        # A point by itself may be rounded otherwise than among many, so what is known of the ends is kept.
-        known = {high: False, low: True} if last >= 0 else {high: False}
-
-        def support(at: float) -> float:
-            """1/2 where f is not zero, −1/2 where it is."""
-            return known.get(at, bool(function(torch.tensor([side * at], dtype=torch.float64)) != 0)) - 0.5
-
-        onset = side * float(optimize.bisect(support, low, high, xtol=1e-15)) if support(low) > 0 else 0.0
+        low, half = x[last] if last >= 0 else 0.0, x.new_tensor([0.5])
+        at = numerics.solve_increasing(lambda y: (function(side * y) == 0).double(), half, low, x[last + 1])
+        onset = side * float(at) if float(at) > 1e-300 else 0.0
         before = function(torch.tensor([side * (abs(onset) - 0.01)], dtype=torch.float64)).abs()
         if last < 0 or float(before) > 1e-6 * size:
             return Tail(0.0, 0.0, float(f[last]) if last >= 0 else 0.0, onset=onset)
@@ -131,8 +126,10 @@ def _fit(x: Tensor, f: Tensor, usable: Tensor) -> Tail:
 
 
 def _settled(x: Tensor, log: Tensor, usable: Tensor, columns: Sequence[int]) -> tuple[float, list[float], float] | None:
-    """Of fits of log|f| at s = |x|/X = …, 1/4, 1/2, 1 for every X, by these of the functions 1, s, log s and 1/s, the
-    one that differs least from its two predecessors for the square of its distance: where, what, by how much.
+    """The most settled fit of log|f|: its distance X, its coefficients, and its change from the fits before it.
+
+    Every fit takes the points s = |x|/X = …, 1/4, 1/2, 1 and `columns` of the functions 1, s, log s and 1/s. The most
+    settled one has the least change from its two predecessors, divided by X².
     """
     count = len(columns)
     windows, s = len(log) - 4 * (count - 1), 2.0 ** torch.arange(1 - count, 1, dtype=torch.float64)

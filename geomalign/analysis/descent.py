@@ -1,4 +1,4 @@
-"""Descent in the chart: its contraction, its largest step, and the stiffness that keeps probabilities positive."""
+"""Gradient descent in the chart: its contraction, its largest step, and the stiffness for positive probabilities."""
 
 from __future__ import annotations
 

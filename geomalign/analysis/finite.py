@@ -47,7 +47,7 @@ class Tree:
 
     @property
     def horizon(self) -> int:
-        """T, the tokens of a response."""
+        """T, the number of tokens of a response."""
         count, horizon = 1, 0
         while count < len(self.reward) and self.actions > 1:
             count, horizon = count * self.actions, horizon + 1
@@ -55,7 +55,7 @@ class Tree:
 
     @property
     def nodes(self) -> int:
-        """Prefixes at which a token is chosen."""
+        """The number of prefixes at which a token is chosen."""
         return sum(self.actions**t for t in range(self.horizon))
 
     def uniform(self) -> Tensor:

@@ -74,8 +74,8 @@ def read(*paths: str | Path, rewards: Mapping[str, float] | None = None) -> list
             that is empty in a row counts nothing, and a row without any has no reward.
 
     Raises:
-        ValueError: no file, no row, a line that is no JSON object, a file that is no parquet, or no column of rewards
-            under the name that was given.
+        ValueError: no file, no row, a line that is no JSON object, a file that is no parquet, the metrics file of a
+            run, or no column of rewards under the name that was given.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -91,6 +91,11 @@ def read(*paths: str | Path, rewards: Mapping[str, float] | None = None) -> list
     before = ""
     for file in files:
         table = _rows(file)
+        if any("time/step" in row for row in table):
+            raise ValueError(
+                f"{file} is a metrics file of `geomalign train` (one row per step), not a dump of responses; record "
+                "one with geomalign.audit.record, or name the file of a dump."
+            )
         if table and table[0].keys() >= _TRL:
             seen = json.dumps([{k: v for k, v in row.items() if k != "step"} for row in table], default=str)
             if seen == before:

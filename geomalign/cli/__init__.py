@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from geomalign.cli import runs, study  # their commands register themselves
 from geomalign.cli.app import app
@@ -11,6 +14,23 @@ from geomalign.cli.progress import Stopped, console
 from geomalign.training.events import Failed
 
 
+@contextlib.contextmanager
+def _warnings_in_words() -> Iterator[None]:
+    """Warnings of this library, such as one of a broken plug-in, are printed without a line of its source."""
+    before = warnings.formatwarning
+
+    def told(message: Any, category: type[Warning], *place: Any, **line: Any) -> str:
+        ours = category.__module__.startswith("geomalign.")
+        return f"warning: {message}\n" if ours else before(message, category, *place, **line)
+
+    warnings.formatwarning = told
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
+
+
+@_warnings_in_words()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 

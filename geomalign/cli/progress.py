@@ -1,4 +1,4 @@
-"""What the screen shows of a long job: bars with the time left and a table of metrics; lines without a terminal."""
+"""The display of a long job: bars with the time left and a table of metrics; plain lines without a terminal."""
 
 from __future__ import annotations
 

@@ -91,10 +91,11 @@ def _compare(config: CompareConfig, out: Path, resume: bool) -> None:
 def train(
     context: typer.Context,
     objective: Annotated[
-        str | None, typer.Option("--objective", "-O", help='A recipe, or my_module:my_objective; "opo mu=10" too.')
+        str | None,
+        typer.Option("--objective", "-O", help='A recipe or my_module:my_objective, also with options: "opo mu=10".'),
     ] = None,
     rate: Annotated[float | None, typer.Option("--rate", help="Step size.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Of prompts, sampling and minibatches.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of prompts, sampling and minibatches.")] = None,
     mode: Annotated[
         str | None, typer.Option("--mode", help="rl, offline, or auto: offline for objectives of pairs.")
     ] = None,

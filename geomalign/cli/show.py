@@ -1,4 +1,4 @@
-"""An objective as text: the formula, its slots, what its geometry does, and which hyper-parameter moves what."""
+"""An objective as text: its formula, its slots, its geometry, and which hyper-parameter changes which slot."""
 
 from __future__ import annotations
 
@@ -39,23 +39,31 @@ def _first_paragraph(name: str) -> str:
     return " ".join((inspect.getdoc(_recipe(name)) or "").split("\n\n")[0].split())
 
 
+def _offered() -> dict[str, str]:
+    """Every recipe's name and its title: that of another package is followed by the package."""
+    from geomalign import recipes
+    from geomalign.recipes import plugins
+
+    ours = {name: name for name in recipes.names()}
+    others = {p.name: f"{p.name} ({p.distribution})" for p in plugins.found() if not p.error}
+    return ours | {name: title for name, title in others.items() if name not in ours}
+
+
 def names_table() -> Table:
-    """Every recipe with the first paragraph of its docstring.
+    """Every recipe, of this library and of other packages, with the first paragraph of its docstring.
 
     >>> from geomalign import recipes
-    >>> names_table().row_count == len(recipes.names())
+    >>> names_table().row_count >= len(recipes.names())
     True
     """
-    from geomalign import recipes
-
     table = _grid("recipe", "loss")
-    for name in recipes.names():
-        table.add_row(name, Text(_first_paragraph(name)))
+    for name, title in _offered().items():
+        table.add_row(Text(title), Text(_first_paragraph(name)))
     return table
 
 
 def slots_table() -> Table:
-    """Every recipe with the slots that it fills at its defaults, one row per term.
+    """Every recipe of the list with the slots that it fills at its defaults, one row per term.
 
     >>> [column.header for column in slots_table().columns][:3]
     ['recipe', 'unit', 'chart']
@@ -64,14 +72,18 @@ def slots_table() -> Table:
     from geomalign.objective import SLOTS, UnboundedLossWarning
 
     table = _grid("recipe", *SLOTS, "anchor", "decoupled")
-    for name in recipes.names():
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UnboundedLossWarning)
-            objective = recipes.get(name)
+    for name, title in _offered().items():
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UnboundedLossWarning)
+                objective = recipes.get(name)
+        except ValueError:  # of another package; `geomalign show` says why
+            table.add_row(Text(title), "cannot be built")
+            continue
         for i, (coefficient, term) in enumerate(objective.terms):
-            title = name if i == 0 else f"+ {coefficient:g} ×"
+            first = title if i == 0 else f"+ {coefficient:g} ×"
             cells = (Text(short(getattr(term, slot))) for slot in (*SLOTS, "anchor"))
-            table.add_row(title, *cells, "yes" if objective.decoupled else "no")
+            table.add_row(Text(first), *cells, "yes" if objective.decoupled else "no")
     return table
 
 

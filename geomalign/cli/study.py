@@ -1,7 +1,10 @@
-"""The commands that look: at recipes, losses, dumps, plugins, and at what other trainers need to be told."""
+"""The commands that inspect recipes, losses, dumps and plugins, and export configurations for other trainers."""
 
 from __future__ import annotations
 
+import contextlib
+import inspect
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,8 +19,8 @@ from geomalign.cli.progress import console
 
 @app.command(name="list")
 def list_(
-    table: Annotated[bool, typer.Option("--table", help="With the slots that each fills.")] = False,
-    plot: Annotated[Path | None, typer.Option("--plot", help="Draw the table of all to this file.")] = None,
+    table: Annotated[bool, typer.Option("--table", help="Show the slots that each recipe fills.")] = False,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Draw the table of all recipes to this file.")] = None,
 ) -> None:
     """List the recipes: published objectives as choices of slots."""
     if plot is None or table:
@@ -31,8 +34,10 @@ def list_(
 @app.command(name="show", context_settings=OPEN)
 def show_(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help='A recipe, or my_module:my_objective; "opo mu=2" too.')],
-    plot: Annotated[Path | None, typer.Option("--plot", help="Draw its gradient field to this file.")] = None,
+    name: Annotated[str, typer.Argument(help='A recipe or my_module:my_objective, also with options: "opo mu=2".')],
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Draw the gradient field of the objective to this file.")
+    ] = None,
 ) -> None:
     """Show an objective: formula, slots, curvature, what it is decoupled in. Further options are its hyper-parameters.
 
@@ -60,12 +65,12 @@ def identify(
     kind: Annotated[
         str | None, typer.Option("--kind", help="advantage, margin or pair; read off the arguments if left out.")
     ] = None,
-    plot: Annotated[Path | None, typer.Option("--plot", help="Draw it to this file.")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Draw the identified geometry to this file.")] = None,
 ) -> None:
     """Read the geometry off a loss: chart, potential, curvature, equilibrium, saturation, coupling."""
     from geomalign.analysis.identification import identify as read
 
-    found = read(_function(name), kind=kind)
+    found = read(_event_loss(name, kind), kind=kind)
     say(found)
     if plot is not None:
         from geomalign import plotting
@@ -85,7 +90,7 @@ def audit(
     json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of Markdown.")] = False,
     plot: Annotated[Path | None, typer.Option("--plot", help="Draw the figures to this file.")] = None,
 ) -> None:
-    """Audit a run from its dump: what its updates could do, how geometries would have acted, a suggested stiffness."""
+    """Audit a run from its dump: what its steps could do, how geometries would have acted, a suggested stiffness."""
     from geomalign.audit import audit as read
 
     weighed = (word.partition("=") for word in reward or [])
@@ -102,7 +107,11 @@ def parity(
         str, typer.Argument(help="my_module:my_loss, a function of named tensors such as policy, old, mask.")
     ],
     against: Annotated[
-        str, typer.Option("--against", help='The recipe that it is meant to be, or my_module:my_objective; "opo mu=2".')
+        str,
+        typer.Option(
+            "--against",
+            help='The objective that the loss should be: a recipe or my_module:my_objective; "opo mu=2" too.',
+        ),
     ],
 ) -> None:
     """Compare a loss of your own with an objective, value and gradient, on batches of unequal lengths. Further options
@@ -124,6 +133,54 @@ def _function(name: str) -> Callable[..., Any]:
     if ":" not in name:
         raise ValueError(f"{name!r} names no function; write module:function, such as my_losses:clipped.")
     found: Callable[..., Any] = imported(name)
+    if not callable(found):
+        raise ValueError(f"{name} is {type(found).__name__}, not a function.")
+    return found
+
+
+#: How names of parameters begin that hold log-probabilities or whole responses, and not one event.
+_OF_A_BATCH = (
+    "old",
+    "ref",
+    "mask",
+    "logp",
+    "log_prob",
+    "policy",
+    "per_token",
+    "behavior",
+    "sampling",
+    "rollout",
+    "completion",
+    "response",
+)
+
+
+def _event_loss(name: str, kind: str | None) -> Callable[..., Any]:
+    """The function that `module:function` names, where it can be a loss of one event."""
+    import torch
+
+    from geomalign.analysis.identification.probing import arity
+    from geomalign.objective import BaseObjective
+
+    found = _function(name)
+    seen = "is an objective" if isinstance(found, BaseObjective) else ""
+    if not seen:
+        signature, needs = inspect.signature(found), arity(found)
+        words, count = list(signature.parameters), 1 if kind == "margin" or (kind is None and needs == 1) else 2
+        try:
+            signature.bind(*range(count))
+            fits = not any(word == "batch" or word.startswith(_OF_A_BATCH) for word in words[:count])
+        except TypeError:
+            fits = False
+        seen = "" if fits else f"takes ({', '.join(words)})"
+        with contextlib.suppress(Exception):  # an error of the function is raised where it is identified
+            if isinstance(found(*torch.ones(needs, 1, dtype=torch.float64)), BaseObjective):
+                seen = "makes an objective"
+    if seen:
+        raise ValueError(
+            f"identify takes a function of (log_ratio, advantage), (margin) or (chosen, rejected); {name} {seen}. For "
+            "a loss of a batch use `geomalign parity`; for an objective, `geomalign show`."
+        )
     return found
 
 
@@ -132,15 +189,19 @@ def plugins() -> None:
     """List recipes that other installed packages offer, and why one could not be loaded."""
     from geomalign.recipes import plugins as installed
 
-    say(installed.report())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", installed.BrokenPluginWarning)  # the report says it
+        say(installed.report())
 
 
 @app.command(context_settings=OPEN)
 def export(
     context: typer.Context,
     host: Annotated[str, typer.Argument(help=f"One of {', '.join(HOSTS)}.")],
-    name: Annotated[str, typer.Argument(help='A recipe, or my_module:my_objective; "opo mu=2" too.')],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write it to this file instead.")] = None,
+    name: Annotated[str, typer.Argument(help='A recipe or my_module:my_objective, also with options: "opo mu=2".')],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write the configuration to this file instead of the terminal.")
+    ] = None,
 ) -> None:
     """Print the configuration with which an objective runs in another trainer. Further options are hyper-parameters.
 

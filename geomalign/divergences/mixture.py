@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from geomalign._util import numerics
+from geomalign._util.check import number
 from geomalign._util.types import Interval
 from geomalign.divergences.base import Divergence
 
@@ -101,6 +102,7 @@ class SkewJensenShannon(_FromLog):
     weight: float = 0.5
 
     def __post_init__(self) -> None:
+        number(self, "a share in (0, 1)", weight=self.weight)
         if not 0 < self.weight < 1:
             raise ValueError(
                 f"SkewJensenShannon(weight={self.weight}): a share in (0, 1); the ends are KL(q‖p) and KL(p‖q), "

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from geomalign._util import numerics
+from geomalign._util.check import number
 from geomalign._util.types import Interval
 from geomalign.divergences.base import Divergence
 
@@ -124,6 +125,7 @@ class CressieRead(PowerDivergence):
     order: float
 
     def __post_init__(self) -> None:
+        number(self, "the order", order=self.order)
         if not math.isfinite(self.order):
             raise ValueError(f"CressieRead(order={self.order!r}): a finite number; its limits are not f-divergences.")
 
@@ -262,6 +264,7 @@ class Renyi:
     order: float
 
     def __post_init__(self) -> None:
+        number(self, "the order", order=self.order)
         if not (math.isfinite(self.order) and self.order >= 0):
             raise ValueError(f"Renyi(order={self.order!r}): a finite order >= 0.")
 

@@ -1,8 +1,8 @@
 """Target policies: where a drive and a divergence balance, subject to probability being conserved.
 
-max over t ≥ 0 of E_{π_k}[g·t − ψ(t)] such that E_{π_k}[t] = 1 has the solution ψ'(t*) = g − λ. One multiplier λ, the
-chemical potential, is all there is to solve: it is the Gibbs distribution for KL, the weighted simplex projection for
-Pearson's χ², a Newton iteration for everything else.
+max over t ≥ 0 of E_{π_k}[g·t − ψ(t)] such that E_{π_k}[t] = 1 has the solution ψ'(t*) = g − λ. Only the multiplier
+λ, the chemical potential, has to be found. KL gives the Gibbs distribution and Pearson's χ² the weighted simplex
+projection, both in closed form; for every other divergence λ is found by Newton's iteration.
 """
 
 from __future__ import annotations

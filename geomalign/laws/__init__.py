@@ -63,7 +63,7 @@ __all__ = [
 
 
 def check_geometry(member: Any, examples: int = EXAMPLES) -> None:
-    """All laws of whatever slot `member` fills: the test of a package that offers geometries.
+    """Check all laws of the slot that `member` fills, as the test of a package that offers geometries.
 
     Args:
         member: an optimization or sampling geometry, chart, unit, measure, divergence or objective.

@@ -10,7 +10,7 @@ from geomalign.laws.checking import EXAMPLES, Cases, check, equal, gradient_of, 
 
 
 def check_chart(chart: Chart, examples: int = EXAMPLES) -> None:
-    """All laws of a `Chart`; arguments and `LawViolation` as of `check_optimization`.
+    """Check all laws of a `Chart`; arguments and `LawViolation` as of `check_optimization`.
 
     >>> import geomalign as ga
     >>> ga.laws.check_chart(ga.Power(0.5))
@@ -64,7 +64,7 @@ def a_chart_never_overflows(chart: Chart, case: Points) -> None:
 
 @law("chart", LINE)
 def linear_says_whether_the_slope_is_constant(chart: Chart, case: Points) -> None:
-    """`linear` is the truth."""
+    """`linear` is true exactly where the slope is constant."""
     slope = chart.slope(torch.cat([case.line(), torch.tensor(POINTS, dtype=torch.float64)]))
     constant = bool((slope - slope[0]).abs().max() < 1e-12)
     what = f"linear is {chart.linear}, but the slope runs from {slope.min():.6g} to {slope.max():.6g}"

@@ -1,8 +1,9 @@
-"""How a law is stated, on which cases it is tried, and how the smallest case that breaks it is found."""
+"""Laws: how one is stated, on which cases it is tried, and how the smallest case that breaks it is found."""
 
 from __future__ import annotations
 
 import functools
+import re
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -47,9 +48,9 @@ class Law:
     that is reported is the smallest that Hypothesis finds.
 
     >>> import geomalign as ga
-    >>> law = ga.laws.LAWS["optimization"][0]
-    >>> law.__name__
-    'energy_is_potential_less_work'
+    >>> law = ga.laws.LAWS["optimization"][1]
+    >>> law
+    energy_is_potential_less_work
     >>> law(ga.ChiSquare(2.0), examples=3)
     """
 
@@ -58,6 +59,9 @@ class Law:
     def __init__(self, stated: Callable[[Any, Any], None], cases: Cases):
         functools.update_wrapper(self, stated)
         self.stated, self.cases = stated, cases
+
+    def __repr__(self) -> str:
+        return self.__name__
 
     def __call__(self, member: Any, examples: int = EXAMPLES) -> None:
         for case in self.cases.fixed(member):
@@ -72,7 +76,7 @@ class Law:
 
     def _refuse(self, member: Any, case: Any, error: Exception) -> None:
         seen = str(error) if isinstance(error, LawViolation) else f"{type(error).__name__} was raised: {error}"
-        name = repr(member)
+        name = re.sub(r"<[^ ]*?(\w+) object at 0x[0-9a-f]+>", r"\1", repr(member))  # of what is no dataclass
         name = name if len(name) <= 300 else f"{name[:297]}…"
         label = "Case" if self.cases.drawn is None else "Smallest case"
         raise LawViolation(f"{name} breaks the law {self.__name__}: {seen}\n{label}: {case}.") from error
@@ -120,7 +124,7 @@ LAWS: dict[str, list[Law]] = {
 
 
 def law(slot: str, cases: Cases) -> Callable[[Callable[[Any, Any], None]], Law]:
-    """Enters the function that it decorates, of a member and a case, among the laws of a slot."""
+    """A decorator that registers a function of a member and a case as a law of a slot."""
 
     def register(stated: Callable[[Any, Any], None]) -> Law:
         LAWS[slot].append(Law(stated, cases))
@@ -130,7 +134,7 @@ def law(slot: str, cases: Cases) -> Callable[[Callable[[Any, Any], None]], Law]:
 
 
 def check(slot: str, member: Any, examples: int) -> None:
-    """All laws of the slot."""
+    """Check a member against all laws of its slot."""
     for stated in LAWS[slot]:
         stated(member, examples)
 
@@ -138,7 +142,7 @@ def check(slot: str, member: Any, examples: int) -> None:
 def equal(
     left: Tensor, right: Tensor, what: str, remedy: str = "", *, rtol: float = 1e-9, atol: float = 1e-10, **at: Tensor
 ) -> None:
-    """A violation where the two differ, with the first numbers that do; equal infinities are equal, NaN never is.
+    """Raise a violation that quotes the first numbers that differ; equal infinities are equal, NaN never is.
 
     Args:
         left: what the member gives.
@@ -158,7 +162,7 @@ def equal(
 
 
 def holds(condition: Tensor | bool, what: str, remedy: str = "", **at: Tensor) -> None:
-    """A violation where the condition is false anywhere; `at` are numbers that the message quotes from there."""
+    """Raise a violation where the condition is false anywhere; the message quotes the numbers `at` that place."""
     condition = torch.as_tensor(condition)
     if not bool(condition.all()):
         raise LawViolation(f"{what}{_place(~condition, at)}. {remedy}".rstrip())

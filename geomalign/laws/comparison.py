@@ -146,7 +146,7 @@ def _compare_one(ours: Loss, theirs: Loss, batch: AnyBatch, tolerance: float) ->
     a, g = gradient(ours, batch)
     try:
         b, h = gradient(theirs, batch)
-    except Exception as error:  # whatever another library raises is its answer
+    except Exception as error:  # an exception of another library is one result of the comparison
         text = f"{type(error).__name__}: {error}".splitlines()[0]
         return Comparison(Verdict.REFUSED, (float(a), float("nan")), *(float("nan"),) * 3, ("",), (0.0, 0.0), text)
     flat = [torch.cat([x[name].flatten().double() for name in g]) for x in (g, h)]

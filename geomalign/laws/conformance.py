@@ -64,14 +64,22 @@ def adapt(function: Callable[..., Tensor]) -> Loss:
     with rewards and groups.
 
     Raises:
-        ValueError: a parameter without default has a name that no field goes by; the message lists them all.
+        ValueError: it is an objective, no parameter is a field, or one without default has a name that no field goes
+            by; the message lists them all.
 
     >>> import torch, geomalign as ga
     >>> loss = adapt(lambda logps, completion_mask: (logps * completion_mask).sum())
     >>> loss(ga.Batch(torch.tensor([[1.0, 2.0]]), None, torch.tensor([[True, False]])))
     tensor(1.)
     """
+    name = getattr(function, "__name__", type(function).__name__)
     parameters = inspect.signature(function).parameters
+    if isinstance(function, BaseObjective) or not parameters.keys() & {*_FIELD, "batch"}:
+        seen = "is an objective" if isinstance(function, BaseObjective) else "takes no field of a batch"
+        raise ValueError(
+            "expected a loss, a function such as my_loss(logps, old_logps, advantages, mask) or my_loss(batch); "
+            f"{name} {seen}. The loss of an objective is `lambda batch: objective(batch).loss`."
+        )
     if list(parameters) == ["batch"]:
         return function
     unknown = [
@@ -82,7 +90,7 @@ def adapt(function: Callable[..., Tensor]) -> Loss:
     if unknown:
         known = "; ".join(" = ".join(a for a in aliases if a in _FIELD) for aliases in _PARAMETERS.values())
         raise ValueError(
-            f"{getattr(function, '__name__', function)} has the parameters {', '.join(map(repr, unknown))}, which are "
+            f"{name} has the parameters {', '.join(map(repr, unknown))}, which are "
             f"no field of a batch. Fields and their other names: {known}. Rename the parameters, give them defaults, "
             "or take one parameter called `batch`."
         )

@@ -10,7 +10,7 @@ from geomalign.laws.checking import EXAMPLES, check, equal, gradient_of, holds, 
 
 
 def check_divergence(divergence: Divergence, examples: int = EXAMPLES) -> None:
-    """All laws of a `Divergence`; arguments and `LawViolation` as of `check_optimization`.
+    """Check all laws of a `Divergence`; arguments and `LawViolation` as of `check_optimization`.
 
     >>> import geomalign as ga
     >>> ga.laws.check_divergence(ga.JensenShannon())

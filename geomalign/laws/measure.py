@@ -11,7 +11,7 @@ from geomalign.measure import FixedBudget, Measure
 
 
 def check_measure(measure: Measure, examples: int = EXAMPLES) -> None:
-    """All laws of a `Measure`; arguments and `LawViolation` as of `check_optimization`.
+    """Check all laws of a `Measure`; arguments and `LawViolation` as of `check_optimization`.
 
     >>> import geomalign as ga
     >>> ga.laws.check_measure(ga.NestedMean())
@@ -58,7 +58,7 @@ def weights_of_parts_are_those_of_the_whole(measure: Measure, case: Drawn) -> No
 
 @law("measure", MASKS)
 def an_empty_batch_has_no_weight(measure: Measure, case: Drawn) -> None:
-    """No event, no division by zero."""
+    """Without events every weight is zero, and nothing is divided by zero."""
     none, zero = torch.zeros_like(case()), torch.zeros((), dtype=torch.float64)
     weights = measure.weights(none, zero, zero)
     remedy = "Clamp the counts at 1 before dividing by them."

@@ -16,7 +16,7 @@ from geomalign.objective import BaseObjective, PairGradient
 
 
 def check_objective(objective: BaseObjective, examples: int = EXAMPLES) -> None:
-    """All laws of an objective; arguments and `LawViolation` as of `check_optimization`.
+    """Check all laws of an objective; arguments and `LawViolation` as of `check_optimization`.
 
     >>> import geomalign as ga
     >>> ga.laws.check_objective(ga.recipes.dpo(beta=0.1), examples=5)
@@ -62,7 +62,7 @@ def parts_add_up_to_the_whole(objective: BaseObjective, case: Drawn) -> None:
     batch = case()
     drive, counts = objective.drive(batch), batch.counts()
     order = torch.randperm(batch.size, generator=torch.Generator().manual_seed(case.seed))
-    parts = [rows for rows in order.tensor_split((1, 4, 6)) if len(rows)]
+    parts = order.tensor_split((1, 4, 6))  # of six rows the last part is empty
     loss = sum(objective(batch[rows], drive=drive[rows], counts=counts).loss for rows in parts)
     remedy = "Weights must come from the counts that are passed in; otherwise state locality = Locality.BATCH."
     equal(torch.as_tensor(loss), objective(batch).loss, "the losses of micro-batches do not add up", remedy)
@@ -101,8 +101,8 @@ def masked_tokens_are_absent(objective: BaseObjective, case: Drawn) -> None:
 def rows_without_tokens_are_absent(objective: BaseObjective, case: Drawn) -> None:
     """A row without tokens, or a pair that lacks a response, changes neither the loss nor another row's gradient."""
     batch = case()
-    held = batch.rows.support.any(-1)
-    kept = held.view(-1, batch.size).all(0)
+    filled = batch.rows.support.any(-1)
+    kept = filled.view(-1, batch.size).all(0)
     drive = objective.drive(batch)
     rest = objective(batch[kept], drive=drive[kept]).loss
     remedy = "Average over the support only: support(mask) must be false there."
@@ -134,8 +134,8 @@ def extremes_are_numbers(objective: BaseObjective, case: Drawn) -> None:
         for name, value in found.items():
             where = f"{name} at log-ratios of {size:g} in {dtype}"
             holds(~value.isnan(), f"{where} is NaN", "Write the potential so that no intermediate number overflows.")
-            held = exact[name].abs() < torch.finfo(dtype).max / 1e4
-            holds(torch.isfinite(value) | ~held, f"{where} is infinite, which {dtype} can hold", _SLOTS)
+            finite = exact[name].abs() < torch.finfo(dtype).max / 1e4
+            holds(torch.isfinite(value) | ~finite, f"{where} is infinite, which {dtype} can hold", _SLOTS)
 
 
 def _at_extremes(objective: BaseObjective, case: Drawn, dtype: torch.dtype, size: float) -> dict[str, Tensor]:

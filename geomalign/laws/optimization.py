@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 
 import torch
@@ -14,7 +15,7 @@ from geomalign.optimization import BregmanGeometry, OptimizationGeometry
 
 
 def check_optimization(geometry: OptimizationGeometry, examples: int = EXAMPLES) -> None:
-    """All laws of an `OptimizationGeometry`.
+    """Check all laws of an `OptimizationGeometry`.
 
     Args:
         geometry: the member.
@@ -63,6 +64,22 @@ def _balanced(geometry: OptimizationGeometry):  # type: ignore[no-untyped-def]
 
 
 _BALANCED = Cases(lambda geometry: [Points(_within(geometry), _admissible(geometry))], _balanced)
+
+
+@law("optimization", Cases(lambda geometry: [Points(_within(geometry)[:1])]))
+def mirror_and_curvature_take_a_drive_and_return_tensors(geometry: OptimizationGeometry, case: Points) -> None:
+    """mirror(u, drive) and curvature(u, drive) can be called and return tensors."""
+    u, g = case.grid()
+    remedy = "mirror and curvature take (u, drive=None) and return tensors."
+    for name in ("mirror", "curvature"):
+        method = getattr(geometry, name)
+        signature = inspect.signature(method)
+        try:
+            signature.bind(u, g)
+        except TypeError:
+            holds(False, f"{name}({', '.join(signature.parameters)}) takes no drive", remedy)
+        value = method(u, g)
+        holds(isinstance(value, Tensor), f"{name} returned {value!r}, which is no tensor", remedy)
 
 
 @law("optimization", _CROSSED)
@@ -182,9 +199,9 @@ def far_from_the_anchor_everything_is_a_number(geometry: OptimizationGeometry, c
     )
     for name, value in found.items():
         holds(~value.isnan(), f"{name} is NaN in float32", remedy, u=u, drive=g)
-        held = exact[name].abs() < torch.finfo(torch.float32).max
+        finite = exact[name].abs() < torch.finfo(torch.float32).max
         what = f"{name} is infinite in float32, which can hold it"
-        holds(torch.isfinite(value) | ~held, what, remedy, exact=exact[name], u=u, drive=g)
+        holds(torch.isfinite(value) | ~finite, what, remedy, exact=exact[name], u=u, drive=g)
     if isinstance(geometry, BregmanGeometry):
         before, force = found["force"][:-1], found["force"][1:]
         increases = (force >= before) | (before - force <= 1e-5 * before.abs())  # up to rounding

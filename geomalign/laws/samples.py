@@ -1,4 +1,4 @@
-"""Batches that contain every irregularity at once, to check a law on."""
+"""Batches that contain every irregularity at once, on which laws are checked."""
 
 from __future__ import annotations
 

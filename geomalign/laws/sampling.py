@@ -15,7 +15,7 @@ from geomalign.sampling import SamplingGeometry
 
 
 def check_sampling(sampling: SamplingGeometry, examples: int = EXAMPLES) -> None:
-    """All laws of a `SamplingGeometry`; arguments and `LawViolation` as of `check_optimization`.
+    """Check all laws of a `SamplingGeometry`; arguments and `LawViolation` as of `check_optimization`.
 
     >>> import geomalign as ga
     >>> ga.laws.check_sampling(ga.GroupAdvantage(scale="none"))
@@ -75,6 +75,16 @@ def equal_rewards_have_a_finite_drive(sampling: SamplingGeometry, case: Drawn) -
         drive = _drive(sampling, dataclasses.replace(batch, **fields))
         remedy = "Add an epsilon to what is divided by, and clamp exponents."
         holds(torch.isfinite(drive), f"a drive is not finite for {name}", remedy, drive=drive)
+
+
+@law("sampling", ROWS)
+def the_drive_does_not_read_the_policy_in_training(sampling: SamplingGeometry, case: Drawn) -> None:
+    """The drive is the same at another `policy`: it is computed once per rollout."""
+    batch = case()
+    other = dataclasses.replace(batch, policy=1.5 * batch.policy - 0.1)
+    remedy = "It is computed once per rollout: override `reweight`, and state its `locality`."
+    what = "the drive reads the policy in training"
+    equal(_drive(sampling, other), _drive(sampling, batch), what, remedy)
 
 
 @law("sampling", ROWS)

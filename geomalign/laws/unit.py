@@ -10,7 +10,7 @@ from geomalign.unit import Unit
 
 
 def check_unit(unit: Unit, examples: int = EXAMPLES) -> None:
-    """All laws of a `Unit`; arguments and `LawViolation` as of `check_optimization`.
+    """Check all laws of a `Unit`; arguments and `LawViolation` as of `check_optimization`.
 
     >>> import geomalign as ga
     >>> ga.laws.check_unit(ga.MeanSequence())

@@ -175,7 +175,7 @@ class WeightedSum(BaseObjective):
         if drive is None:
             return iter((None,) * len(self.of))
         if not isinstance(drive, TermDrives):
-            # One drive for a sum pulls on the terms that samples drive; a constant label keeps its own.
+            # One tensor for a sum is the drive of the terms that samples drive; a constant label keeps its own.
             ways = [term.sampling for term in self.driven_terms]
             if any(way != ways[0] for way in ways):
                 raise ValueError(

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from geomalign._util.check import a, refuse
 from geomalign._util.types import Locality
 from geomalign.batch import Batch, Counts, PreferenceBatch
 from geomalign.chart import Chart, LogRatio
@@ -52,7 +53,9 @@ class _Events(NamedTuple):
 class Objective(BaseObjective):
     """One objective, or one term of a sum: a value for each of the five slots, an anchor and an offset.
 
-    L(θ) = E_measure[ φ(u, g) − g·u + offset(g) ],   u = unit(log π_θ − log π_anchor, read through the chart)
+    L(θ) = E_measure[ φ(u, g) − g·u + offset(g) ],   u = chart(unit(log π_θ − log π_anchor))
+
+    Of a pair, u is the difference of its two responses' coordinates.
 
     Args:
         unit: what one event is: `Token()`, `Sequence()`, `MeanSequence()`, `Pair()`.
@@ -97,12 +100,13 @@ class Objective(BaseObjective):
         for name, kind in {**SLOTS, "offset": Offset}.items():
             value = getattr(self, name)
             if not isinstance(value, kind):
-                hint = (
-                    f"Did you mean {name}={value.__name__}(…)?"
-                    if inspect.isclass(value)
-                    else f"Pass an instance of a {kind.__name__}."
-                )
-                raise ValueError(f"Objective({name}={value!r}): this slot holds a {kind.__name__}. {hint}")
+                if inspect.isclass(value):
+                    hint = f"Did you mean {name}={value.__name__}(…)?"
+                elif kind is OptimizationGeometry and inspect.isroutine(value):
+                    hint = "Did you mean ga.ConvexPotential(…)?"
+                else:
+                    hint = f"Pass an instance of {a(kind.__name__)}."
+                refuse("Objective", f"this slot holds {a(kind.__name__)}. {hint}", **{name: value})
         if self.anchor not in ANCHORS:
             raise ValueError(
                 f'Objective(anchor={self.anchor!r}): "old" (the policy that sampled), "reference", or None for no '

@@ -1,4 +1,4 @@
-"""KL penalties: the estimators k1, k2, k3 of a divergence from the reference, and whose gradient each use of them has.
+"""KL penalties: the estimators k1, k2, k3 of a divergence from the reference, and the gradient of each of their uses.
 
 An estimator's value says what is reported. The policy is pulled by the expectation of its gradient, which is often that
 of another divergence, or of none. With Δ = log π − log π_ref and the score s = ∇log π, under samples of π,

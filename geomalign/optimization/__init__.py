@@ -1,4 +1,4 @@
-"""Optimization geometries: how deviation from the anchor is penalised. They are the potential φ."""
+"""The optimization slot: geometries whose potential φ penalises deviation from the anchor."""
 
 from geomalign.optimization.base import *
 from geomalign.optimization.coupled import *

@@ -162,7 +162,7 @@ class BregmanGeometry(OptimizationGeometry):
 
     def conjugate(self, drive: Tensor) -> Tensor:
         u = self.equilibrium(drive)
-        # Where u* is infinite the answer is `finite_on`'s; a number in its place keeps NaN out of the gradient.
+        # Where u* is infinite, `finite_on` states the value; a number in place of u* keeps NaN out of the gradient.
         u = torch.where(torch.isfinite(u), u, 0)
         return finite_on(self.conjugate_domain, drive, drive * u - self.value(u))
 

@@ -44,6 +44,7 @@ class Clip(OptimizationGeometry):
     dual: float | None = None
 
     def __post_init__(self) -> None:
+        check.number(self, low=self.low, high=self.high, **({} if self.dual is None else {"dual": self.dual}))
         if not (self.low >= 0 and self.high >= 0):
             why = "distances from the anchor must be ≥ 0; low=0.2 bounds the ratio by 0.8."
             check.refuse(self, why, low=self.low, high=self.high)
@@ -262,6 +263,7 @@ class ImportanceWeighted(OptimizationGeometry):
 
     def __post_init__(self) -> None:
         check.instance(self, "of", self.of, BregmanGeometry, "ReverseKL()")
+        check.boolean(self, differentiate_weight=self.differentiate_weight)
 
     def energy(self, u: Tensor, drive: Tensor) -> Tensor:
         value = self.of.value(u)

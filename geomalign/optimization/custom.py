@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,14 +17,15 @@ from geomalign.optimization.base import BregmanGeometry, intersection
 __all__ = ["ConvexPotential", "StraightThrough"]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class ConvexPotential(BregmanGeometry):
     """φ given as a plain function: its mirror and curvature come from autograd, its conjugate and equilibrium as those
     of any `BregmanGeometry`.
 
     Args:
         function: convex φ, elementwise on tensors, made of differentiable torch operations. Write it so that no
-            intermediate number overflows (`u.abs() + softplus(-2 * u.abs())`, not `log(cosh(u))`).
+            intermediate number overflows (`u.abs() + softplus(-2 * u.abs())`, not `log(cosh(u))`). For rewards choose
+            φ'(0) = 0, by subtracting the tangent at 0: otherwise a response without drive is pushed from the anchor.
         low, high: the domain of φ. Outside it the function is evaluated as it is, without a tangent line.
 
     >>> import torch, geomalign as ga
@@ -40,6 +42,7 @@ class ConvexPotential(BregmanGeometry):
         if not callable(self.function):
             why = "expected a function of a tensor, such as lambda u: u**4 / 4."
             check.refuse(self, why, function=self.function)
+        check.number(self, "an end of the domain", low=self.low, high=self.high)
         probe = torch.tensor([max(self.low, -0.5), min(self.high, 0.5)], dtype=torch.float64)
         value = self.function(probe)
         if not isinstance(value, Tensor) or value.shape != probe.shape:
@@ -47,6 +50,15 @@ class ConvexPotential(BregmanGeometry):
             check.refuse(
                 self, f"φ of a tensor of shape (2,) gave {got}; it must act elementwise.", function=self.function
             )
+
+    def __repr__(self) -> str:
+        named: Any = self.function if hasattr(self.function, "__qualname__") else type(self.function)
+        ends = "".join(
+            f", {field.name}={getattr(self, field.name)!r}"
+            for field in dataclasses.fields(self)[1:]
+            if getattr(self, field.name) != field.default
+        )
+        return f"{type(self).__name__}({named.__module__}.{named.__qualname__}{ends})"
 
     def value(self, u: Tensor) -> Tensor:
         return self.function(u)

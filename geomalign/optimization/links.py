@@ -223,9 +223,9 @@ class NegativeEntropy(BregmanGeometry):
 class Indicator(BregmanGeometry):
     """φ(u) = 0 on [low, high], infinite outside: the indicator function of an interval.
 
-    For coordinates that cannot leave the interval (of the chart `Sigmoid`, the unit `Preference`, a log-probability) it
-    changes neither value nor gradient; it makes the conjugate finite, φ*(g) = max(g·low, g·high). A loss that is linear
-    in such a coordinate is then a Fenchel–Young loss: those of APO and KTO are energy + φ*.
+    For coordinates that cannot leave the interval (of the chart `Sigmoid`, the unit `PreferenceProbability`, a
+    log-probability) it changes neither value nor gradient; it makes the conjugate finite, φ*(g) = max(g·low, g·high). A
+    loss that is linear in such a coordinate is then a Fenchel–Young loss: those of APO and KTO are energy + φ*.
 
     Args:
         low: lower end of the interval; -inf if only the other side is bounded.
@@ -241,6 +241,7 @@ class Indicator(BregmanGeometry):
     constant_force = True
 
     def __post_init__(self) -> None:
+        check.number(self, low=self.low, high=self.high)
         if not self.low < self.high or (math.isinf(self.low) and math.isinf(self.high)):
             why = "an interval needs low < high, one of them finite; for the whole line use Flat()."
             check.refuse(self, why, low=self.low, high=self.high)

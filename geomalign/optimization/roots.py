@@ -1,4 +1,4 @@
-"""What a convex potential's mirror tells of it: its root, and its limits."""
+"""The root and the limits of the mirror of a convex potential, from its values alone."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def limit(mirror: Callable[[Tensor], Tensor], domain: Interval, sign: float) -> 
         return sign * math.inf
     decades = torch.tensor([0.0, *(10.0**k for k in range(10))], dtype=torch.float64)
     slopes = mirror(domain.clamp(torch.zeros_like(decades)) + sign * decades).tolist()
-    # Of a formula that overflows farther out (log cosh u at u = 800) the numbers before it does so count.
+    # A formula may overflow farther out (log cosh u at u = 800); only the numbers before that count.
     finite = list(itertools.takewhile(math.isfinite, itertools.dropwhile(lambda x: not math.isfinite(x), slopes)))
     if len(finite) < 3 or abs(finite[-1] - finite[-2]) > 1e-3 * abs(finite[-2] - finite[0]):
         return sign * math.inf

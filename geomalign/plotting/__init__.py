@@ -1,6 +1,6 @@
 """Figures: the gradient field of an objective, the table of the recipes, an identified loss, the panels of the report.
 
-No other room draws. There is one file per figure, and the style that all share.
+Nothing is drawn outside of this package, which has one file per figure and one for their common style.
 """
 
 from geomalign.plotting.field import gradient_field as gradient_field

@@ -1,4 +1,4 @@
-"""The recipes as data: each with its publication, by what pulls and what resists, and the bibliography.
+"""The recipes as data: each with its publication, the table of what pulls and what resists, and the bibliography.
 
 The pages of docs/catalogue are made from it by docs/catalogue_pages.py.
 """
@@ -112,19 +112,24 @@ def entries() -> list[Entry]:
     return found
 
 
-def _parts(value: Any) -> Iterator[type]:
-    """The classes that a slot value is made of, outermost first."""
+def parts(value: Any) -> Iterator[type]:
+    """The classes that a slot value is made of, outermost first.
+
+    >>> import geomalign as ga
+    >>> [part.__name__ for part in parts(ga.Pair(of=ga.MeanSequence()))]
+    ['Pair', 'MeanSequence']
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         yield type(value)
         for field in dataclasses.fields(value):
-            yield from _parts(getattr(value, field.name))
+            yield from parts(getattr(value, field.name))
     elif isinstance(value, tuple):
         for item in value:
-            yield from _parts(item)
+            yield from parts(item)
 
 
 def own_parts() -> dict[str, set[str]]:
-    """By recipe, the classes that no other recipe is made of: empty for one that is a choice of parts others share.
+    """The classes that no other recipe uses, by recipe; empty where every part is shared.
 
     >>> own_parts()["sapo"], own_parts()["grpo"]
     ({'SigmoidClip'}, set())
@@ -134,7 +139,7 @@ def own_parts() -> dict[str, set[str]]:
             part.__name__
             for _, term in entry.terms
             for slot in (*SLOTS, "offset")
-            for part in _parts(getattr(term, slot))
+            for part in parts(getattr(term, slot))
         }
         for entry in entries()
     }
@@ -163,8 +168,8 @@ class Tile:
 
 
 def _kind(kinds: dict[str, tuple[type, ...]], value: Any) -> str:
-    """Of the outermost class that is of a kind: a wrapper is of the kind of what it wraps."""
-    classes = list(_parts(value))
+    """The kind of the outermost class that has one, so that a wrapper is of the kind of what it wraps."""
+    classes = list(parts(value))
     kind = next((kind for part in classes for kind, members in kinds.items() if part in members), None)
     if kind is None:
         names = " of ".join(part.__name__ for part in classes)

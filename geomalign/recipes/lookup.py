@@ -23,7 +23,7 @@ _ROOMS = tuple(f"geomalign.recipes.{room}" for room in ("rewards.", "preferences
 
 @functools.cache
 def _recipes() -> dict[str, Callable[..., BaseObjective]]:
-    """Name → function, of what `geomalign.recipes` imports from the rooms above: the list of modules is there alone."""
+    """The functions by name that `geomalign.recipes` imports from the modules above."""
     from geomalign import recipes
 
     functions = {name: value for name, value in vars(recipes).items() if inspect.isfunction(value)}
@@ -84,7 +84,7 @@ def get(description: str, /, **hyperparameters: Any) -> BaseObjective:
 
 
 def builder(name: str) -> Callable[..., BaseObjective] | BaseObjective:
-    """What stands behind a name alone: a recipe's function, or what `module:attribute` is.
+    """What a name alone refers to: a recipe's function, or what `module:attribute` is.
 
     Raises:
         ValueError: there is none of this name, or it is neither an objective nor callable.
@@ -101,11 +101,11 @@ def builder(name: str) -> Callable[..., BaseObjective] | BaseObjective:
         return found
     recipe = _recipes().get(name) or plugins.recipe(name)
     if recipe is None:
-        near = difflib.get_close_matches(name, names(), n=1)
+        there = [*names(), *(other for other in plugins.recipes() if other not in names())]
+        near = difflib.get_close_matches(name, there, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(
-            f"there is no recipe {name!r}.{hint} There are: {', '.join(names())}; or name your own as "
-            "my_module:my_name."
+            f"there is no recipe {name!r}.{hint} There are: {', '.join(there)}; or name your own as my_module:my_name."
         )
     return recipe
 
@@ -149,7 +149,7 @@ _NAMES: dict[Any, str] = {bool: "true or false", int: "an integer", float: "a nu
 
 
 def _read(name: str, key: str, value: Any, hint: Any) -> Any:
-    """A value as the hint wants it. Where nothing is known, true, false and none are never text, and a list a tuple."""
+    """The value as the hinted type. Without a hint the texts true, false and none become values, and a list a tuple."""
     kinds = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     if value is None and str in kinds and type(None) not in kinds:
         value = "none"  # the word, as in scale_rewards=none, which the reader of texts took for the absence of a value
@@ -157,9 +157,9 @@ def _read(name: str, key: str, value: Any, hint: Any) -> Any:
         value = literal(value)
     kind = next((kind for kind in kinds if _fits(value, kind)), _NAMES)
     if kind is _NAMES:
-        wanted = " or ".join(_NAMES.get(kind, getattr(kind, "__name__", str(kind))) for kind in kinds)
+        wanted = " or ".join(map(_called, kinds))
         value = list(value) if isinstance(value, tuple) else value
-        raise ValueError(f"{name}({key}={value!r}): expected {wanted}, got {type(value).__name__}.")
+        raise ValueError(f"{name}({key}={value!r}): expected {wanted}, got {value!r}.")
     if not isinstance(value, (list, tuple)):
         return value
     args = typing.get_args(kind)
@@ -168,8 +168,16 @@ def _read(name: str, key: str, value: Any, hint: Any) -> Any:
     return items if list in (kind, typing.get_origin(kind)) else tuple(items)
 
 
+def _called(kind: Any) -> str:
+    """A kind in words: `tuple[float, float]` is a list of 2."""
+    if (typing.get_origin(kind) or kind) in (tuple, list):
+        args = typing.get_args(kind)
+        return f"a list of {len(args)}" if len(args) > 1 and args[1] is not ... else "a list"
+    return _NAMES.get(kind, getattr(kind, "__name__", str(kind)))
+
+
 def _fits(value: Any, kind: Any) -> bool:
-    """Whether a value is of a kind; a kind that is no class says nothing."""
+    """Whether a value is of a kind; true where the kind is no class that could be asked."""
     if kind in (int, float):
         number = numbers.Integral if kind is int else numbers.Real
         return isinstance(value, number) and not isinstance(value, bool)

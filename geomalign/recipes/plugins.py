@@ -120,7 +120,7 @@ def _load(point: importlib.metadata.EntryPoint) -> Plugin:
     plugin = Plugin(point.name, point.value, f"{dist.name} {dist.version}" if dist else "an unknown package")
     try:
         value = point.load()
-    except Exception as error:  # whatever another package raises must not stop ours
+    except Exception as error:  # no exception of another package may stop this one
         return dataclasses.replace(plugin, error=f"{type(error).__name__}: {error}")
     if not callable(value):
         return dataclasses.replace(plugin, error=f"it is {type(value).__name__}, not a function")

@@ -1,4 +1,4 @@
-"""Where a recipe comes from: its paper, the equation, the conventions, and who departs from it how."""
+"""The source of a recipe: its paper, the equation, the conventions, and how implementations depart from it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Reference:
 
     @property
     def url(self) -> str:
-        """Of the abstract; empty without an arXiv identifier."""
+        """The address of the abstract; empty without an arXiv identifier."""
         return f"https://arxiv.org/abs/{self.arxiv}" if self.arxiv else ""
 
     def bibtex(self) -> str:

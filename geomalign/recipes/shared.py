@@ -1,4 +1,4 @@
-"""What several recipes are written with: how a response is measured, and the logistic link of a labelled pair."""
+"""Helpers that several recipes share: how a response is measured, and the logistic link of a labelled pair."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ def logistic(
     >>> logistic("dpo", MeanSequence(), beta=0.1, label_smoothing=0.2).sampling
     Label(strength=0.08000000000000002)
     """
+    check.number(recipe, beta=beta)
     check_smoothing(recipe, label_smoothing)
     return Objective(
         unit=unit,

@@ -141,7 +141,7 @@ def _curves(results: Results, folder: Path, name: str, caption: str, rows: tuple
         [f"step size {plotting.step_size(rate)}" for rate in results.rates],
         kept,
         lines,
-        xlabel="optimizer step" if results.offline else "iteration",
+        xlabel="optimiser step" if results.offline else "iteration",
     )
     if name == "learning":
         caption += _evaluated(results)

@@ -96,7 +96,7 @@ class Results:
 
     @property
     def offline(self) -> bool:
-        """Whether all runs learned from pairs, whose steps are optimizer steps."""
+        """Whether all runs learned from pairs, whose steps are optimiser steps."""
         return all(run.summary.get("mode") == "offline" for run in self.runs)
 
     @property

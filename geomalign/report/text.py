@@ -44,8 +44,8 @@ def markdown(results: Results, figures: Mapping[str, tuple[str, str]]) -> str:
         *_findings(results),
         *_figure(figures, "step-size"),
         "## Objectives",
-        "Every objective is the formula L = E_measure[ φ(u, g) − g·u ], with u = unit(log π_θ − log π_anchor, read "
-        "through chart). Its five slots are filled as follows; terms without a gradient are left out:",
+        "Every objective is the formula L = E_measure[ φ(u, g) − g·u ], with u = chart(unit(log π_θ − log "
+        "π_anchor)). Its five slots are filled as follows; terms without a gradient are left out:",
         tables.slots(results),
         _controllers(results),
         _tuning(results),
@@ -112,7 +112,7 @@ def _length(results: Results) -> str:
     """How long the runs are; a run whose pairs are sampled has as many steps as it found pairs for."""
     steps: dict[str, list[int]] = {}
     for run in results.runs:
-        kind = "optimizer step" if run.summary.get("mode") == "offline" else "iteration"
+        kind = "optimiser step" if run.summary.get("mode") == "offline" else "iteration"
         steps.setdefault(kind, []).append(int(run.summary.get("iterations") or 0))
     return " or ".join(
         _count(low, kind) if low == high else f"{low} to {high} {kind}s"

@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from geomalign._util.check import positive, within
+from geomalign._util.check import boolean, positive, within
 from geomalign._util.types import Interval
 from geomalign.batch import Batch, PreferenceBatch
 from geomalign.sampling.advantage import Advantage, GroupAdvantage
@@ -54,6 +54,7 @@ class Escort(SamplingGeometry):
         convention = "1 is uniform and 0 target-driven (the author's code reverses it: pass 1 − α)"
         within(self, 0, 1, convention, alpha=self.alpha)
         positive(self, "the temperature of the target policy", temperature=self.temperature)
+        boolean(self, scaled=self.scaled, inverse_probability=self.inverse_probability)
 
     def _exponent(self, batch: Batch | PreferenceBatch, power: float) -> tuple[Batch, Tensor]:
         """The batch and power·(A/temperature − log π_k) per response; − log π_k only with `inverse_probability`."""

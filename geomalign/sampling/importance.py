@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from geomalign._util import numerics
-from geomalign._util.check import positive, refuse
+from geomalign._util.check import boolean, number, numbers, positive, refuse
 from geomalign._util.types import Interval, Locality
 from geomalign.batch import Batch, PreferenceBatch
 from geomalign.sampling.advantage import Advantage
@@ -55,6 +55,7 @@ class TruncatedImportance(SamplingGeometry):
     def __post_init__(self) -> None:
         is_sampling(self, self.of)
         positive(self, "the bound of an importance weight", cap=self.cap)
+        boolean(self, sequence=self.sequence)
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
         drive = self.of.drive(batch)
@@ -104,6 +105,7 @@ class ClippedImportance(Reweighting):
 
     def __post_init__(self) -> None:
         is_sampling(self, self.of)
+        number(self, "or None", low=self.low or 0.0, high=self.high or 0.0)
         if not 0 <= (self.low or 0.0) < (math.inf if self.high is None else self.high):
             refuse(self, "bounds of a ratio, 0 ≤ low < high.", low=self.low, high=self.high)
 
@@ -169,6 +171,7 @@ class TaperedImportance(Reweighting):
 
     def __post_init__(self) -> None:
         is_sampling(self, self.of)
+        numbers(self, "the bounds of a ratio", positive=self.positive, negative=self.negative)
         for name, (low, high) in (("positive", self.positive), ("negative", self.negative)):
             if not 0 <= low <= high < math.inf:
                 refuse(self, "bounds of a ratio, 0 ≤ low ≤ high < ∞.", **{name: (low, high)})
@@ -217,6 +220,7 @@ class GammaImportance(Reweighting):
 
     def __post_init__(self) -> None:
         is_sampling(self, self.of)
+        numbers(self, "a shape k and a rate λ", positive=self.positive, negative=self.negative)
         for name, (k, rate) in (("positive", self.positive), ("negative", self.negative)):
             if not (k >= 0 and rate > 0):
                 refuse(self, "a shape k ≥ 0 and a rate λ > 0.", **{name: (k, rate)})

@@ -1,4 +1,4 @@
-"""A mask of tokens that have already moved far, judged by the probability that moved."""
+"""A mask of tokens whose probability has already moved far."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from geomalign._util import numerics
-from geomalign._util.check import integer, non_negative, one_of
+from geomalign._util.check import integer, non_negative, number, one_of
 from geomalign._util.types import Interval
 from geomalign.batch import Batch, PreferenceBatch
 from geomalign.sampling.base import SamplingGeometry, rewards
@@ -46,6 +46,7 @@ class PassAtK(SamplingGeometry):
 
     def __post_init__(self) -> None:
         integer(self, 1, "a number of responses", k=self.k)
+        number(self, "of a reward", threshold=self.threshold)
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
         batch, reward = rewards(self, batch)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from geomalign._util import numerics
-from geomalign._util.check import one_of, positive, refuse, within
+from geomalign._util.check import boolean, one_of, positive, refuse, within
 from geomalign._util.groups import Groups, mean_within
 from geomalign.batch import Batch, PreferenceBatch
 from geomalign.divergences import (
@@ -47,7 +47,7 @@ class TrustRegion(SamplingGeometry):
     has mean zero at its state, and is not centred; ε is the mean over tokens.
 
     The drive does not depend on the scale of g₀: rewards ten times as large give the same step. The radius bounds the
-    target, not what the optimizer does in a finite number of steps; the controller `AdaptiveStiffness` measures that.
+    target, not what the optimiser does in a finite number of steps; the controller `AdaptiveStiffness` measures that.
 
     Args:
         of: the geometry whose drive g₀ is followed.
@@ -91,6 +91,7 @@ class TrustRegion(SamplingGeometry):
         if len(given) != 1:
             refuse(self, "give exactly one radius.", **radii)
         positive(self, "the radius of a divergence", **given)
+        boolean(self, bounded=self.bounded)
         one_of(self, "within", self.within, _WITHIN)
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
@@ -167,6 +168,7 @@ class EscortESS(SamplingGeometry):
     def __post_init__(self) -> None:
         within(self, 0, 1, "an effective share of the samples", ends="(]", target=self.target)
         positive(self, "the temperature of the target policy", temperature=self.temperature)
+        boolean(self, scaled=self.scaled)
         one_of(self, "within", self.within, _WITHIN)
 
     def _solve(self, advantage: Tensor, groups: Groups) -> Tensor:

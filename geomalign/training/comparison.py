@@ -93,9 +93,9 @@ def _check(config: CompareConfig) -> None:
             "one objective with them."
         )
     for choice in config.objectives:
-        recipes.get(choice.name, **choice.options)
+        objective = recipes.get(choice.name, **choice.options)
         if choice.control:
-            controller_of(choice.control)
+            controller_of(choice.control).check(objective)
     build_task(config.run.task)
     Placement(config.run.device)
 

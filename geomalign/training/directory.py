@@ -1,4 +1,4 @@
-"""A results directory belongs to one configuration: taken at the beginning, given up if nothing was made in it."""
+"""A results directory belongs to one configuration: acquired as a run begins, released if nothing was made in it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def acquire(directory: Path, config: TrainConfig | CompareConfig, *, resume: boo
     if known.exists():
         if not resume:
             raise ValueError(
-                f"{directory} holds a run already; pass resume=True (--resume) to continue it, or choose another one."
+                f"{directory} holds a run already; continue it with --resume (in Python resume=True), or choose "
+                "another directory."
             )
         _refuse_other(directory, checkpoint.read_json(known), to_dict(config), free)
         before = checkpoint.read_json(data) if data.exists() else {}
@@ -67,7 +68,7 @@ def data_fingerprints(config: TrainConfig) -> dict[str, str]:
 
 
 def release(directory: Path) -> None:
-    """Give an acquired directory up if nothing was made in it: another run may begin there.
+    """Release an acquired directory if nothing was made in it, so that another run may begin there.
 
     >>> import tempfile
     >>> from geomalign.training import TrainConfig

@@ -14,7 +14,7 @@ WARM_START = "warm start"
 
 @dataclass(frozen=True)
 class Event:
-    """Something happened in a run.
+    """One thing that happened in a run.
 
     Args:
         kind: `"plan"` once and first, of a comparison; `"start"`, `"step"`, `"done"` of a run; `"skipped"` of a run

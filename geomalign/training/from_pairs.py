@@ -51,10 +51,10 @@ class Pairs:
 def learn_from_pairs(run: Run) -> None:
     """Epochs over pairs of responses, with the base as reference."""
     settings = run.config.offline
-    pairs, held = _pairs(run)
+    pairs, validation = _pairs(run)
     reference = run.reference()
     batch, drive = _with_reference(run, reference, pairs)
-    of_held = _with_reference(run, reference, held) if held else None
+    of_validation = _with_reference(run, reference, validation) if validation else None
     order: list[Tensor] = []
     for epoch in range(settings.epochs):
         generator = torch.Generator().manual_seed(1000 * run.config.seed + epoch)
@@ -62,7 +62,7 @@ def learn_from_pairs(run: Run) -> None:
     run.loop(
         len(order),
         lambda: _step(run, pairs, batch, drive, order[run.step]),
-        lambda: _validate(run, held, *of_held) if held and of_held else {},
+        lambda: _validate(run, validation, *of_validation) if validation and of_validation else {},
     )
 
 
@@ -112,7 +112,7 @@ def _margins(outcome: Outcome) -> Tensor:
 
 
 def _step(run: Run, pairs: Pairs, batch: PreferenceBatch, drive: Any, rows: Tensor) -> dict[str, float]:
-    """One optimizer step on the pairs in `rows`, which is what a controller counts where there is no rollout."""
+    """One optimiser step on the pairs in `rows`, which is what a controller counts where there is no rollout."""
     settings, policy = run.config.offline, run.policy
     rows = run.placement.put(rows)
     whole, pull = batch[rows], run.stiffen(drive[rows])
@@ -166,11 +166,11 @@ def _pairs(run: Run) -> tuple[Pairs, Pairs | None]:
 
     distributed.on_first(make)
     parts = torch.load(path, map_location=run.config.device, weights_only=True)
-    trained, held = (
+    trained, validation = (
         pairs and Pairs(Rollout(**pairs["chosen"]), Rollout(**pairs["rejected"]))
         for pairs in (parts["trained"], parts["held_out"])
     )
-    return trained, held
+    return trained, validation
 
 
 def table_pairs(run: Run, base: Policy) -> tuple[Pairs, Pairs | None]:

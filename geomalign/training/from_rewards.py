@@ -1,4 +1,4 @@
-"""Training on rewards: sample a rollout, take the drive of whole groups from it once, take optimizer steps on it.
+"""Training on rewards: sample a rollout, take the drive of whole groups from it once, take optimiser steps on it.
 
 One code path for one process and many (`torchrun`, `accelerate launch`): prompts are dealt to the processes; random
 numbers, drives, minibatches and normalisers are those of the whole batch; gradients are summed; rank 0 writes.
@@ -24,13 +24,13 @@ from geomalign.training.step import OptimizerStep, largest_log_ratio, optimizer_
 
 
 def learn_from_rewards(run: Run) -> None:
-    """Iterations of a rollout and the optimizer steps on it, until the configuration's number is done."""
+    """Iterations of a rollout and the optimiser steps on it, until the configuration's number is done."""
     reference = run.reference() if run.objective.needs_reference else None
     run.loop(run.config.rl.iterations, lambda: iteration(run, reference))
 
 
 def iteration(run: Run, reference: Policy | None) -> dict[str, float]:
-    """One rollout and the optimizer steps on it.
+    """One rollout and the optimiser steps on it.
 
     Args:
         reference: the policy that a KL penalty is measured from; None where the objective needs none.
@@ -114,7 +114,7 @@ def batch_of(rollout: Rollout, rewards: Tensor, samples: int, old: Tensor, refer
 
 
 def _optimizer_steps(run: Run, rollout: Rollout, whole: Batch, rows: slice, drive: Any) -> dict[str, float]:
-    """The optimizer steps on a rollout.
+    """The optimiser steps on a rollout.
 
     Args:
         rollout: this process's rows of it.
@@ -128,9 +128,9 @@ def _optimizer_steps(run: Run, rollout: Rollout, whole: Batch, rows: slice, driv
     for _ in range(settings.epochs):
         for minibatch in torch.randperm(whole.size, generator=run.order).chunk(settings.minibatches):
             counts = whole[run.placement.put(minibatch)].counts()
-            held = minibatch[(minibatch >= rows.start) & (minibatch < rows.stop)] - rows.start
+            own = minibatch[(minibatch >= rows.start) & (minibatch < rows.stop)] - rows.start
             moved = [mine.seen.new_zeros(())]
-            losses = mine.losses(held, counts, moved)
+            losses = mine.losses(own, counts, moved)
             steps.append(optimizer_step(losses, run.optimizer, run.policy.parameters, settings.clip_norm, run.timed))
             largest.append(torch.stack(moved).max())
     largest = list(distributed.largest(torch.stack(largest)).unbind())

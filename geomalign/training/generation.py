@@ -175,7 +175,7 @@ def _drawn(log_p: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
 def log_probs(policy: Policy, rollout: Rollout, temperature: float = 1.0) -> Tensor:
     """log π of every sampled token, `(rows, response length)`, 0 on the padding; differentiable.
 
-    The same function gives the log-probabilities of the rollout and of the optimizer steps, so that the log-ratio of
+    The same function gives the log-probabilities of the rollout and of the optimiser steps, so that the log-ratio of
     an unchanged policy is exactly 0.
 
     Args:

@@ -1,4 +1,4 @@
-"""The policy: a causal language model of transformers with its tokenizer, and where and how precisely it computes."""
+"""The policy: a causal language model of transformers with its tokenizer, its device and its precision."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Placement:
-    """Device and precision: the only place that knows either.
+    """The device and the precision of a policy, which no other code decides.
 
     Args:
         device: a torch device.
@@ -67,7 +67,7 @@ class Placement:
 
     @property
     def weights(self) -> torch.dtype:
-        """What weights, log-probabilities and losses are in."""
+        """The dtype of weights, log-probabilities and losses."""
         return torch.float64 if self.dtype == "float64" else torch.float32
 
     def precise(self, logits: Tensor) -> Tensor:

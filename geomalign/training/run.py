@@ -1,4 +1,4 @@
-"""What every run has: policy, optimizer, controller, files and clocks, saved and restored as one."""
+"""What every run has: policy, optimiser, controller, files and clocks, saved and restored as one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from geomalign.training.runtime import Clock, Stop
 
 
 class Run:
-    """A run at work: policy, optimizer, controller, files and clocks, saved and restored as one.
+    """A run at work: policy, optimiser, controller, files and clocks, saved and restored as one.
 
     Args:
         config: of the run.

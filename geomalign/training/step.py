@@ -1,4 +1,4 @@
-"""One optimizer step on a loss that arrives in parts, and the metrics of the steps on one rollout."""
+"""One optimiser step on a loss that arrives in parts, and the metrics of the steps on one rollout."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ INACTIVE = 1e-4
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerStep:
-    """What one optimizer step saw.
+    """What one optimiser step saw.
 
     Args:
         loss: of the whole minibatch, over all processes.
         norm: of the gradient before clipping.
-        skipped: whether loss or gradient was not finite, so that weights and optimizer stayed as they were.
+        skipped: whether loss or gradient was not finite, so that weights and optimiser stayed as they were.
 
     >>> OptimizerStep(loss=0.5, norm=1.2, skipped=False).skipped
     False
@@ -45,10 +45,10 @@ def optimizer_step(
     clip_norm: float,
     timed: Callable[[str], contextlib.AbstractContextManager[None]] = lambda part: contextlib.nullcontext(),
 ) -> OptimizerStep:
-    """One optimizer step on a loss that arrives in parts, one micro-batch after another, on every process its own.
+    """One optimiser step on a loss that arrives in parts, one micro-batch after another, on every process its own.
 
     The parts add up to the loss exactly, because each was weighted by the counts of the whole minibatch. A loss or
-    gradient that is not finite leaves weights and optimizer as they were. A process without rows gives no part, and
+    gradient that is not finite leaves weights and optimiser as they were. A process without rows gives no part, and
     takes part in the sum. The host waits for the device once.
 
     Args:
@@ -79,7 +79,7 @@ def optimizer_step(
 def step_metrics(
     steps: list[OptimizerStep], largest: list[Tensor], at_anchor: Outcome, after: Outcome, data: Batch | None = None
 ) -> dict[str, float]:
-    """The metrics of the optimizer steps on one rollout, or of one step on pairs.
+    """The metrics of the optimiser steps on one rollout, or of one step on pairs.
 
     `kl`, `chi2` and `ess` of whole responses and `token_kl` are estimated from the very samples that were trained on.
     `inactive` is the share of steps at Δ = 0, if the geometry of the objective's first term has no force there. For a

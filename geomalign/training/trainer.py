@@ -73,6 +73,8 @@ def train(
     torch.set_num_threads(config.threads)
     objective = recipes.get(config.objective, **config.options)
     controller = controller_of(config.control) if config.control else None
+    if controller is not None:
+        controller.check(objective)
     offline = config.trains_offline(objective)
     Placement(config.device)
     directory, name = Path(directory), name or run_name(config)

@@ -29,14 +29,14 @@ def base_name(config: TrainConfig) -> str:
     >>> base_name(TrainConfig(objective="dpo", rate=1.0)) == base_name(TrainConfig())
     True
     """
-    # There and back: a 3 that was meant as 3.0 becomes one, as it does on the way to a worker.
+    # The round trip makes 3.0 of a 3 where a float is meant, as it happens on the way to a worker.
     parts = to_dict(from_dict(TrainConfig, to_dict(config)))
     task = {name: parts["task"][name] for name in ("name", "options", "eval_levels", "train_levels", "eval_prompts")}
     return f"base-{digest(task, parts['model'], parts['warm_start'], parts['dtype'], parts['device'].split(':')[0])}"
 
 
 def steps(config: TrainConfig) -> int:
-    """Optimizer steps of the warm start; 0 where the run begins with a given model.
+    """Optimiser steps of the warm start; 0 where the run begins with a given model.
 
     >>> steps(TrainConfig())
     2150

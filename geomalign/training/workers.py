@@ -1,6 +1,6 @@
-"""Worker processes that take one run at a time; what happens to one of them costs the others nothing.
+"""Worker processes that take one run at a time; the failure of one does not affect the others.
 
-A pool of a library (`pebble`, `concurrent.futures`) does not do here: on SIGTERM every worker must be asked to save at
+The pools of `pebble` and `concurrent.futures` do not suffice: on SIGTERM every worker must be asked to save at
 once and be waited for, as long as writing its checkpoint takes; every step of every run is reported to the parent, by a
 pipe of its own, because a worker that is killed while it holds the lock of a shared queue would block the others.
 """

@@ -176,12 +176,18 @@ class PairUnit(Gathered):
     >>> ga.laws.check_unit(Softened())
 
     Raises:
-        ValueError: the events of `of` are not whole responses.
+        ValueError: `of` is missing, or its events are not whole responses.
     """
 
     paired = True
 
+    def __init__(self) -> None:  # of a class that is no dataclass
+        self.__post_init__()
+
     def __post_init__(self) -> None:
+        if not hasattr(self, "of"):
+            why = "a PairUnit needs a field `of`, the unit of one response: `of: ga.ResponseUnit = ga.Sequence()`."
+            refuse(self, why)
         if not isinstance(self.of, ResponseUnit) or self.of.support(torch.ones(1, 1, dtype=torch.bool)).ndim != 1:
             refuse(self, "a pair compares whole responses; use Sequence() or MeanSequence().", of=self.of)
 

@@ -15,7 +15,7 @@ from geomalign.batch import Batch
 from geomalign.unit.base import PairUnit, ResponseUnit
 from geomalign.unit.response import Sequence
 
-__all__ = ["Chosen", "Pair", "Preference", "QuantileMargin", "QuantilePair", "Rejected"]
+__all__ = ["Chosen", "Pair", "PreferenceProbability", "QuantileMargin", "QuantilePair", "Rejected"]
 
 
 class _Difference(PairUnit):
@@ -123,7 +123,7 @@ class Rejected(_Side):
 
 
 @dataclasses.dataclass(frozen=True)
-class Preference(PairUnit):
+class PreferenceProbability(PairUnit):
     """u = σ(beta · (chart(Δ_chosen) − chart(Δ_rejected))), the probability that the policy prefers the chosen response.
 
     Losses that are not convex in the margin are convex in this coordinate: EXO is a Fenchel–Young loss of the negative
@@ -139,7 +139,7 @@ class Preference(PairUnit):
         ValueError: `of` is not a unit of whole responses, or beta is not positive.
 
     >>> import torch, geomalign as ga
-    >>> ga.Preference(beta=1.0).combine(torch.tensor([1.0, 1.0]))
+    >>> ga.PreferenceProbability(beta=1.0).combine(torch.tensor([1.0, 1.0]))
     tensor([0.5000])
     """
 

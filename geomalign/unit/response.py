@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from geomalign._util.check import finite, refuse
+from geomalign._util.check import finite, number, refuse
 from geomalign._util.types import Locality
 from geomalign.batch import Batch, Counts
 from geomalign.unit.base import Gathered, ResponseUnit, latex_ratio
@@ -117,6 +117,7 @@ class ClampedTokens(Gathered, ResponseUnit):
     linear = False
 
     def __post_init__(self) -> None:
+        number(self, "or None", low=self.low or 0.0, high=self.high or 0.0)
         if not (self.low is None or self.low <= 0) or not (self.high is None or self.high >= 0):
             refuse(self, "bounds of Δ, low ≤ 0 ≤ high, such as ±0.4.", low=self.low, high=self.high)
 

@@ -83,7 +83,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, name: str, **contents: Any) -> Non
 def test_an_objective_in_one_line() -> None:
     assert hosted.objective_of("opo alpha=0.5 mu=2 normalize=sum") == ga.recipes.opo(alpha=0.5, mu=2, normalize="sum")
     assert hosted.objective_of("ppo") is hosted.objective_of("ppo")
-    with pytest.raises(ValueError, match="'alpha' is not key=value"):
+    with pytest.raises(ValueError, match="the objective 'opo alpha': 'alpha' is not key=value"):
         hosted.objective_of("opo alpha")
     with pytest.raises(ValueError, match="there is no recipe 'oppo'"):
         hosted.objective_of("oppo")
@@ -286,7 +286,7 @@ def slime_batch(lengths: list[int], **more: Any) -> dict[str, Any]:
 
 
 def test_slime_anchors(slime_flat: dict[str, Any]) -> None:
-    """The rollout policy's log-probabilities, the engine's where slime is told so, the current ones where none came."""
+    """The old policy's log-probabilities, the engine's where slime is told so, the current ones where none came."""
     from geomalign.adapters.slime import loss
 
     lengths = [3, 2]

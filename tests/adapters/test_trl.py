@@ -35,7 +35,7 @@ NESTED = {"loss_type": "grpo", "use_bias_correction_kl": False}
 
 
 def matrix(accumulation: int, beta: float, iterations: int) -> dict[str, Any]:
-    """GRPO at one corner of: gradient accumulation × a KL penalty to the reference × updates a rollout."""
+    """GRPO at one corner of: gradient accumulation × a KL penalty to the reference × steps per rollout."""
     args = {"gradient_accumulation_steps": accumulation, "beta": beta, "num_iterations": iterations}
     return {"objective": ("grpo", ADVANTAGE | {"beta": beta}), "args": NESTED | args}
 
@@ -163,15 +163,15 @@ DPO: dict[str, dict[str, Any]] = {
 }
 
 
-HELD: dict[str, Any] = {"objective": ("mirror_descent", {}), "control": "kl=1e-3 rate=1.0"}
-"""An objective whose KL divergence from the old policy a controller holds at a target."""
+ADAPTIVE: dict[str, Any] = {"objective": ("mirror_descent", {}), "control": "kl=1e-3 rate=1.0"}
+"""An objective whose KL divergence from the old policy a controller keeps at a target."""
 
 SPLIT = [*CORNERS, "dapo", "gspo", "two rewards", "engine, sequence_mask, penalised"]
 
 
 @functools.cache
 def run(case: str) -> dict[str, Any]:
-    """A run of the JSON case, once a session."""
+    """A run of the JSON case, once per session of pytest."""
     return trl_worker.run(json.loads(case))
 
 
@@ -246,7 +246,7 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[d
     for kind, name in names:
         case = {"grpo": GRPO, "dpo": DPO}[kind][name] | {"trainer": kind}
         if kind == "grpo":
-            # Two rows a process and groups of four: every group is split across both.
+            # Two rows per process and groups of four: every group is split across both.
             case = case | {"args": case["args"] | {"per_device_train_batch_size": 2}}
         cases += [case | {"ours": True}, case | {"ours": False}]
     results = on_two_processes(cases, tmp_path_factory.mktemp("two"))
@@ -262,11 +262,11 @@ def controlled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("controlled")
     saved = ROLLOUTS | {"save_strategy": "steps", "save_steps": 4, "output_dir": str(folder / "run")}
     recorded = str(folder / "rollouts")
-    held = HELD | {"control": "kl=3 rate=1.0", "trainer": "grpo", "ours": True}
+    adaptive = ADAPTIVE | {"control": "kl=3 rate=1.0", "trainer": "grpo", "ours": True}
     pairs = {"objective": ("dpo", {"beta": 0.3}), "control": "kl=6 rate=0.5 low=1.0 initial=2.0", "trainer": "dpo"}
     cases = [
-        held | {"args": ROLLOUTS, "ours_args": {"record": recorded}},
-        held | {"args": saved, "resume": 4},
+        adaptive | {"args": ROLLOUTS, "ours_args": {"record": recorded}},
+        adaptive | {"args": saved, "resume": 4},
         pairs | {"ours": True, "args": {"per_device_train_batch_size": 2, "max_steps": 4}},
         pairs
         | {"ours": True, "args": {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2, "max_steps": 4}},
@@ -358,7 +358,7 @@ def test_what_trl_has_not_trains_too(name: str) -> None:
 def test_a_controlled_run_continues_from_a_checkpoint() -> None:
     """The multiplier is part of the run: without its state the second half would start from the first one's μ."""
     args = {"num_iterations": 2, "max_steps": 6, "save_strategy": "steps", "save_steps": 2}
-    case = HELD | {"args": args}
+    case = ADAPTIVE | {"args": args}
     straight = ours("grpo", case)
     resumed = ours("grpo", case | {"resume": 4})
     for name, weight in straight["weights"].items():
@@ -370,7 +370,7 @@ def test_a_controlled_run_continues_from_a_checkpoint() -> None:
 def test_evaluation_leaves_a_controller_alone() -> None:
     """Evaluating after every step, also in the middle of a rollout, changes neither μ nor the weights."""
     args = {"num_iterations": 2, "max_steps": 5}
-    case = HELD | {"args": args}
+    case = ADAPTIVE | {"args": args}
     plain, evaluated = ours("grpo", case), ours("grpo", case | {"evaluate_each_step": True})
     assert evaluated["events"].count("evaluate") == 5
     for name, weight in plain["weights"].items():
@@ -395,7 +395,7 @@ def test_a_controller_of_pairs_counts_optimiser_steps() -> None:
 
 def test_a_checkpoint_without_the_controller_is_refused() -> None:
     args = {"max_steps": 4, "num_iterations": 2, "save_strategy": "steps", "save_steps": 2}
-    case = HELD | {"args": args, "resume": 2, "forget": True}
+    case = ADAPTIVE | {"args": args, "resume": 2, "forget": True}
     with pytest.raises(ValueError, match=r"has no geometry\.pt: .* without a controller"):
         ours("grpo", case)
 
@@ -521,7 +521,7 @@ def test_the_example_of_the_documentation_trains(tmp_path: Path, monkeypatch: py
 
 
 def test_rollouts_are_recorded_for_the_audit(tmp_path: Path) -> None:
-    """Six updates of three rollouts: half of them at the anchor, as `num_iterations=2` makes it."""
+    """Six steps on three rollouts: half of them at the anchor, as `num_iterations=2` makes it."""
     from geomalign.audit import audit
 
     args = NESTED | {"num_iterations": 2, "max_steps": 6}

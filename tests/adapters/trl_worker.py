@@ -259,8 +259,8 @@ def controller(case: dict[str, Any]) -> Any:
 
 def stiffness(trainer: Any) -> float | None:
     """This process's μ at the end of the run."""
-    held = getattr(trainer, "controller", None)
-    return None if held is None else float(held.stiffness)
+    controller = getattr(trainer, "controller", None)
+    return None if controller is None else float(controller.stiffness)
 
 
 def run(case: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ STRAIGHT = ga.StraightThrough(ga.ReverseKL(), ga.ChiSquare())
         lambda: ga.unit.ClampedTokens(low=0.1),
         lambda: ga.Chosen(of=ga.Token()),
         lambda: ga.Chosen(of=ga.unit.BroadcastSequence()),
-        lambda: ga.Preference(beta=0.0),
+        lambda: ga.PreferenceProbability(beta=0.0),
         lambda: ga.Sigmoid(scale=-1.0),
         lambda: ga.Indicator(1.0, 0.0),
         lambda: ga.Indicator(-math.inf, math.inf),
@@ -84,20 +84,20 @@ def test_a_shared_response_counts_by_its_length() -> None:
     torch.testing.assert_close(shared, plain * mask.sum(-1, keepdim=True))
 
 
-def test_importance_against_the_rollout_policy_where_the_objective_has_no_anchor() -> None:
+def test_importance_is_taken_against_the_old_policy_where_the_objective_has_no_anchor() -> None:
     """An objective of log π itself weighs by π/π_old, and has the gradient of one that measures from π_old."""
     batch = laws.sample_batch()
     weighed = ga.ClippedImportance(ga.Advantage(), high=1.1)
-    laws_of = [
+    gradients = [
         ga.Objective(
             unit=ga.Token(), chart=ga.LogRatio(), sampling=weighed, optimization=ga.Flat(), anchor=anchor
         ).gradient(batch)
         for anchor in ("old", None)
     ]
-    torch.testing.assert_close(*laws_of)
+    torch.testing.assert_close(*gradients)
 
 
-def test_proportional_follows_the_size_of_the_drive_and_not_its_equilibrium() -> None:
+def test_advantage_scaled_grows_with_the_drive_and_keeps_its_equilibrium() -> None:
     geometry = ga.AdvantageScaled(ga.ChiSquare(5.0))
     u, drive = torch.tensor([0.1]), torch.tensor([2.0])
     torch.testing.assert_close(geometry.curvature(u, 2 * drive), 2 * geometry.curvature(u, drive))

@@ -104,7 +104,7 @@ def test_micro_batches_of_any_split_add_up(name: str) -> None:
 
 
 def work(rank: int, sizes: list[int], folder: str) -> None:
-    """One process: of every recipe its own rows, with statistics and totals of all processes' rows."""
+    """One process: of every recipe its own rows, with statistics and counts of all processes' rows."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", ga.UnboundedLossWarning)
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=len(sizes))

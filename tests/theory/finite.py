@@ -10,6 +10,17 @@ from torch import Tensor
 
 import geomalign as ga
 
+DIVERGENCES = [
+    ga.KullbackLeibler(),
+    ga.ReverseKullbackLeibler(),
+    ga.PearsonChiSquare(),
+    ga.NeymanChiSquare(),
+    ga.CressieRead(1.5),
+    ga.JensenShannon(),
+    ga.SquaredHellinger(),
+    ga.KullbackLeibler() + ga.PearsonChiSquare(),
+]
+
 
 class Problem(NamedTuple):
     """An anchor policy over `n` outcomes, strictly positive, and a drive."""

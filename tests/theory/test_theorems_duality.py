@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from finite import Problem, numbers, problems, vectors
+from finite import DIVERGENCES, Problem, numbers, problems, vectors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,16 +17,6 @@ GEOMETRIES = [
     ga.Logistic(0.6),
     ga.ChiSquare(0.5) + ga.KL(0.4),
     0.3 * ga.Logistic(2.0),
-]
-DIVERGENCES = [
-    ga.KullbackLeibler(),
-    ga.ReverseKullbackLeibler(),
-    ga.PearsonChiSquare(),
-    ga.NeymanChiSquare(),
-    ga.CressieRead(1.5),
-    ga.JensenShannon(),
-    ga.SquaredHellinger(),
-    ga.KullbackLeibler() + ga.PearsonChiSquare(),
 ]
 
 

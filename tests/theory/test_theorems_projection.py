@@ -5,7 +5,7 @@ import math
 import pytest
 import scipy.optimize
 import torch
-from finite import group_of, numbers, problems
+from finite import DIVERGENCES, group_of, numbers, problems
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -14,16 +14,6 @@ from geomalign.divergences import free_energy, target_policy
 
 STIFFNESS = st.sampled_from([0.3, 1.0, 4.0])
 EXACT = {"rtol": 1e-9, "atol": 1e-10}
-DIVERGENCES = [
-    ga.KullbackLeibler(),
-    ga.ReverseKullbackLeibler(),
-    ga.PearsonChiSquare(),
-    ga.NeymanChiSquare(),
-    ga.CressieRead(1.5),
-    ga.JensenShannon(),
-    ga.SquaredHellinger(),
-    ga.KullbackLeibler() + ga.PearsonChiSquare(),
-]
 
 
 def solved(problem, divergence):

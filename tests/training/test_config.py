@@ -79,7 +79,7 @@ def test_files_and_flags(tmp_path: Path) -> None:
         ("[rl]\niteration = 5", r"rl\.iteration is not a setting of RLConfig"),
         ("[rl]\niterations = 5.5", r"rl\.iterations is 5\.5; it should be a valid integer"),
         ("[rl]\niterations = true", r"rl\.iterations is True; it should be a valid integer"),
-        ("[rl]\nbetas = [0.9]", r"rl\.betas\[1\] is missing"),
+        ("[rl]\nbetas = [0.9]", r"rl\.betas\[1\] is missing: \[0\.9\] is too short"),
         ("rl = 3", r"rl is 3; it should be a table"),
         ("[task]\ntrain_levels = 3", r"task\.train_levels is 3; it should be a valid list"),
         ("rate = -1.0", r"rate is -1\.0; it should be greater than 0"),
@@ -96,7 +96,7 @@ def test_a_wrong_setting_is_named(tmp_path: Path, text: str, message: str) -> No
 
 
 def test_overriding_what_is_not_there() -> None:
-    with pytest.raises(ValueError, match="r1 is not a setting of TrainConfig"):
+    with pytest.raises(ValueError, match=r"r1 is not a setting of TrainConfig; it has .*rl"):
         override(TrainConfig(), {"r1.iterations": 3})
     with pytest.raises(ValueError, match=r"rl\.iters is not a setting of RLConfig"):
         override(TrainConfig(), {"rl.iters": 3})

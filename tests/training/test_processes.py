@@ -80,7 +80,8 @@ LETTERS = {
 }  # fmt: skip
 #: Five prompts on two (four) ranks: shares of 2 and 3 (1, 1, 1, 2); 15 rows in minibatches of 4, 4, 4 and 3.
 UNEVEN = {**LETTERS, "rl.prompts": 5, "rl.samples": 3, "rl.minibatches": 4, "rl.accumulation": 2}
-#: A row a minibatch, so all ranks but one have none; prompts half of which cannot be verified, so ranks have no token.
+#: One row per minibatch, so that all ranks but one have none; half of the prompts cannot be verified, so that some
+#: ranks have no token.
 SPARSE = {**LETTERS, "rl.prompts": 4, "rl.samples": 2, "rl.minibatches": 8, "rl.iterations": 5}
 PAIRS = {**LETTERS, "offline.epochs": 1, "offline.batch": 3, "offline.accumulation": 2}
 #: Every process has a controller, which reduces what all of them observed by itself.
@@ -132,7 +133,7 @@ def _free_port() -> int:
 def launch(
     size: int, base: Path, jobs: list[tuple[Path, TrainConfig]], *, resume: bool = False, see: Any = None
 ) -> list[subprocess.CompletedProcess[str]]:
-    """What a launcher does: one process a rank, told its place by the environment. None may take longer than 4 min."""
+    """What a launcher does: one process per rank, told its place by the environment. None may take over 4 min."""
     told = json.dumps([str(base), resume, see, [(str(path), to_dict(config)) for path, config in jobs]])
     place = {
         "WORLD_SIZE": str(size),

@@ -31,7 +31,7 @@ def restless(each: Policy) -> Policy:
 
 @pytest.mark.parametrize("prompts", [PROMPTS, ["1+2;", "3-4;"]], ids=["padded", "even"])
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_the_sampler_reports_the_log_probabilities_of_the_update(
+def test_the_sampler_reports_the_log_probabilities_of_the_step(
     restless: Policy, prompts: list[str], temperature: float
 ) -> None:
     out = sample(

@@ -35,7 +35,7 @@ def test_a_careful_working_is_right_and_fits(level: int) -> None:
             assert eval(step) is not None
 
 
-def test_longest_is_reached_by_the_worst_case() -> None:
+def test_max_response_length_is_reached_by_the_worst_case() -> None:
     prompt = "0" + "-9" * 8 + ";"
     working = Chain().demonstration(Problem(prompt, "-72", 8), random.Random(0), noisy=False)
     assert len(working) + 1 <= Chain().max_response_length(8) <= len(working) + 4
@@ -59,7 +59,7 @@ def test_the_verifier_is_exact(response: str, ended: bool, reward: float) -> Non
     assert Chain().reward(Problem("3+4;", "7", 1), response, ended) == reward
 
 
-def test_the_noisy_teacher_gives_up_as_often_as_it_says() -> None:
+def test_the_noisy_teacher_skips_the_working_as_often_as_it_says() -> None:
     """Four terms are three steps, so a whole working survives with (1 − 0.55)³, and is right with (1 − 0.05)³ of that
     or by luck.
     """

@@ -1,4 +1,4 @@
-"""The loop: gradients of micro-batches, on-policy updates, what misbehaves, and runs that are killed."""
+"""The loop: gradients of micro-batches, on-policy steps, what misbehaves, and runs that are killed."""
 
 import math
 import os
@@ -40,12 +40,12 @@ def same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
 
 def timeless(directory: Path) -> list[dict[str, float]]:
     """The metrics that a clock has no part in."""
-    lines = read_metrics(directory / "metrics.jsonl")
+    rows = read_metrics(directory / "metrics.jsonl")
     clocks = ("time/", "memory/", "tokens_per_second")
-    return [{k: v for k, v in line.items() if not k.startswith(clocks)} for line in lines]
+    return [{k: v for k, v in row.items() if not k.startswith(clocks)} for row in rows]
 
 
-# ---------------------------------------------------------------------- one update
+# ---------------------------------------------------------------------- one step
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -132,7 +132,7 @@ PROMISED = [
 
 @pytest.fixture(scope="module")
 def finished(tiny: TrainConfig, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An uninterrupted run, against which interrupted ones are held."""
+    """An uninterrupted run, with which interrupted ones are compared."""
     directory = tmp_path_factory.mktemp("run") / "whole"
     train(tiny, directory, base=base)
     return directory
@@ -144,42 +144,42 @@ def test_a_run_writes_what_it_promises(finished: Path, tiny: TrainConfig) -> Non
     assert {path.name for path in finished.iterdir()} == {"config.json", "metrics.jsonl", "model", "summary.json"}
     AutoModelForCausalLM.from_pretrained(finished / "model")
     AutoTokenizer.from_pretrained(finished / "model")
-    lines = read_metrics(finished / "metrics.jsonl")
-    assert [line["step"] for line in lines] == list(range(8))
-    assert [line["step"] for line in lines if "accuracy_in" in line] == [0, 3, 6, 7]
-    for line in lines[1:]:
+    rows = read_metrics(finished / "metrics.jsonl")
+    assert [row["step"] for row in rows] == list(range(8))
+    assert [row["step"] for row in rows if "accuracy_in" in row] == [0, 3, 6, 7]
+    for row in rows[1:]:
         for key in PROMISED:
-            assert math.isfinite(line[key]), key
-        parts = line["time/generation"] + line["time/scoring"] + line["time/update"]
-        assert 0.8 * line["time/step"] < parts <= line["time/step"]
-        assert 0 < line["ess"] <= 1 + 1e-6 and line["kl"] >= 0 and line["chi2"] >= 0
+            assert math.isfinite(row[key]), key
+        parts = row["time/generation"] + row["time/scoring"] + row["time/update"]
+        assert 0.8 * row["time/step"] < parts <= row["time/step"]
+        assert 0 < row["ess"] <= 1 + 1e-6 and row["kl"] >= 0 and row["chi2"] >= 0
     summary = read_json(finished / "summary.json")
     assert summary["slots"]["optimization"] == "Clip(low=0.2, high=0.2, dual=None)"
     assert summary["iterations"] == 7 and summary["mode"] == "rl" and summary["decoupled"] is False
-    assert summary["final"]["accuracy_in"] == lines[-1]["accuracy_in"]
-    assert summary["base"] == {key: value for key, value in lines[0].items() if key != "step"}
-    assert summary["final"]["reward"] == pytest.approx(sum(line["reward"] for line in lines[1:]) / 7)
+    assert summary["final"]["accuracy_in"] == rows[-1]["accuracy_in"]
+    assert summary["base"] == {key: value for key, value in rows[0].items() if key != "step"}
+    assert summary["final"]["reward"] == pytest.approx(sum(row["reward"] for row in rows[1:]) / 7)
     assert read_json(finished / "config.json") == to_dict(tiny)
 
 
-def test_the_first_update_is_on_policy_and_the_others_are_not(finished: Path) -> None:
-    """2 epochs × 2 minibatches: one of the four updates sees the policy that sampled, to rounding."""
-    lines = [line for line in read_metrics(finished / "metrics.jsonl")[1:] if line["drive_range"] > 0]
-    assert len(lines) > 3
-    assert all(line["inactive"] == 0.25 for line in lines)
-    assert all(line["log_ratio_max"] > 1e-3 for line in lines)
+def test_the_first_step_is_on_policy_and_the_others_are_not(finished: Path) -> None:
+    """2 epochs × 2 minibatches: one of the four steps sees the policy that sampled, to rounding."""
+    rows = [row for row in read_metrics(finished / "metrics.jsonl")[1:] if row["drive_range"] > 0]
+    assert len(rows) > 3
+    assert all(row["inactive"] == 0.25 for row in rows)
+    assert all(row["log_ratio_max"] > 1e-3 for row in rows)
 
 
-def test_a_geometry_that_measures_from_the_reference_acts_on_the_first_update_too(
+def test_a_geometry_that_measures_from_the_reference_acts_on_the_first_step_too(
     tiny: TrainConfig, base: Path, tmp_path: Path
 ) -> None:
-    """Only in the first rollout is the reference the policy that samples, and one of four updates on it."""
+    """Only in the first rollout is the reference the policy that samples, and one of four steps on it."""
     train(override(tiny, {"objective": "dro", "rl.iterations": 3}), tmp_path / "dro", base=base)
-    lines = read_metrics(tmp_path / "dro" / "metrics.jsonl")[1:]
-    assert [line["inactive"] for line in lines] == [0.25, 0.0, 0.0]
+    rows = read_metrics(tmp_path / "dro" / "metrics.jsonl")[1:]
+    assert [row["inactive"] for row in rows] == [0.25, 0.0, 0.0]
 
 
-def test_a_single_update_a_rollout_is_reported_as_geometry_inactive(
+def test_a_single_step_per_rollout_is_reported_as_geometry_inactive(
     tiny: TrainConfig, base: Path, tmp_path: Path
 ) -> None:
     """There every objective takes the same step, up to the scale of its drive: the warning says so once."""
@@ -190,19 +190,19 @@ def test_a_single_update_a_rollout_is_reported_as_geometry_inactive(
     assert [event.message[:17] for event in events if event.kind == "warning"] == ["geometry inactive"]
     assert summary["warnings"][0].startswith("geometry inactive")
     distances = {}
-    for updates in (1, 2):
+    for steps in (1, 2):
         moved = []
         for tau in (0.1, 7.0):
             options = {
                 "objective": "mirror_descent",
                 "options": {"normalize": "mean", "tau": tau},
-                "rl.epochs": updates,
+                "rl.epochs": steps,
             }
-            train(override(config, options), tmp_path / f"{updates} {tau}", base=base)
-            moved.append(torch.cat([value.flatten() for value in weights(tmp_path / f"{updates} {tau}").values()]))
+            train(override(config, options), tmp_path / f"{steps} {tau}", base=base)
+            moved.append(torch.cat([value.flatten() for value in weights(tmp_path / f"{steps} {tau}").values()]))
         start = torch.cat([value.flatten() for value in load(base, Placement()).model.state_dict().values()])
-        distances[updates] = float((moved[0] - moved[1]).norm() / (moved[0] - start).norm())
-    assert distances[1] < 0.02, "one update a rollout: seventy times the stiffness, the same steps"
+        distances[steps] = float((moved[0] - moved[1]).norm() / (moved[0] - start).norm())
+    assert distances[1] < 0.02, "one step per rollout: seventy times the stiffness, the same steps"
     assert distances[2] > 0.1, "two: geometry acts"
 
 
@@ -384,18 +384,18 @@ def test_every_objective_of_the_comparison_learns(name: str, letters: TrainConfi
     """From a random model: one letter in seven to nearly always."""
     options = {"epsilon": 0.2, "epsilon_high": 0.2} if name == "gspo" else {}
     train(replace(letters, objective=name, options=options), tmp_path / "run")
-    lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
-    assert lines[1]["reward"] < 0.4
-    assert sum(line["reward"] for line in lines[-5:]) / 5 > 0.9
-    assert lines[-1]["accuracy_in"] > 0.8
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert rows[1]["reward"] < 0.4
+    assert sum(row["reward"] for row in rows[-5:]) / 5 > 0.9
+    assert rows[-1]["accuracy_in"] > 0.8
 
 
 def test_samples_whose_reward_fails_are_masked_and_counted(letters: TrainConfig, tmp_path: Path) -> None:
     summary = train(override(letters, {"task.name": "letters_task:Broken"}), tmp_path / "run")
-    lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
-    assert lines[1]["masked"] > 0 and summary["masked"] == sum(line.get("masked", 0) for line in lines)
-    assert all(math.isfinite(line["loss"]) for line in lines[1:]) and summary["skipped"] == 0
-    assert sum(line["reward"] for line in lines[-5:]) / 5 > 0.8
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert rows[1]["masked"] > 0 and summary["masked"] == sum(row.get("masked", 0) for row in rows)
+    assert all(math.isfinite(row["loss"]) for row in rows[1:]) and summary["skipped"] == 0
+    assert sum(row["reward"] for row in rows[-5:]) / 5 > 0.8
 
 
 def test_a_masked_sample_is_in_no_group(policy: Policy) -> None:

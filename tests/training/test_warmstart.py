@@ -66,7 +66,7 @@ def test_the_base_is_found_again_and_depends_on_its_own_settings_only(base: Path
     assert base_name(replace(tiny, warm_start=replace(tiny.warm_start, steps=11))) != base.name
     assert base_name(replace(tiny, task=replace(tiny.task, options={"slip": 0.1}))) != base.name
     assert not (base / "checkpoint.pt").exists()
-    whole = replace(tiny, warm_start=replace(tiny.warm_start, weights=(1, 1)))  # numbers a worker would read as 1.0
+    whole = replace(tiny, warm_start=replace(tiny.warm_start, weights=(1, 1)))  # a worker would read 1.0
     assert base_name(whole) == base_name(from_dict(TrainConfig, to_dict(whole))) == base.name
 
 

@@ -53,7 +53,7 @@ class InactiveGeometryWarning(UserWarning):
     """Every step is made where the policy is the old policy, so all objectives have the same gradient.
 
     ```py
-    warnings.filterwarnings("error", category=InactiveGeometryWarning)  # rather no run than one that compares nothing
+    warnings.filterwarnings("error", category=InactiveGeometryWarning)  # stop instead of training without effect
     ```
     """
 

@@ -1,4 +1,4 @@
-"""What both trainers do: they hold an objective and a controller, save the controller's state, and log the geometry."""
+"""What the two TRL trainers share: the objective, the controller with its saved state, and the logged geometry."""
 
 from __future__ import annotations
 

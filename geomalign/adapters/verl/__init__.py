@@ -18,7 +18,7 @@ An objective of your own, or a recipe of another package, is `geomalign/objectiv
 hyper-parameters: `{objective: my_module:mine, mu: 1.0}`.
 
 `import verl` loads the plugin through the entry-point group `verl.plugins`, in the driver and in every Ray worker. verl
-says nothing of plugins that fail to load, so ask before a run, with the run's own overrides:
+hides plugins that fail to load, so check before a run, with the run's own overrides:
 `python -m geomalign.adapters.verl OVERRIDE…`.
 
 The sampling geometry makes the drive in the driver, where groups are whole; the optimization geometry sees only tensors

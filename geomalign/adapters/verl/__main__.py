@@ -6,7 +6,7 @@ from geomalign.adapters.verl.preflight import check
 
 
 def main(arguments: list[str]) -> int:
-    """`check` from a command line: its lines, or what is missing.
+    """Run `check` and print what it found, or what is missing.
 
     Args:
         arguments: `--config FILE`, and overrides as verl's launcher takes them.

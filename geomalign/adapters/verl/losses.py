@@ -240,7 +240,7 @@ def register() -> Registered:
 def _first_reason(name: str) -> str | None:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UnboundedLossWarning)  # of whoever uses the recipe, not of `import verl`
+            warnings.simplefilter("ignore", UnboundedLossWarning)  # shown where it is used, not by `import verl`
             return why_not(recipes.get(name))
     except (TypeError, ValueError) as error:  # a recipe without defaults, or one that asks for something else
         return str(error)

@@ -1,4 +1,4 @@
-"""Before a run: what verl registered, and one update with the run's own configuration on random numbers."""
+"""A check before a run: what verl registered, and one step with the run's own configuration on random numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["check"]
 
 
 def check(overrides: list[str] | None = None, config_path: str | None = None) -> list[str]:
-    """Whether a run would find what it names: composes verl's configuration and makes one update of random numbers.
+    """Whether a run would find what it names: composes verl's configuration and makes one step on random numbers.
 
     Args:
         overrides: as on the command line of `verl.trainer.main_ppo`.
@@ -118,7 +118,7 @@ def _check_run(overrides: list[str], config_path: str | None) -> list[str]:
     if policy.grad is None:
         raise RuntimeError(f"{lines[0]}: the loss has no gradient in the log-probabilities.")
     lines.append(
-        f"one update: loss {float(loss):.4g}, gradient norm {float(policy.grad.norm()):.4g}, {len(found)} metrics"
+        f"one step: loss {float(loss):.4g}, gradient norm {float(policy.grad.norm()):.4g}, {len(found)} metrics"
     )
     if mode.startswith(PREFIX):
         lines.append(f"objective {objective_from(mode.removeprefix(PREFIX), actor.policy_loss)!r}")

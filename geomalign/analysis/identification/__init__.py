@@ -1,12 +1,13 @@
 """The geometry of any loss, read off its values: chart, potential, drive, and where the two are not independent.
 
 For ℓ(Δ; A) = φ(u(Δ)) − g(A)·u(Δ) + const(A) the force F = ∂ℓ/∂Δ obeys ∂F/∂A = −g'(A)·u'(Δ): the mixed derivative is a
-product. Its Δ-factor is the slope of the chart, what is left of the force the mirror φ'(u)u'. Where the mixed
-derivative is no product, the potential knows the drive: the loss is coupled there.
+product. Its factor in Δ is the slope of the chart, and the rest of the force is the mirror φ'(u)u'. Where the mixed
+derivative is no product, the potential depends on the drive, and the loss is coupled.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from geomalign._util.types import Interval, Locality
 from geomalign.analysis.identification.assembly import assemble
-from geomalign.analysis.identification.probing import Loss, Probe, arity
+from geomalign.analysis.identification.probing import Loss, Probe
 from geomalign.analysis.identification.report import (
     Coupling,
     Identification,
@@ -25,7 +26,7 @@ from geomalign.analysis.identification.report import (
     Region,
     TabulatedChart,
 )
-from geomalign.analysis.identification.separation import read_advantage, read_margin, read_pair
+from geomalign.analysis.identification.separation import read
 from geomalign.batch import Batch, PreferenceBatch
 from geomalign.objective import BaseObjective, Objective, TermDrives
 
@@ -42,7 +43,7 @@ __all__ = [
     "identify",
 ]
 
-_READERS = {"advantage": read_advantage, "margin": read_margin, "pair": read_pair}
+_ARITY = {"advantage": 2, "margin": 1, "pair": 2}
 _ADVANTAGES = (-2.0, -1.3, -1.0, -0.4, 0.0, 0.4, 1.0, 1.3, 2.0)
 
 
@@ -58,8 +59,9 @@ def identify(
 
     ∂²ℓ/∂A∂Δ = −g'(A) u'(Δ) is integrated for the chart; φ'(u) = (∂ℓ/∂Δ)/u' + g. Derivatives in Δ are automatic; all
     else is quadrature and differentiation of Legendre series on panels that resolve the force to rounding and end at
-    its kinks. Where the force is affine in A, g is A itself. No loss tells how samples were weighted before (only g is
-    seen), the unit (one event is seen), and how a factor or a linear term is shared between drive and potential.
+    its kinks. Where the force is affine in A, g is A itself. Three things cannot be read off a loss: how samples
+    were weighted before (only g is seen), the unit (one event is seen), and how a factor or a linear term is shared
+    between drive and potential.
 
     Args:
         loss: of float64 tensors `(n,)`, elementwise, or their sum or mean, differentiable in the first. For losses that
@@ -85,13 +87,18 @@ def identify(
     (Ratio(), ChiSquare(mu=2.0), True)
     """
     if kind is None:
-        kind = "margin" if arity(loss) == 1 else "advantage"
-    if kind not in _READERS:
-        raise ValueError(f"identify(kind={kind!r}): choose one of {', '.join(map(repr, _READERS))}, or None.")
+        required = [p for p in inspect.signature(loss).parameters.values() if p.default is p.empty]
+        kind = (
+            "margin"
+            if sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in required) == 1
+            else "advantage"
+        )
+    if kind not in _ARITY:
+        raise ValueError(f"identify(kind={kind!r}): choose one of {', '.join(map(repr, _ARITY))}, or None.")
     if not domain[0] < 0 < domain[1]:
         raise ValueError(f"identify(domain={domain!r}) must be an interval around 0, the anchor, such as (-30, 30).")
-    probe, probes = Probe(loss, 1 if kind == "margin" else 2), torch.tensor(sorted(advantages), dtype=torch.float64)
-    return assemble(probe, _READERS[kind](probe, probes, Interval(*domain), tolerance))
+    probe, probed = Probe(loss, _ARITY[kind]), torch.tensor(sorted(advantages), dtype=torch.float64)
+    return assemble(probe, read(probe, kind, probed, Interval(*domain), tolerance))
 
 
 def as_loss(objective: BaseObjective, *, log_prob: float = 0.0) -> Loss:

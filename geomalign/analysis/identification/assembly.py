@@ -11,13 +11,12 @@ from torch import Tensor
 from geomalign._util.types import Interval
 from geomalign.analysis.asymptotics import Tail, asymptote
 from geomalign.analysis.identification import families
+from geomalign.analysis.identification.compound import named_parts, weighted_drive, weighted_pair
 from geomalign.analysis.identification.curve import Curve, Resolved
-from geomalign.analysis.identification.fitting import Match, amplitudes, separable, tidy
-from geomalign.analysis.identification.pair_terms import named_parts
-from geomalign.analysis.identification.probing import Probe, around, fresh
+from geomalign.analysis.identification.families import Match, amplitudes, separable, tidy
+from geomalign.analysis.identification.probing import Probe, around, fresh, within
 from geomalign.analysis.identification.report import Identification, Kink, Recognised, TabulatedChart
-from geomalign.analysis.identification.separation import Reading, last_coefficients
-from geomalign.analysis.identification.stop_gradient import weighted_drive, weighted_pair
+from geomalign.analysis.identification.separation import Reading
 from geomalign.chart import Chart, LogRatio, Ratio
 from geomalign.optimization import Clip, Flat, OptimizationGeometry
 
@@ -26,24 +25,26 @@ _NARROW = 0.1
 _REACH = 12.0
 """Nats within which potentials are named: further down, 1 + u of the ratio chart has fewer digits than the tolerance
 asks for."""
+_HOME = torch.zeros(1, dtype=torch.float64)
 
 
 def assemble(probe: Probe, reading: Reading) -> Identification:
-    """The report of what was read.
+    """The report made of a reading.
 
-    >>> from geomalign.analysis.identification.separation import read_margin
+    >>> from geomalign.analysis.identification.separation import read
     >>> probe = Probe(lambda m: (m - 3) ** 2, 1)
-    >>> assemble(probe, read_margin(probe, torch.zeros(1), Interval(-9.0, 9.0), 1e-8)).drive_formula
+    >>> assemble(probe, read(probe, "margin", torch.zeros(1), Interval(-9.0, 9.0), 1e-8)).drive_formula
     '6'
     """
     low, high = _determined(reading)
-    part = Resolved(reading.resolved.edges[low : high + 1], reading.resolved.values[low:high], reading.resolved.kinks)
+    resolved, coupled = reading.resolved, reading.coupling.coupled
+    part = Resolved(resolved.edges[low : high + 1], resolved.values[low:high], resolved.kinks)
     x, slope, force = part.nodes, reading.slope[low:high], reading.force[low:high]
-    kinks, coupled = _kinks(reading), reading.coupling.coupled
+    kinks, conservative = _kinks(reading), _conservative(probe, reading)
     nameless, signed = reading.kind == "pair" and coupled, _by_sign(reading)
-    named, window = (None, part.domain) if nameless else _named_chart(part, slope, reading)
+    named, window = (None, part.domain) if nameless else _named_chart(part, slope, reading.tolerance)
     if signed is not None:
-        named, window, slope = signed[0], _reach(reading.resolved.domain), signed[0].member.slope(x)
+        named, window, slope = signed[0], within(resolved.domain, _REACH), signed[0].member.slope(x)
     # A factor that the name does not have belongs to the drive; of a pair, whose slope is known up to a factor, to the
     # name.
     scale = 1.0 if named is None else named.scale
@@ -71,14 +72,13 @@ def assemble(probe: Probe, reading: Reading) -> Identification:
     if coupled and reading.driven:
         resisting = signed[1].member if signed is not None else _clip(reading, kinks, found)
         found = dataclasses.replace(found, optimization=resisting)
-    found, conservative = _tested(probe, reading, found, chart, drive), _conservative(probe, reading)
+    found = _tested(probe, reading, found, chart, drive)
     if not conservative and reading.driven:
-        found = weighted_drive(probe, reading.advantage, reading.resolved, reading.tolerance) or found
+        found = weighted_drive(probe, reading.advantage, resolved, reading.tolerance) or found
     if not conservative and reading.kind == "pair":
-        found = weighted_pair(probe, reading.resolved.domain, reading.tolerance) or found
+        found = weighted_pair(probe, resolved.domain, reading.tolerance) or found
     if reading.kind == "pair" and found.optimization is None:
-        parts = named_parts(probe, _reach(reading.resolved.domain), reading.tolerance)
-        found = dataclasses.replace(found, parts=parts)
+        found = dataclasses.replace(found, parts=named_parts(probe, resolved.domain, reading.tolerance))
     near = float(torch.where(x.abs() <= 1.0, mirrors[..., base].abs(), 0.0).max())
     label = reading.advantage if reading.driven else drive
     return Identification(
@@ -87,7 +87,7 @@ def assemble(probe: Probe, reading: Reading) -> Identification:
         advantage=label,
         drive=drive,
         drive_formula=_drive_formula(reading, scale, offset),
-        log_ratio=reading.resolved.nodes.reshape(-1),
+        log_ratio=resolved.nodes.reshape(-1),
         force=reading.force.reshape(-1, reading.force.shape[-1]),
         kinks=kinks,
         coupling=reading.coupling,
@@ -98,26 +98,18 @@ def assemble(probe: Probe, reading: Reading) -> Identification:
         tolerance=reading.tolerance,
         _base=reading.base,
         _rounding=reading.rounding,
-        _forces=reading.resolved.curves(reading.force),
+        _forces=resolved.curves(reading.force),
         _mirrors=part.curves(mirrors),
         _potentials=tuple(curve.integral() for curve in part.curves(mirrors * slope[..., None])),
     )
 
 
 def _determined(reading: Reading) -> tuple[int, int]:
-    """The run of panels around the anchor on which the chart moves: beyond it no drive can be felt."""
+    """The run of panels around the anchor on which the chart moves: beyond it no drive has an effect."""
     alive = (reading.slope.abs() > 1e-280).all(-1)
+    # The panel of the anchor lies at distance zero: its nodes surround it.
     distance = reading.resolved.nodes.abs().amin(-1)
-    home = int(reading.resolved.curve(reading.slope).panel(torch.zeros(1, dtype=torch.float64)))
-    return around(alive, home if bool(alive[home]) else int(torch.where(alive, distance, math.inf).argmin()))
-
-
-def _reach(window: Interval) -> Interval:
-    return Interval(max(window.low, -_REACH), min(window.high, _REACH))
-
-
-def _inside(x: Tensor, window: Interval) -> Tensor:
-    return (x > window.low) & (x < window.high)
+    return around(alive, int(torch.where(alive, distance, math.inf).argmin()))
 
 
 def _by_sign(reading: Reading) -> tuple[Match, Match] | None:
@@ -129,24 +121,19 @@ def _by_sign(reading: Reading) -> tuple[Match, Match] | None:
     return families.by_sign(x[near], force[..., -1][near] / a[-1], force[..., 0][near] / -a[0], reading.tolerance)
 
 
-def _named_chart(part: Resolved, slope: Tensor, reading: Reading) -> tuple[Match | None, Interval]:
-    """A name for the whole chart, or else for its smooth part around the anchor."""
-    x, inner, whole = part.nodes, part.edges[1:-1], part.domain
-    if bool((slope <= 0).any()):
-        return None, whole
-    # A kink of the force is one of the chart only if the slope, or its derivative, does not carry on across it.
-    kinks = torch.tensor([*part.kinks, math.inf], dtype=torch.float64)
-    (left, right), bends = part.curve(slope).sides(), part.curve(slope).derivative().sides()
-    breaks = (left - right).abs() > 1e-6 * torch.maximum(left.abs(), right.abs())
-    breaks |= (bends[0] - bends[1]).abs() > 1e-4 * (bends[0].abs() + bends[1].abs() + 1e-9)
-    at = inner[breaks & ((inner[:, None] - kinks).abs() < 1e-9).any(-1)].tolist()
-    smooth = Interval(max([whole.low, *(b for b in at if b < 0)]), min([whole.high, *(b for b in at if b > 0)]))
-    for window in (whole, smooth, _reach(smooth)):
-        if window.high - window.low >= _NARROW:
-            near = _inside(x, window)
-            match = families.chart(x[near], slope[near], reading.tolerance, scaled=reading.kind == "pair")
-            if match is not None:
-                return match, window
+def _named_chart(part: Resolved, slope: Tensor, tolerance: float) -> tuple[Match | None, Interval]:
+    """A name for the whole chart, or else for its part between kinks, which are cut off from the outermost inwards."""
+    x, whole = part.nodes, part.domain
+    windows = [whole, within(whole, _REACH)]
+    for kink in sorted(part.kinks, key=abs, reverse=True):
+        last = windows[-1]
+        if last.low < kink < last.high:
+            windows.append(Interval(kink, last.high) if kink < 0 else Interval(last.low, kink))
+    for window in windows if bool((slope > 0).all()) else ():
+        near = (x > window.low) & (x < window.high)
+        match = families.chart(x[near], slope[near], tolerance) if window.high - window.low >= _NARROW else None
+        if match is not None:
+            return match, window
     return None, whole
 
 
@@ -159,15 +146,15 @@ def _named_potential(
     others = [chart for chart in (LogRatio(), Ratio()) if chart != own] if reading.driven else []
     for chart in (own, *others):
         by = mirror if chart is own else mirror * slope / chart.slope(x)
-        for where in (window, _reach(window)) if chart == LogRatio() else (_reach(window),):
-            near = _inside(x, where) & torch.isfinite(by)
+        for where in (window, within(window, _REACH))[chart != LogRatio() :]:
+            near = (x > where.low) & (x < where.high) & torch.isfinite(by)
             u, order = chart(x[near]).sort()
             match = families.potential(
                 u,
                 by[near][order],
                 reading.tolerance,
                 core=(x.abs() <= 1.0)[near][order],
-                kinks=tuple(k for k in chart(kinks).tolist() if math.isfinite(k)),
+                kinks=[k for k in chart(kinks).tolist() if math.isfinite(k)],
                 drive_size=float(reading.drive.abs().max()),
                 scalable=chart is own and chart == LogRatio(),
             )
@@ -184,11 +171,11 @@ def _convention(probe: Probe, reading: Reading, mirror: Curve) -> float:
     """
     if reading.driven and reading.affine:
         return 0.0
-    if not reading.driven and reading.kind != "advantage":
+    if reading.kind != "advantage":
         tail = asymptote(lambda x: probe.force_at(x, 0.0), -1)
         if tail.kind == "constant":
             return tail.coefficient
-    return float(mirror(torch.zeros(1, dtype=torch.float64)).nan_to_num())
+    return float(mirror(_HOME).nan_to_num())
 
 
 def _convex(part: Resolved, mirrors: Tensor, slope: Tensor, size: float, tolerance: float) -> bool | None:
@@ -196,8 +183,8 @@ def _convex(part: Resolved, mirrors: Tensor, slope: Tensor, size: float, toleran
     if bool((slope <= 0).any()):
         return None
     for mirror in mirrors.unbind(-1):
-        noise = 1e3 * (last_coefficients(part, mirror * slope) + mirror.abs() * last_coefficients(part, slope)) / slope
-        m, noise = mirror.reshape(-1), noise.reshape(-1)
+        noise = (1e3 * (part.last(mirror * slope) + mirror.abs() * part.last(slope)) / slope).reshape(-1)
+        m = mirror.reshape(-1)
         allowed = tolerance * (torch.maximum(m[1:].abs(), m[:-1].abs()) + size) + noise[1:] + noise[:-1]
         if bool((m.diff() < -allowed).any()):
             return False
@@ -243,7 +230,7 @@ def _conservative(probe: Probe, reading: Reading) -> bool:
     """Whether values differ by the integral of the force, for the smallest and the largest advantage."""
     ends = torch.tensor([-1.7, -0.6, 0.0, 0.45, 1.4], dtype=torch.float64)
     for j in {0, reading.force.shape[-1] - 1}:
-        others = [] if reading.kind == "margin" else [torch.full_like(ends, float(reading.advantage[j]))]
+        others = [torch.full_like(ends, float(reading.advantage[j]))] * (probe.arity - 1)
         value, work = probe.value(ends, *others), reading.resolved.curve(reading.force[..., j]).integral()(ends)
         gap = float(((value - value[2]) - (work - work[2])).abs().max())
         if gap > max(1e-6, reading.tolerance) * (float(value.abs().max()) + float(work.abs().max())):
@@ -268,24 +255,19 @@ def _clip(reading: Reading, kinks: tuple[Kink, ...], found: Recognised) -> Optim
     """Walls from the kinks: the first above the anchor under a positive drive, those below and above it under a
     negative one, beside what resists without a drive.
     """
-    named = found.chart
-    if named is None:
-        return None
     plus, minus = (int((reading.advantage - sign).abs().argmin()) for sign in (1.0, -1.0))
     high = [k.log_ratio for k in kinks if k.jumps[plus] and k.log_ratio >= 0]
     low = [k.log_ratio for k in kinks if k.jumps[minus] and k.log_ratio <= 0]
     far = [k.log_ratio for k in kinks if k.jumps[minus] and k.log_ratio > 0]
-
-    def at(x: float) -> float:
-        return tidy(float(named(torch.tensor(x, dtype=torch.float64))), max(reading.tolerance, 1e-9))
-
-    if not high and not low:
+    if found.chart is None or not (high or low):
         return None
-    dual = tidy(at(min(far)) + 1, 1e-9) if far else None
-    try:
-        clip = Clip(-at(max(low)) if low else math.inf, at(min(high)) if high else math.inf, dual=dual)
-    except ValueError:
+    ends = torch.tensor(
+        [max(low, default=-math.inf), min(high, default=math.inf), min(far, default=math.inf)], dtype=torch.float64
+    )
+    below, above, dual = (tidy(u, max(reading.tolerance, 1e-9)) for u in found.chart(ends).tolist())
+    if not below <= 0 <= above < dual:
         return None
+    clip = Clip(-below, above, dual=tidy(dual + 1, 1e-9) if far else None)
     return clip if found.optimization in (None, Flat()) else clip + found.optimization
 
 
@@ -316,9 +298,8 @@ def _residual(
     x = x[((x[:, None] - kinks).abs() > 1e-6).all(-1)]
     advantage, drives = reading.advantage, drive
     if reading.driven and reading.affine:
-        a0, a1 = reading.advantage[0], reading.advantage[-1]
-        advantage = torch.stack([a0, 0.37 * a0 + 0.63 * a1, 0.71 * a0 + 0.29 * a1, a1])
-        drives = drive[0] + (drive[-1] - drive[0]) / (a1 - a0) * (advantage - a0)
+        share = torch.tensor([0.0, 0.29, 0.63, 1.0], dtype=torch.float64)
+        advantage, drives = (torch.lerp(each[0], each[-1], share) for each in (advantage, drives))
     resisting: Tensor | float = 0.0
     if found.penalty is not None and found.penalty_chart is not None:
         v = found.penalty_chart(x)

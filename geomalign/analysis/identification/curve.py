@@ -18,22 +18,13 @@ from torch import Tensor
 from geomalign._util import numerics
 from geomalign._util.types import Interval
 
-ORDER = 16
-"""Nodes per panel."""
-_NODES, _WEIGHTS = (torch.from_numpy(each) for each in legendre.leggauss(ORDER))
-_SERIES = torch.from_numpy(legendre.legvander(_NODES.numpy(), ORDER - 1)).T * _WEIGHTS
-_SERIES = (torch.arange(ORDER, dtype=torch.float64) + 0.5)[:, None] * _SERIES
+_ORDER = 16  # nodes per panel
+_NODES, _WEIGHTS = (torch.from_numpy(each) for each in legendre.leggauss(_ORDER))
+_SERIES = torch.from_numpy(legendre.legvander(_NODES.numpy(), _ORDER - 1)).T * _WEIGHTS
+_SERIES = (torch.arange(_ORDER, dtype=torch.float64) + 0.5)[:, None] * _SERIES
 """`(degree, node)`: from values at the nodes to Legendre coefficients."""
 _TAIL, _PANELS, _MOST = 3, 31, 5000  # coefficients that must vanish, panels to begin with, panels at most
 _NARROW, _FINEST = 2e-12, 1e-7  # widths of panel, relative to 1 + |x|, that are split no further
-
-
-def _legendre(x: Tensor, count: int) -> Tensor:
-    """`(..., count)`: P_0(x) … P_{count−1}(x), differentiable in x, which `numpy.polynomial` is not."""
-    columns = [torch.ones_like(x), x]
-    for k in range(1, count - 1):
-        columns.append(((2 * k + 1) * x * columns[k] - k * columns[k - 1]) / (k + 1))
-    return torch.stack(columns[:count], -1)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,20 +46,23 @@ class Curve:
 
     @property
     def domain(self) -> Interval:
-        """Where it is known."""
+        """The interval on which the curve is known."""
         return Interval(float(self.edges[0]), float(self.edges[-1]))
 
-    def panel(self, x: Tensor) -> Tensor:
-        """Which panel each point lies in."""
-        place = torch.searchsorted(self.edges, x.detach().contiguous(), right=True) - 1
-        return place.clamp(0, len(self.edges) - 2)
+    def _local(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Which panel each point lies in, and where between its ends at −1 and 1."""
+        panel = torch.searchsorted(self.edges, x.detach().contiguous(), right=True).clamp(1, len(self.edges) - 1) - 1
+        low, high = self.edges[panel], self.edges[panel + 1]
+        return panel, (2 * x - low - high) / (high - low)
 
     def __call__(self, x: Tensor) -> Tensor:
         x = x.to(torch.float64)
-        panel = self.panel(x)
-        low, high = self.edges[panel], self.edges[panel + 1]
-        value = _legendre((2 * x - low - high) / (high - low), self.coefficients.shape[1]) * self.coefficients[panel]
-        return torch.where((x >= self.edges[0]) & (x <= self.edges[-1]), value.sum(-1), math.nan)
+        panel, local = self._local(x)
+        series, value, after = self.coefficients[panel], torch.zeros_like(x), torch.zeros_like(x)
+        for k in range(series.shape[-1] - 1, -1, -1):  # Clenshaw's recurrence, which autograd passes through
+            step = (2 * k + 1) / (k + 1) * local * value - (k + 1) / (k + 2) * after
+            value, after = series[..., k] + step, value
+        return torch.where((x >= self.edges[0]) & (x <= self.edges[-1]), value, math.nan)
 
     def ends(self) -> tuple[Tensor, Tensor]:
         """`(panel,)` limits at the left and at the right end of every panel: P_k(±1) = (±1)^k."""
@@ -86,16 +80,15 @@ class Curve:
 
     def integral(self, origin: float = 0.0) -> Curve:
         """∫ from `origin`, which is moved into the domain."""
-        at = self.domain.clamp(torch.tensor(origin, dtype=torch.float64))
-        home, scaled = int(self.panel(at)), (self.coefficients * self.edges.diff()[:, None] / 2).numpy()
-        local = float((2 * at - self.edges[home] - self.edges[home + 1]) / (self.edges[home + 1] - self.edges[home]))
+        panel, local = self._local(self.domain.clamp(torch.tensor(origin, dtype=torch.float64)))
+        home, scaled = int(panel), (self.coefficients * self.edges.diff()[:, None] / 2).numpy()
         # Each panel is integrated from its end that is nearer to the origin, and the panels are summed outwards, so
         # that small values near the origin are not lost in large ones.
-        parts = (scaled[:home], 1.0), (scaled[home : home + 1], local), (scaled[home + 1 :], -1.0)
+        parts = (scaled[:home], 1.0), (scaled[home : home + 1], float(local)), (scaled[home + 1 :], -1.0)
         series = torch.from_numpy(np.concatenate([legendre.legint(part, lbnd=start, axis=1) for part, start in parts]))
         left, right = Curve(self.edges, series).ends()
         below, above = left[1 : home + 1].flip(0).cumsum(0).flip(0), right[home:-1].cumsum(0)
-        series[:, 0] += torch.cat([below, at.new_zeros(1), above])
+        series[:, 0] += torch.cat([below, left.new_zeros(1), above])
         return Curve(self.edges, series)
 
     def inverse(self, y: Tensor) -> Tensor:
@@ -131,7 +124,7 @@ class Resolved:
 
     @property
     def domain(self) -> Interval:
-        """Where they are known."""
+        """The interval on which the functions are known."""
         return Interval(float(self.edges[0]), float(self.edges[-1]))
 
     def curve(self, values: Tensor) -> Curve:
@@ -141,6 +134,10 @@ class Resolved:
     def curves(self, values: Tensor) -> tuple[Curve, ...]:
         """The curves through `(panel, node, function)` values."""
         return tuple(self.curve(column) for column in values.unbind(-1))
+
+    def last(self, values: Tensor) -> Tensor:
+        """`(panel, 1)`: the last Legendre coefficients of values at nodes, a measure of their rounding."""
+        return (values @ _SERIES.T)[:, -_TAIL:].abs().amax(-1, keepdim=True)
 
 
 def resolve(function: Callable[[Tensor], Tensor], domain: Interval, *, tolerance: float = 1e-12) -> Resolved:
@@ -194,7 +191,7 @@ def _split(
         x = (low + high)[:, None] / 2 + (high - low)[:, None] / 2 * _NODES
         if ends:
             x = torch.cat([x, low[:, None], high[:, None]], -1)
-        f, at = function(x.reshape(-1)).reshape(*x.shape, -1).split([ORDER, x.shape[1] - ORDER], 1)
+        f, at = function(x.reshape(-1)).reshape(*x.shape, -1).split([_ORDER, x.shape[1] - _ORDER], 1)
         series = torch.einsum("kn,pnj->pkj", _SERIES, f)
         allowed = tolerance * f.abs().amax(1) + floor
         smooth = (series[:, -_TAIL:].abs().amax(1) <= allowed).all(-1)

@@ -1,8 +1,7 @@
-"""A loss as a field of forces: values and derivatives of single events, however the loss reduces a batch of them."""
+"""Values and derivatives of a loss at single events, however the loss reduces a batch of them."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 
 import torch
@@ -12,7 +11,7 @@ from geomalign._util.types import Interval
 
 Loss = Callable[..., Tensor]
 
-_FIRST, _SECOND = (-0.7, 0.31, 0.05, -0.13, 0.9), (0.5, -1.1, 0.9, -0.6, 1.7)
+_TRIED = torch.tensor([(-0.7, 0.31, 0.05, -0.13, 0.9), (0.5, -1.1, 0.9, -0.6, 1.7)], dtype=torch.float64)
 
 
 class Probe:
@@ -31,25 +30,20 @@ class Probe:
     """
 
     def __init__(self, loss: Loss, arity: int):
-        self.loss, self.arity = loss, arity
-        points = [torch.tensor(each, dtype=torch.float64) for each in (_FIRST, _SECOND)[:arity]]
-        single = torch.stack([loss(*(p[i : i + 1] for p in points)).detach().reshape(()) for i in range(5)]).double()
-        together = loss(*points).detach().double()
+        self.loss, self.arity, self.reduction = loss, arity, ""
+        single = self.value(*_TRIED[:arity])
+        together = loss(*_TRIED[:arity]).detach().double()
         together = together.reshape(()) if together.numel() == 1 else together
-        reductions = {"none": single, "sum": single.sum(), "mean": single.mean()}
-        fits = [
-            name
-            for name, value in reductions.items()
-            if value.shape == together.shape and torch.allclose(value, together, 1e-5, 1e-7, equal_nan=True)
-        ]
-        if not fits:
+        for name, value in {"mean": single.mean(), "sum": single.sum(), "none": single}.items():
+            if value.shape == together.shape and torch.allclose(value, together, 1e-5, 1e-7, equal_nan=True):
+                self.reduction = name
+        if not self.reduction:
             raise ValueError(
                 f"the loss gave shape {tuple(together.shape)} for inputs of shape (5,), and its value is neither "
                 "elementwise, nor the sum nor the mean of the values of the single samples: it couples samples "
                 "(a group baseline, sorting, normalisation). Fix what couples them inside the function that you "
                 "pass, so that one event's loss is left."
             )
-        self.reduction = fits[0]
 
     def value(self, *args: Tensor) -> Tensor:
         """`(points,)`."""
@@ -73,31 +67,24 @@ class Probe:
         with torch.enable_grad():
             return self._force(inputs, of, False).detach()
 
-    def force_and_mixed(self, *args: Tensor) -> tuple[Tensor, Tensor]:
-        """`(points,)` of both: the force on the first argument, and its derivative by the second."""
-        inputs = [a.detach().clone().requires_grad_() for a in args]
+    def forces(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`(points,)` each: the forces on both arguments, and their mixed derivative."""
+        inputs = [a.detach().clone().requires_grad_() for a in (x, y)]
         with torch.enable_grad():
             force = self._force(inputs, 0, True)
             mixed = torch.zeros_like(force)
             if force.requires_grad:
                 (mixed,) = torch.autograd.grad(force.sum(), inputs[1], allow_unused=True, materialize_grads=True)
-        return force.detach(), mixed.detach()
-
-    def forces(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`(points,)` each: the forces on both arguments, and their mixed derivative."""
-        force, mixed = self.force_and_mixed(x, y)
-        return force, self.force(x, y, of=1), mixed
+        return force.detach(), self.force(x, y, of=1), mixed.detach()
 
     def force_at(self, x: Tensor, second: float) -> Tensor:
         """`(points,)`: the force with one value for the second argument, if the loss has one."""
         return self.force(x, *[torch.full_like(x, second)] * (self.arity - 1))
 
-    def grid(self, x: Tensor, second: Tensor, *, mixed: bool = False) -> Tensor:
-        """`(points, second)` forces at every combination; with `mixed`, their derivatives by the second beside them."""
+    def grid(self, x: Tensor, second: Tensor) -> Tensor:
+        """`(points, second)` forces at every combination."""
         shape = (len(x), len(second))
-        at = (x[:, None].expand(shape).reshape(-1), second.expand(shape).reshape(-1))
-        found = self.force_and_mixed(*at) if mixed else (self.force(*at),)
-        return torch.cat([each.reshape(shape) for each in found], -1)
+        return self.force(x[:, None].expand(shape).reshape(-1), second.expand(shape).reshape(-1)).reshape(shape)
 
 
 def rounding_error(force: Callable[[Tensor], Tensor], domain: Interval) -> float:
@@ -147,6 +134,15 @@ def around(good: Tensor, home: int) -> tuple[int, int]:
     return int(below[-1]) + 1 if len(below) else 0, home + int(above[0]) if len(above) else len(good)
 
 
+def within(domain: Interval, nats: float) -> Interval:
+    """The part of a domain that is no further from the anchor.
+
+    >>> within(Interval(-30.0, 3.9), 12.0)
+    Interval(low=-12.0, high=3.9)
+    """
+    return Interval(max(domain.low, -nats), min(domain.high, nats))
+
+
 def fresh(domain: Interval, step: int = 1) -> Tensor:
     """256 points of the domain that no fit has seen: multiples of the golden ratio, times `step`, modulo one.
 
@@ -155,13 +151,3 @@ def fresh(domain: Interval, step: int = 1) -> Tensor:
     """
     golden = torch.arange(1, 257, dtype=torch.float64) * ((5**0.5 - 1) / 2)
     return domain.low + (domain.high - domain.low) * (step * (golden % 1.0) % 1.0)
-
-
-def arity(loss: Loss) -> int:
-    """How many positional arguments without a default the loss has.
-
-    >>> arity(lambda margin, beta=0.1: margin)
-    1
-    """
-    parameters = inspect.signature(loss).parameters.values()
-    return sum(p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)

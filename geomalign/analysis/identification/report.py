@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
-from scipy import optimize
 from torch import Tensor
 
+from geomalign._util import numerics
 from geomalign._util.types import Interval
 from geomalign.analysis.asymptotics import Tail
 from geomalign.analysis.identification.curve import Curve
@@ -48,7 +49,7 @@ class TabulatedChart(Chart):
 
     @property
     def increasing(self) -> bool:
-        """Whether it is a coordinate at all: a slope that changes sign folds log-ratios onto one another."""
+        """Whether the slope has one sign: otherwise two log-ratios share a value, and the chart is no coordinate."""
         return bool((self._slope(torch.linspace(self.domain.low, self.domain.high, 4001)) > 0).all())
 
     def __call__(self, log_ratio: Tensor) -> Tensor:
@@ -98,8 +99,8 @@ class Part:
     """One term of a pair loss.
 
     Args:
-        unit: `Chosen()`, `Rejected()`, `Pair()` or `Preference(beta)`; whether a response is gathered by its sum or its
-            mean cannot be seen in one event, and `Sequence()` stands for either.
+        unit: `Chosen()`, `Rejected()`, `Pair()` or `PreferenceProbability(beta)`; whether a response is gathered by its
+            sum or its mean cannot be seen in one event, and `Sequence()` stands for either.
         chart: of a response's log-ratio.
         optimization: φ.
         drive: g.
@@ -127,13 +128,9 @@ class Part:
         return first, second
 
 
-@dataclasses.dataclass(frozen=True)
-class Kink:
-    """A log-ratio at which the force is not smooth.
-
-    Args:
-        log_ratio: where, to about 1e-10.
-        jumps: for every advantage probed, the jump of the force there (0 where it only bends, or is smooth).
+class Kink(NamedTuple):
+    """A log-ratio, to about 1e-10, at which the force is not smooth, and its jump there for every advantage probed: 0
+    where it only bends, or is smooth.
 
     >>> import torch, geomalign as ga
     >>> [kink] = ga.identify(lambda margin: torch.relu(1 - margin)).kinks
@@ -145,13 +142,8 @@ class Kink:
     jumps: tuple[float, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class Region:
-    """A rectangle in which the potential depends on the drive.
-
-    Args:
-        log_ratio: interval of Δ.
-        advantage: interval of A.
+class Region(NamedTuple):
+    """A rectangle of Δ and A (of a pair, of the two log-ratios) in which the potential depends on the drive.
 
     >>> import geomalign as ga
     >>> Region(ga.Interval(0.2, 30.0), ga.Interval(0.0, 2.0)).advantage.high
@@ -162,16 +154,11 @@ class Region:
     advantage: Interval
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Coupling:
+class Coupling(NamedTuple):
     """Where ∂²ℓ/∂A∂Δ is not a product of a function of A and a function of Δ.
 
     Args:
-        log_ratio: `(samples,)` of Δ.
-        advantage: `(cells + 1,)` of A; of a pair, the rejected response's log-ratios.
-        slope: `(samples, cells)`: −ΔF/Δg across each cell of A. All columns equal: decoupled.
-        deviation: `(samples, cells)`: relative difference of `slope` from the chart's slope.
-        regions: rectangles of the coupled samples.
+        regions: where it is not; none: decoupled.
         by_sign: whether the slope depends on the advantage through its sign alone.
 
     >>> import torch, geomalign as ga
@@ -181,16 +168,12 @@ class Coupling:
     (True, True, 2)
     """
 
-    log_ratio: Tensor
-    advantage: Tensor
-    slope: Tensor
-    deviation: Tensor
-    regions: tuple[Region, ...]
-    by_sign: bool
+    regions: tuple[Region, ...] = ()
+    by_sign: bool = False
 
     @property
     def coupled(self) -> bool:
-        """Whether there is any such place."""
+        """Whether the loss is coupled anywhere."""
         return bool(self.regions)
 
 
@@ -313,31 +296,23 @@ class Identification:
         inside = (self.log_ratio > self.chart.domain.low) & (self.log_ratio < self.chart.domain.high)
         x, measured = self.log_ratio[inside], self.force[inside, column]
         pull = extra * self.chart.slope(x)
-        force = measured - pull
-        rounded = (pull != 0) & (force.abs() <= self._rounding * (measured.abs() + pull.abs()))
-        sign = torch.where(rounded, 0.0, force.sign())
-        home = int(x.abs().argmin())
+        net, noise = measured - pull, self._rounding * torch.where(pull != 0, measured.abs() + pull.abs(), 0.0)
+        sign, home = torch.where(net.abs() <= noise, 0.0, net.sign()), x.abs().argmin()
         direction = -int(sign[home])
         if direction == 0:
-            flat = bool((sign[max(home - 1, 0) : home + 2] == 0).all())
-            return torch.zeros((), dtype=torch.float64) if flat else self.chart(x[home])
-        path = torch.arange(home, len(x) if direction > 0 else -1, direction)
-        arrived = (sign[path] * direction >= 0).nonzero()
-        step = max(int(arrived[0]), 1) if len(arrived) else 0
+            return torch.zeros((), dtype=torch.float64)
+        way, order = (direction * x).sort()  # increasing on the way
+        arrived = ((way > direction * x[home]) & (direction * sign[order] >= 0)).nonzero()
+        after = int(arrived[0]) if len(arrived) else 0
         # A force below 1e-250 is not an equilibrium but underflow on the way to infinity.
-        if not step or float(force[path[step - 1]].abs()) < 1e-250:
+        if not after or float(net[order][after - 1].abs()) < 1e-250:
             return torch.tensor(direction * math.inf, dtype=torch.float64)
-        before, after = x[path[step - 1]], x[path[step]]
-        size = float(force[path[step - 1]].abs() + force[path[step]].abs())
+        almost, low, high = -1e-13 * net[order][after - 1 : after + 1].abs().sum(), way[after - 1], way[after]
 
-        def reached(log_ratio: float) -> float:
-            at = torch.tensor(log_ratio, dtype=torch.float64)
-            return float(self._forces[column](at) - extra * self.chart.slope(at)) * direction + 1e-13 * size
+        def climb(y: Tensor) -> Tensor:
+            return direction * (self._forces[column](direction * y) - extra * self.chart.slope(direction * y))
 
-        if reached(float(before)) >= 0 or reached(float(after)) < 0:  # a jump at the edge of a panel
-            return self.chart(after)
-        root = optimize.brentq(reached, float(before), float(after), xtol=1e-15, rtol=1e-15)
-        return self.chart(torch.tensor(root, dtype=torch.float64))
+        return self.chart(direction * numerics.solve_increasing(climb, almost, low, high))
 
     def _column(self, advantage: float | None) -> int:
         if self.decoupled:

@@ -80,6 +80,7 @@ def simpo(beta: float = 2.0, gamma: float = 1.0) -> Objective:
     tensor([-1.0773, -0.4713, -1.1963], dtype=torch.float64)
     """
     check.positive("simpo", beta=beta)
+    check.finite("simpo", gamma=gamma)
     return Objective(
         unit=Pair(of=MeanSequence(), margin=gamma / beta),
         chart=LogRatio(),
@@ -139,6 +140,7 @@ def robust_dpo(beta: float = 0.1, label_smoothing: float = 0.1) -> Objective:
     >>> ga.recipes.robust_dpo(label_smoothing=0.0) == ga.recipes.dpo()  # without noise
     True
     """
+    check.number("robust_dpo", beta=beta)
     check_smoothing("robust_dpo", label_smoothing)
     return Objective(
         unit=Pair(),
@@ -194,6 +196,7 @@ def f_dpo(
     >>> [round(outcome.loss.item(), 3) for outcome in (js, dpo)]
     [0.675, 0.661]
     """
+    check.finite("f_dpo", alpha=alpha)
     named: dict[str, Divergence] = _F_DIVERGENCES | {"alpha": CressieRead(1 - alpha)}
     if isinstance(divergence, str):
         divergence = check.choose("f_dpo", "divergence", divergence, named)

@@ -1,4 +1,4 @@
-"""Recipes whose loss of the margin is another function than the logistic one."""
+"""Recipes that replace the logistic loss of the margin by another function."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from geomalign.sampling import Label
 from geomalign.unit import (
     MeanSequence,
     Pair,
-    Preference,
+    PreferenceProbability,
     Sequence,
 )
 
@@ -70,7 +70,7 @@ def exo(beta: float = 0.1, label_smoothing: float = 1e-3) -> Objective:
     if label_smoothing == 0:
         check.refuse("exo", "the reverse KL from a sure label is infinite; the paper takes 1e-3.", label_smoothing=0)
     return Objective(
-        unit=Preference(beta=beta),
+        unit=PreferenceProbability(beta=beta),
         chart=LogRatio(),
         sampling=Label(math.log1p(-label_smoothing) - math.log(label_smoothing)),
         optimization=NegativeEntropy(),
@@ -160,7 +160,7 @@ def gpo_savage(beta: float = 0.1) -> Objective:
     0.234
     """
     return Objective(
-        unit=Preference(beta=beta),
+        unit=PreferenceProbability(beta=beta),
         chart=LogRatio(),
         sampling=Label(2.0),
         optimization=ChiSquare(2.0),
@@ -186,6 +186,7 @@ def alpha_po(alpha: float = 0.25, beta: float = 2.0, gamma: float = 1.0) -> Obje
     [1.855, 1.692]
     """
     check.positive("alpha_po", beta=beta)
+    check.finite("alpha_po", alpha=alpha, gamma=gamma)
     if alpha == 0:
         check.refuse("alpha_po", "α is not zero; in the limit the loss is simpo(beta, gamma).", alpha=alpha)
     return Objective(

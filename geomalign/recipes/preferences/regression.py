@@ -7,7 +7,7 @@ from geomalign.chart import LogRatio
 from geomalign.objective import FenchelYoung, Objective
 from geomalign.optimization import ChiSquare, Logistic, NegativeEntropy
 from geomalign.sampling import Margin, SoftLabel
-from geomalign.unit import Pair, Preference
+from geomalign.unit import Pair, PreferenceProbability
 
 __all__ = ["rebel", "rpo"]
 
@@ -62,7 +62,7 @@ def _backward(beta: float, eta: float) -> Objective:
 
 def _forward(beta: float, eta: float) -> Objective:
     return Objective(
-        unit=Preference(beta=beta),
+        unit=PreferenceProbability(beta=beta),
         chart=LogRatio(),
         sampling=Margin(eta),
         optimization=NegativeEntropy(),

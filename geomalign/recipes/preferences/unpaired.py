@@ -9,7 +9,7 @@ from geomalign.chart import LogRatio, Sigmoid
 from geomalign.objective import BaseObjective, FenchelYoung, Objective, WeightedSum
 from geomalign.optimization import ChiSquare, Indicator, Logistic
 from geomalign.sampling import Advantage, Label, SignWeighted
-from geomalign.unit import Chosen, Preference, Rejected, Sequence, Shifted
+from geomalign.unit import Chosen, PreferenceProbability, Rejected, Sequence, Shifted
 
 __all__ = ["apo_down", "apo_zero", "bco", "kto", "nca", "sppo"]
 
@@ -28,6 +28,7 @@ def nca(beta: float = 0.1) -> WeightedSum:
     >>> round(outcome.loss.item(), 3)  # 2 log 2 = 1.386 where the policy is the reference
     1.37
     """
+    check.number("nca", beta=beta)
     good = Objective(
         unit=Chosen(),
         chart=LogRatio(),
@@ -59,6 +60,7 @@ def bco(beta: float = 0.1, delta: float = 0.0) -> BaseObjective:
     1.347
     """
     check.positive("bco", beta=beta)
+    check.finite("bco", delta=delta)
     return 2.0 * Objective(
         unit=Shifted(Sequence(), delta / beta),
         chart=LogRatio(),
@@ -69,8 +71,7 @@ def bco(beta: float = 0.1, delta: float = 0.0) -> BaseObjective:
 
 
 def sppo(beta: float = 1e-3) -> BaseObjective:
-    """Self-play preference optimisation, every response regressed on half of what its win rate exceeds one half by: (Δ⁺
-    − 1/2β)² + (Δ⁻ + 1/2β)².
+    """Self-play preference optimisation, each log-ratio regressed on (win rate − ½)/β: (Δ⁺ − 1/2β)² + (Δ⁻ + 1/2β)².
 
     It is evaluated on a `PreferenceBatch`, or on a `Batch` with rewards ±1; rewards 2P − 1 give the soft form.
 
@@ -143,7 +144,7 @@ def apo_down(beta: float = 0.1) -> WeightedSum:
         offset=FenchelYoung(),
     )
     apart = Objective(
-        unit=Preference(beta=beta),
+        unit=PreferenceProbability(beta=beta),
         chart=LogRatio(),
         sampling=Label(1.0),
         optimization=Indicator(0.0, 1.0),
@@ -178,6 +179,7 @@ def kto(beta: float = 0.1, desirable: float = 1.0, undesirable: float = 1.0, ref
     >>> round(outcome.loss.item(), 3)  # 0.5 where the policy is the reference
     0.49
     """
+    check.number("kto", beta=beta)
     check.non_negative("kto", "an estimate of a KL divergence", reference_point=reference_point)
     at_anchor = _sigmoid(-beta * reference_point)
     return Objective(

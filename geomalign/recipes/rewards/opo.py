@@ -79,6 +79,7 @@ def gopo(mu: float = 0.5, *, scale_rewards: str = "none", bounded: bool = True) 
     >>> outcome.drive[[0, 2, 6]] / 0.5  # v* of three responses to one prompt, with the rewards 0.70, −0.95 and 0.93
     tensor([ 0.2639, -1.0000,  0.7361], dtype=torch.float64)
     """
+    check.boolean("gopo", bounded=bounded)
     advantage = GroupAdvantage(scale=scale_rewards)
     return Objective(
         unit=Sequence(),
@@ -130,6 +131,7 @@ def w_gopo(alpha: float = 0.5, mu: float = 0.5, *, scale: float = 1.0, bounded: 
     tensor([ 0.2213, -1.0000,  0.7787], dtype=torch.float64)
     """
     check.positive("w_gopo", mu=mu)
+    check.boolean("w_gopo", bounded=bounded)
     doubled = SignWeighted(ExponentialAdvantage(alpha, scale=scale), positive=2 / mu, negative=2 / mu)
     return Objective(
         unit=Sequence(),
@@ -169,6 +171,7 @@ def opo_trust_region(
     >>> round((outcome.drive[outcome.support] ** 2).mean().item(), 6)  # E[(t* − 1)²] is the radius
     0.05
     """
+    check.number("opo_trust_region", temperature=temperature)
     regions = {
         "kl": (LogRatio(), {"kl": epsilon}),
         "chi2": (Ratio(), {"chi2": epsilon}),

@@ -50,7 +50,11 @@ def from_dict(kind: type[C], mapping: Mapping[str, Any]) -> C:
     try:
         return TypeAdapter(kind).validate_json(text)
     except ValidationError as error:
-        raise ValueError("\n".join(_told(kind, one) for one in error.errors(include_url=False))) from None
+        found = error.errors(include_url=False)
+        # A tuple with an item that was refused is too short as well, which helps nobody.
+        inside = {one["loc"][:end] for one in found for end in range(len(one["loc"]))}
+        told = (_told(kind, one) for one in found if one["type"] != "too_short" or one["loc"] not in inside)
+        raise ValueError("\n".join(told)) from None
 
 
 def _told(kind: type, error: Mapping[str, Any]) -> str:
@@ -66,8 +70,9 @@ def _told(kind: type, error: Mapping[str, Any]) -> str:
             near = difflib.get_close_matches(str(key), names, n=1)
             hint = f" Did you mean {at.removesuffix(str(key))}{near[0]}?" if near else ""
             return f"{at} is not a setting of {kind.__name__}; it has {', '.join(names)}.{hint}"
-        case "value_error":  # of a check in these classes, whose message begins with the setting inside its table
-            return f"{at}{'.' if at else ''}{error['ctx']['error']}"
+        case "value_error":  # of a check in these classes, whose message may begin with a setting inside its table
+            said = str(error["ctx"]["error"])
+            return said if said.startswith("an objective") else f"{at}{'.' if at else ''}{said}"
         case "missing":
             return f"{at} is missing: {error['input']!r} is too short."
     said = error["msg"].replace("Input should", "it should").replace("an object", "a table").replace("array", "list")

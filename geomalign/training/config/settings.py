@@ -88,14 +88,14 @@ class WarmStartConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class LoopConfig:
-    """What every loop of sampling and optimizer steps needs. Counts are ≥ 1.
+    """What every loop of sampling and optimiser steps needs. Counts are ≥ 1.
 
     Args:
         prompts, samples: prompts asked, and responses per prompt (the group).
         temperature: of the sampling policy, > 0; evaluation is greedy in any case.
         max_new_tokens: longest response, in tokens.
         epochs: passes over the data.
-        accumulation: micro-batches that an optimizer step is computed in; the gradient is the same for any number.
+        accumulation: micro-batches that an optimiser step is computed in; the gradient is the same for any number.
         betas, weight_decay: of AdamW, in [0, 1) and ≥ 0.
         clip_norm: largest gradient norm; 0 does not clip.
         eval_every, checkpoint_every: steps between evaluations and between checkpoints.
@@ -121,12 +121,12 @@ class LoopConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class RLConfig(LoopConfig):
-    """Reinforcement learning: a rollout, then `epochs` × `minibatches` optimizer steps on it; `eval_every` and
+    """Reinforcement learning: a rollout, then `epochs` × `minibatches` optimiser steps on it; `eval_every` and
     `checkpoint_every` count rollouts.
 
     Args:
         iterations: rollouts.
-        minibatches: optimizer steps per pass over the rollout. With 1 epoch × 1 minibatch every step is taken at
+        minibatches: optimiser steps per pass over the rollout. With 1 epoch × 1 minibatch every step is taken at
             log-ratio 0, where all geometries agree.
 
     >>> RLConfig(iterations=5).samples
@@ -150,7 +150,7 @@ class RLConfig(LoopConfig):
 @dataclass(frozen=True, config=STRICT)
 class OfflineConfig(LoopConfig):
     """Preference training, on the pairs of a table, or on correct against incorrect samples of the base for the same
-    prompt; `eval_every` and `checkpoint_every` count optimizer steps.
+    prompt; `eval_every` and `checkpoint_every` count optimiser steps.
 
     Args:
         data: table of preferences in one of TRL's formats (see `geomalign.tasks.preferences`); None samples.
@@ -159,7 +159,7 @@ class OfflineConfig(LoopConfig):
             leaves no room for them are left out. ≥ 2.
         samples: responses per prompt, where they are sampled. ≥ 2, as a pair needs two.
         pairs_per_prompt: most pairs of one prompt.
-        batch: pairs per optimizer step.
+        batch: pairs per optimiser step.
 
     >>> OfflineConfig(data="pairs.jsonl", batch=16).split
     'train'

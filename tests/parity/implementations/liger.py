@@ -15,8 +15,8 @@ __all__ = ["Liger"]
 
 
 class Liger(ReferenceImplementation):
-    """Liger's `LigerFusedLinear…Loss` modules. The hidden state is one number a token, the head the matrix (1, 0)ᵀ of a
-    vocabulary of two words, so that the log-probability of word 0 is what the batch asks for. Liger computes in
+    """Liger's `LigerFusedLinear…Loss` modules. The hidden state is one number per token, the head the matrix (1, 0)ᵀ of
+    a vocabulary of two words, so that the log-probability of word 0 is what the batch asks for. Liger computes in
     float32."""
 
     name = "liger"

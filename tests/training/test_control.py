@@ -108,7 +108,7 @@ def test_a_schedule_is_followed_from_rollout_to_rollout(controlled: TrainConfig,
     assert series(tmp_path, "stiffness") == pytest.approx([1, 2, 4, 8, 8, 8, 8])
 
 
-def test_a_controller_of_pairs_counts_optimizer_steps(tiny: TrainConfig, base: Path, tmp_path: Path) -> None:
+def test_a_controller_of_pairs_counts_optimiser_steps(tiny: TrainConfig, base: Path, tmp_path: Path) -> None:
     config = replace(tiny, objective="ipo", control="kl=0.01 initial=2 rate=0.1 low=1")
     train(override(config, {"offline.epochs": 1, "offline.accumulation": 2}), tmp_path, base=base)
     stiffness, over = series(tmp_path, "stiffness"), series(tmp_path, "over_target")
@@ -118,8 +118,19 @@ def test_a_controller_of_pairs_counts_optimizer_steps(tiny: TrainConfig, base: P
         assert (after > before) == (share > 1)
 
 
+def test_an_objective_that_cannot_be_measured_is_refused_before_anything_is_made(
+    controlled: TrainConfig, tmp_path: Path
+) -> None:
+    place = tmp_path / "run"
+    with pytest.raises(ValueError, match="no distance"):
+        train(replace(controlled, objective="reinforce"), place)
+    with pytest.raises(ValueError, match="no distance"):
+        compare(CompareConfig((Choice("reinforce", control=CONTROL),), run=controlled), place)
+    assert not place.exists()
+
+
 def test_a_comparison_sets_a_controller_beside_none(tiny: TrainConfig, base: Path, tmp_path: Path) -> None:
-    choices = (Choice("mirror_descent", label="free"), Choice("mirror_descent", label="held", control=CONTROL))
+    choices = (Choice("mirror_descent", label="free"), Choice("mirror_descent", label="adaptive", control=CONTROL))
     config = CompareConfig(choices, rates=(1e-3,), seeds=(0,), run=override(tiny, {"rl.iterations": 1}))
     assert [run.control for run in config.runs().values()] == ["", CONTROL]
     wrong = replace(config, objectives=(Choice("mirror_descent", control="kl"),))
@@ -129,7 +140,11 @@ def test_a_comparison_sets_a_controller_beside_none(tiny: TrainConfig, base: Pat
 
 
 def test_a_control_that_cannot_be_is_refused_before_the_run(tiny: TrainConfig, base: Path, tmp_path: Path) -> None:
-    for control, words in (("kl=-1", "target=-1"), ("chi3=0.1", "names 0 controllers"), ("kl=0.1 speed=2", "speed")):
+    for control, words in (
+        ("kl=-1", "target=-1"),
+        ("chi3=0.1", "'chi3' is no controller; there are kl, chi2 and anneal"),
+        ("kl=0.1 speed=2", "speed"),
+    ):
         with pytest.raises(ValueError, match=words):
             train(replace(tiny, control=control), tmp_path / "run", base=base)
     assert not (tmp_path / "run").exists()
