@@ -336,7 +336,7 @@ def test_cressie_read_refuses_what_is_no_order():
     for order in (math.inf, math.nan):
         with pytest.raises(ValueError, match="finite"):
             ga.CressieRead(order)
-    with pytest.raises(ValueError, match="order >= 0"):
+    with pytest.raises(ValueError, match="a number ≥ 0"):
         ga.Renyi(-0.5)
 
 

@@ -127,7 +127,7 @@ def test_imports_never_point_up(path: Path) -> None:
             assert RANK[target] <= RANK[unit], f"{path.name} imports {name}, which is a layer above"
 
 
-@pytest.mark.parametrize("module", RANK)
+@pytest.mark.parametrize("module", sorted(RANK))
 def test_modules_of_a_layer_stand_side_by_side(module: str) -> None:
     """The slots do not know each other; elsewhere `BESIDE` names every exception, and no exception that is not used."""
     layer = next(modules for modules in LAYERS.values() if module in modules)

@@ -159,13 +159,14 @@ def _event_loss(name: str, kind: str | None) -> Callable[..., Any]:
     """The function that `module:function` names, where it can be a loss of one event."""
     import torch
 
-    from geomalign.analysis.identification.probing import arity
     from geomalign.objective import BaseObjective
 
     found = _function(name)
     seen = "is an objective" if isinstance(found, BaseObjective) else ""
     if not seen:
-        signature, needs = inspect.signature(found), arity(found)
+        signature = inspect.signature(found)
+        places = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        needs = sum(p.default is p.empty and p.kind in places for p in signature.parameters.values())
         words, count = list(signature.parameters), 1 if kind == "margin" or (kind is None and needs == 1) else 2
         try:
             signature.bind(*range(count))

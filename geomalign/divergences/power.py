@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from geomalign._util import numerics
-from geomalign._util.check import number
+from geomalign._util.check import finite, non_negative
 from geomalign._util.types import Interval
 from geomalign.divergences.base import Divergence
 
@@ -125,9 +125,7 @@ class CressieRead(PowerDivergence):
     order: float
 
     def __post_init__(self) -> None:
-        number(self, "the order", order=self.order)
-        if not math.isfinite(self.order):
-            raise ValueError(f"CressieRead(order={self.order!r}): a finite number; its limits are not f-divergences.")
+        finite(self, "since its limits are no f-divergences", order=self.order)
 
     @property
     def exponent(self) -> float:
@@ -264,9 +262,7 @@ class Renyi:
     order: float
 
     def __post_init__(self) -> None:
-        number(self, "the order", order=self.order)
-        if not (math.isfinite(self.order) and self.order >= 0):
-            raise ValueError(f"Renyi(order={self.order!r}): a finite order >= 0.")
+        non_negative(self, "a finite order", order=self.order)
 
     def value(self, log_p: Tensor, log_q: Tensor, *, dim: int = -1) -> Tensor:
         """R_α(p‖q) over a finite support in nats, as a log-sum-exp, so that nothing overflows; arguments as of

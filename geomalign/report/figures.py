@@ -55,7 +55,7 @@ FIGURES: tuple[tuple[str, str, tuple[Row, ...]], ...] = (
     ),
     (
         "controller",
-        "Controlled stiffness: divergence measured over the updates of a rollout, divided by the controller's target "
+        "Adaptive stiffness: divergence measured over the updates of a rollout, divided by the controller's target "
         "(1: on target), and the stiffness μ of those updates.",
         (
             ("controller_over_target", "measured divergence / target", "log"),

@@ -7,7 +7,6 @@ derivative is no product, the potential depends on the drive, and the loss is co
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from geomalign._util.types import Interval, Locality
 from geomalign.analysis.identification.assembly import assemble
-from geomalign.analysis.identification.probing import Loss, Probe
+from geomalign.analysis.identification.probing import Loss, Probe, arity
 from geomalign.analysis.identification.report import (
     Coupling,
     Identification,
@@ -87,12 +86,7 @@ def identify(
     (Ratio(), ChiSquare(mu=2.0), True)
     """
     if kind is None:
-        required = [p for p in inspect.signature(loss).parameters.values() if p.default is p.empty]
-        kind = (
-            "margin"
-            if sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in required) == 1
-            else "advantage"
-        )
+        kind = "margin" if arity(loss) == 1 else "advantage"
     if kind not in _ARITY:
         raise ValueError(f"identify(kind={kind!r}): choose one of {', '.join(map(repr, _ARITY))}, or None.")
     if not domain[0] < 0 < domain[1]:

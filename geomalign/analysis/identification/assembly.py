@@ -122,14 +122,16 @@ def _by_sign(reading: Reading) -> tuple[Match, Match] | None:
 
 
 def _named_chart(part: Resolved, slope: Tensor, tolerance: float) -> tuple[Match | None, Interval]:
-    """A name for the whole chart, or else for its part between kinks, which are cut off from the outermost inwards."""
-    x, whole = part.nodes, part.domain
-    windows = [whole, within(whole, _REACH)]
-    for kink in sorted(part.kinks, key=abs, reverse=True):
-        last = windows[-1]
-        if last.low < kink < last.high:
-            windows.append(Interval(kink, last.high) if kink < 0 else Interval(last.low, kink))
-    for window in windows if bool((slope > 0).all()) else ():
+    """A name for the whole chart, or else for its smooth part around the anchor."""
+    x, whole, curve = part.nodes, part.domain, part.curve(slope)
+    # A kink of the force is one of the chart only if the slope, or its derivative, does not carry on across it.
+    (left, right), (before, after) = curve.sides(), curve.derivative().sides()
+    broken = (left - right).abs() > 1e-6 * torch.maximum(left.abs(), right.abs())
+    broken |= (before - after).abs() > 1e-4 * (before.abs() + after.abs() + 1e-9)
+    at = part.edges[1:-1][broken]
+    kinks = [k for k in part.kinks if bool(((at - k).abs() < 1e-9).any())]
+    smooth = Interval(max([whole.low, *(k for k in kinks if k < 0)]), min([whole.high, *(k for k in kinks if k > 0)]))
+    for window in (whole, smooth, within(smooth, _REACH)) if bool((slope > 0).all()) else ():
         near = (x > window.low) & (x < window.high)
         match = families.chart(x[near], slope[near], tolerance) if window.high - window.low >= _NARROW else None
         if match is not None:
@@ -240,15 +242,16 @@ def _conservative(probe: Probe, reading: Reading) -> bool:
 
 def _saturation(probe: Probe, reading: Reading, label: Tensor) -> dict[float, tuple[Tail, Tail]]:
     """The force's behaviour at both ends, for a positive and a negative unit of advantage."""
-    probes = {float(label[0]): 0.0}
-    if reading.driven:
-        low, high = reading.advantage[[0, -1]].tolist()
-        probes = {a: a for a in (-1.0, 1.0) if low <= a <= high} or {high: high}
+    low, high = reading.advantage[[0, -1]].tolist()
+    probes = (
+        ({a: a for a in (-1.0, 1.0) if low <= a <= high} or {high: high}) if reading.driven else {float(label): 0.0}
+    )
 
-    def tail(a: float, side: int) -> Tail:
-        return asymptote(lambda x: probe.force_at(x, a), side)
+    def tails(a: float) -> tuple[Tail, Tail]:
+        low, high = (asymptote(lambda x: probe.force_at(x, a), side) for side in (-1, 1))
+        return low, high
 
-    return {k: (tail(a, -1), tail(a, 1)) for k, a in probes.items()}
+    return {label: tails(a) for label, a in probes.items()}
 
 
 def _clip(reading: Reading, kinks: tuple[Kink, ...], found: Recognised) -> OptimizationGeometry | None:
@@ -272,42 +275,34 @@ def _clip(reading: Reading, kinks: tuple[Kink, ...], found: Recognised) -> Optim
 
 
 def _tested(probe: Probe, reading: Reading, found: Recognised, chart: Chart, drive: Tensor) -> Recognised:
-    """The names with their residual and offset, without those of a potential that does not predict the force."""
-    if found.optimization is None:
+    """The names with their residual and offset, without those of a potential that does not predict the force.
+
+    The residual is that of ∂ℓ/∂Δ, relative, between samples and for drives between those probed.
+    """
+    potential, chart = found.optimization, found.chart or chart
+    if potential is None:
         return found
-    chart = found.chart or chart
-    residual = _residual(probe, reading, found, found.optimization, chart, drive)
-    if not residual <= 10 * reading.tolerance:  # it may be NaN
-        return dataclasses.replace(found, optimization=None, penalty=None, penalty_chart=None)
-    # What the value adds to the energy, from values at the anchor.
-    x = torch.zeros_like(drive)
-    value = probe.value(x, *[reading.advantage if reading.driven else x] * (probe.arity - 1))
-    rest = value - found.optimization.energy(chart(x) - found.shift, drive)
-    known = {"none": x, "surrogate": -drive, "fenchel_young": found.optimization.conjugate(drive)}
-    size = max(reading.tolerance, 1e-9) * (1 + float(value.abs().max()))
-    names = [name for name, offset in known.items() if float((rest - offset).abs().max()) <= size]
-    offset = names[0] if names and found.penalty is None else None
-    return dataclasses.replace(found, residual=residual, offset=offset)
-
-
-def _residual(
-    probe: Probe, reading: Reading, found: Recognised, potential: OptimizationGeometry, chart: Chart, drive: Tensor
-) -> float:
-    """Largest relative error of ∂ℓ/∂Δ as the names predict it, between samples and for drives between those probed."""
     x, kinks = fresh(found.window), torch.tensor([*reading.resolved.kinks, math.inf], dtype=torch.float64)
     x = x[((x[:, None] - kinks).abs() > 1e-6).all(-1)]
     advantage, drives = reading.advantage, drive
     if reading.driven and reading.affine:
         share = torch.tensor([0.0, 0.29, 0.63, 1.0], dtype=torch.float64)
         advantage, drives = (torch.lerp(each[0], each[-1], share) for each in (advantage, drives))
-    resisting: Tensor | float = 0.0
-    if found.penalty is not None and found.penalty_chart is not None:
-        v = found.penalty_chart(x)
-        resisting = found.penalty.mirror(v, torch.zeros_like(v)) * found.penalty_chart.slope(x)
-    u, slope, errors = chart(x) - found.shift, chart.slope(x), []
+    u, slope, residual = chart(x) - found.shift, chart.slope(x), 0.0
     for a, g in zip(advantage.tolist(), drives.tolist()):
-        force = probe.force_at(x, a)
-        predicted = potential.force(u, torch.full_like(u, g)) * slope + resisting
+        force, predicted = probe.force_at(x, a), potential.force(u, torch.full_like(u, g)) * slope
+        if found.penalty is not None and found.penalty_chart is not None:
+            predicted += found.penalty.force(found.penalty_chart(x), torch.zeros_like(x)) * found.penalty_chart.slope(x)
         size = force.abs() + max(abs(g), 1e-3 * float(drives.abs().max()), 1e-300) * slope
-        errors.append(((predicted - force).abs() / size).max())
-    return float(torch.stack(errors).max())
+        residual = max(residual, float(((predicted - force).abs() / size).nan_to_num(math.inf).max()))
+    if residual > 10 * reading.tolerance:
+        return dataclasses.replace(found, optimization=None, penalty=None, penalty_chart=None)
+    # What the value adds to the energy, from values at the anchor.
+    x = torch.zeros_like(drive)
+    value = probe.value(x, *[reading.advantage if reading.driven else x] * (probe.arity - 1))
+    rest = value - potential.energy(chart(x) - found.shift, drive)
+    known = {"none": x, "surrogate": -drive, "fenchel_young": potential.conjugate(drive)}
+    size = max(reading.tolerance, 1e-9) * (1 + value.abs().max())
+    names = [name for name, offset in known.items() if bool(((rest - offset).abs() <= size).all())]
+    offset = names[0] if names and found.penalty is None else None
+    return dataclasses.replace(found, residual=residual, offset=offset)

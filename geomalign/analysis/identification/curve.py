@@ -28,7 +28,17 @@ _NARROW, _FINEST = 2e-12, 1e-7  # widths of panel, relative to 1 + |x|, that are
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Curve:
+class _Panels:
+    edges: Tensor
+
+    @property
+    def domain(self) -> Interval:
+        """The interval that the panels cover."""
+        return Interval(float(self.edges[0]), float(self.edges[-1]))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Curve(_Panels):
     """A function known on panels: between edges a Legendre series, NaN outside, right-continuous at edges.
 
     Args:
@@ -41,13 +51,7 @@ class Curve:
     0.648721...
     """
 
-    edges: Tensor
     coefficients: Tensor
-
-    @property
-    def domain(self) -> Interval:
-        """The interval on which the curve is known."""
-        return Interval(float(self.edges[0]), float(self.edges[-1]))
 
     def _local(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Which panel each point lies in, and where between its ends at −1 and 1."""
@@ -99,7 +103,7 @@ class Curve:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Resolved:
+class Resolved(_Panels):
     """Several functions on panels that resolve all of them.
 
     Args:
@@ -113,7 +117,6 @@ class Resolved:
     0.25
     """
 
-    edges: Tensor
     values: Tensor
     kinks: tuple[float, ...]
 
@@ -121,11 +124,6 @@ class Resolved:
     def nodes(self) -> Tensor:
         """`(panel, node)`: the interior points at which each panel is sampled; increasing when flattened."""
         return (self.edges[1:] + self.edges[:-1])[:, None] / 2 + self.edges.diff()[:, None] / 2 * _NODES
-
-    @property
-    def domain(self) -> Interval:
-        """The interval on which the functions are known."""
-        return Interval(float(self.edges[0]), float(self.edges[-1]))
 
     def curve(self, values: Tensor) -> Curve:
         """The curve through `(panel, node)` values."""
