@@ -18,6 +18,8 @@ from geomalign import cli
 
 ROOT = Path(__file__).parent.parent
 
+EXAMPLE = re.compile(r"^\s*(>>> |```py)", flags=re.MULTILINE)
+
 MADE = {"_build", "api", "notebooks", "results"}
 
 
@@ -152,3 +154,12 @@ def test_names_that_do_not_exist_are_found() -> None:
     wrong = {dotted for dotted in dotted_names(text) if not exists(dotted)}
     assert wrong == {"geomalign.parity.run", "geomalign.Leash", "geomalign.batch.Nobody"}
     assert all(map(exists, ("geomalign.Batch.old", "geomalign.laws.compare_loss", "geomalign.cli.app")))
+
+
+def test_every_public_name_has_an_example() -> None:
+    """In the flat namespace, the slots, the recipes, and the public modules beside them."""
+    found = dict(api_pages.public_names())
+    for module in (*api_pages.SLOTS, "objective", "control", "analysis", *api_pages.BESIDE):
+        found |= {f"{module}.{name}": value for name, value in api_pages.beside(module).items()}
+    without = [name for name, value in found.items() if callable(value) and not EXAMPLE.search(value.__doc__ or "")]
+    assert not without, f"an example that runs is missing: {without}"

@@ -52,4 +52,9 @@ class Failed(RuntimeError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM arrived, everything was saved, and `resume=True` continues from there."""
+    """Ctrl-C or SIGTERM arrived, everything was saved, and `resume=True` continues from there.
+
+    >>> from geomalign.training import Interrupted
+    >>> issubclass(Interrupted, KeyboardInterrupt)
+    True
+    """
