@@ -62,7 +62,7 @@ class Objective(BaseObjective):
         chart: the coordinate in which the distance Δ from the anchor is read: `LogRatio()`, `Ratio()`, `Power(p)`,
             `Dual(divergence)`.
         sampling: what pulls, the drive g: `GroupAdvantage()`, `Escort(alpha)`, `Label()`.
-        optimization: what resists, the potential φ: `ChiSquare(mu)`, `Logistic(beta)`, `Clip(epsilon)`.
+        optimization: what resists, the potential φ: `ChiSquare(mu)`, `Logistic(beta)`, `Clip(low, high)`.
         measure: what is averaged over: `PooledMean()` over all events, `NestedMean()` over responses of the mean over
             their tokens, `FixedBudget(length)`.
         anchor: the policy that Δ is measured from: "old" (which sampled the rollout), "reference", or None (log π
