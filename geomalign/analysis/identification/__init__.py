@@ -14,16 +14,15 @@ from torch import Tensor
 
 from geomalign._util.types import Interval, Locality
 from geomalign.analysis.identification.assembly import assemble
+from geomalign.analysis.identification.charts import Moved, TabulatedChart
 from geomalign.analysis.identification.probing import Loss, Probe, arity
 from geomalign.analysis.identification.report import (
     Coupling,
     Identification,
     Kink,
-    Moved,
     Part,
     Recognised,
     Region,
-    TabulatedChart,
 )
 from geomalign.analysis.identification.separation import read
 from geomalign.batch import Batch, PreferenceBatch

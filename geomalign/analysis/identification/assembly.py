@@ -11,11 +11,12 @@ from torch import Tensor
 from geomalign._util.types import Interval
 from geomalign.analysis.asymptotics import Tail, asymptote
 from geomalign.analysis.identification import families
+from geomalign.analysis.identification.charts import TabulatedChart
 from geomalign.analysis.identification.compound import named_parts, weighted_drive, weighted_pair
 from geomalign.analysis.identification.curve import Curve, Resolved
 from geomalign.analysis.identification.families import Match, amplitudes, separable, tidy
 from geomalign.analysis.identification.probing import Probe, around, fresh, within
-from geomalign.analysis.identification.report import Identification, Kink, Recognised, TabulatedChart
+from geomalign.analysis.identification.report import Identification, Kink, Recognised
 from geomalign.analysis.identification.separation import Reading
 from geomalign.chart import Chart, LogRatio, Ratio
 from geomalign.optimization import Clip, Flat, OptimizationGeometry

@@ -18,10 +18,11 @@ from torch import Tensor
 from geomalign import sampling
 from geomalign._util.types import Interval
 from geomalign.analysis.identification import families
+from geomalign.analysis.identification.charts import Moved
 from geomalign.analysis.identification.curve import Resolved, resolve
 from geomalign.analysis.identification.families import Match, amplitudes, first, separable, solve, tidy
 from geomalign.analysis.identification.probing import Probe, finite_domain, fresh, within
-from geomalign.analysis.identification.report import Moved, Part, Recognised
+from geomalign.analysis.identification.report import Part, Recognised
 from geomalign.batch import Batch, PreferenceBatch
 from geomalign.chart import Chart, LogOdds, LogRatio, Ratio
 from geomalign.optimization import ChiSquare, Flat, LogRatioModulated, NegativeEntropy, OptimizationGeometry
