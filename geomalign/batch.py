@@ -135,7 +135,8 @@ class Batch:
         """`(row, token)` booleans: the tokens that exist."""
         if self.mask is None:
             return torch.ones_like(self.tokens(self.policy), dtype=torch.bool)
-        return self.tokens(self.mask) != 0
+        mask = self.tokens(self.mask)
+        return mask if mask.dtype == torch.bool else mask != 0
 
     def tokens(self, x: Tensor) -> Tensor:
         """`x` as `(row, token)`: a column where only sums are known."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from abc import ABC, abstractmethod
 
 import torch
@@ -45,6 +46,10 @@ class Chart(ABC):
         """u'(Δ), positive (zero only by underflow)."""
         slope: Tensor = torch.func.vjp(self, log_ratio)[1](torch.ones_like(log_ratio))[0]
         return slope
+
+    def value_and_slope(self, log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+        """u(Δ) and u'(Δ) together, without gradient; a chart whose two share an exponential saves one here."""
+        return self(log_ratio), self.slope(log_ratio)
 
     def inverse(self, u: Tensor) -> Tensor:
         """Δ(u) for u in the range of the chart; differentiable, once and twice."""
@@ -104,11 +109,14 @@ class Ratio(Chart):
     def slope(self, log_ratio: Tensor) -> Tensor:
         return numerics.exp_slope(log_ratio)
 
+    def value_and_slope(self, log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+        return numerics.expm1_and_slope(log_ratio)
+
     def inverse(self, u: Tensor) -> Tensor:
         return torch.log1p(u)
 
     def latex(self, log_ratio: str) -> str:
-        return rf"\exp\left({log_ratio}\right)-1"
+        return f"{exponential(log_ratio)}-1"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,11 +150,15 @@ class Power(Chart):
     def slope(self, log_ratio: Tensor) -> Tensor:
         return numerics.exp_slope(self.power * log_ratio)
 
+    def value_and_slope(self, log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+        value, slope = numerics.expm1_and_slope(self.power * log_ratio)
+        return value / self.power, slope
+
     def inverse(self, u: Tensor) -> Tensor:
         return torch.log1p(self.power * u) / self.power
 
     def latex(self, log_ratio: str) -> str:
-        return rf"\frac{{\exp\left({self.power:g}\,{log_ratio}\right)-1}}{{{self.power:g}}}"
+        return rf"\frac{{{exponential(log_ratio, f'{self.power:g}')}-1}}{{{self.power:g}}}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,7 +194,7 @@ class Dual(Chart):
         return torch.log(self.divergence.inverse_mirror(u))
 
     def latex(self, log_ratio: str) -> str:
-        return rf"\psi'\!\left(\exp\left({log_ratio}\right)\right)-\psi'(1)"
+        return self.divergence.latex_mirror(exponential(log_ratio))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -262,4 +274,21 @@ class LogOdds(Chart):
         return torch.nn.functional.logsigmoid(u)
 
     def latex(self, log_ratio: str) -> str:
-        return rf"\operatorname{{logit}}\left(\exp\left({log_ratio}\right)\right)"
+        return rf"\operatorname{{logit}}\left({exponential(log_ratio)}\right)"
+
+
+_LOGARITHM = re.compile(r"(\\frac\{1\}\{\|y_i\|\})?\\log(.+)")
+"""How a unit writes a log-ratio or a log-probability, of a response's average token with 1/|y_i| in front."""
+
+
+def exponential(log_ratio: str, power: str = "1") -> str:
+    r"""The formula of e^{power·x}, from that of a log-ratio x: the ratio itself where x is written as a logarithm.
+
+    >>> exponential(r"\frac{1}{|y_i|}\log\frac{p}{q}", "-2"), exponential(r"\Delta")
+    ('\\left(\\frac{p}{q}\\right)^{-2/|y_i|}', 'e^{\\Delta}')
+    """
+    found = _LOGARITHM.fullmatch(log_ratio)
+    if found is None:
+        return f"e^{{{log_ratio}}}" if power == "1" else rf"e^{{{power}\,{log_ratio}}}"
+    exponent = power + ("/|y_i|" if found[1] else "")
+    return found[2] if exponent == "1" else rf"\left({found[2]}\right)^{{{exponent}}}"

@@ -28,6 +28,9 @@ class Measure(ABC):
     >>> ga.laws.check_measure(Halfway())
     """
 
+    rowwise: bool = True
+    """Whether the weights of a row follow from its own support and the counts, so that rows can be taken in parts."""
+
     @abstractmethod
     def weights(self, support: Tensor, events: Tensor, rows: Tensor) -> Tensor:
         """Weights in the shape of `support`, zero outside it.

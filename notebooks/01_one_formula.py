@@ -70,10 +70,10 @@ print("loss   ", outcome.loss.item())
 print("u      ", outcome.u.detach().numpy().round(3), "  coordinate of each response")
 print("drive  ", outcome.drive.numpy().round(3), "  g: what pulls")
 print("force  ", outcome.force.detach().numpy().round(3), "  φ'(u) − g")
-print("gap    ", outcome.gap.detach().numpy().round(3), "  distance from equilibrium, never negative")
+print("gap    ", outcome.gap.detach().numpy().round(3), "  divergence from equilibrium, never negative")
 
 # %% [markdown]
-# ## 2. Every objective is a distance from a target
+# ## 2. Every objective is a divergence from a target
 #
 # Draw a convex $\varphi$ and a line of slope $g$ through the origin. Their largest distance is the conjugate
 # $\varphi^*(g)$, reached at the target $u^*$ where $\varphi'(u^*) = g$. What is left between $\varphi(u) +
@@ -81,8 +81,9 @@ print("gap    ", outcome.gap.detach().numpy().round(3), "  distance from equilib
 #
 # $$ \varphi(u) + \varphi^*(g) - g\,u \;=\; B_\varphi(u\,\|\,u^*)\;\ge 0 . $$
 #
-# So minimising $\varphi(u) - g\,u$ is minimising a distance between where the policy is and where the drive wants
-# it, and `outcome.gap` is that distance. Nothing is lost by the constant $\varphi^*(g)$: it has no gradient.
+# So minimising $\varphi(u) - g\,u$ is minimising a divergence of where the policy is from where the drive wants it,
+# and `outcome.gap` is that divergence. It is Bregman's where $\varphi'(u^*)=g$; at a wall, beyond which the drive
+# pushes, it is larger. Nothing is lost by the constant $\varphi^*(g)$: it has no gradient.
 
 # %%
 u = torch.linspace(-0.97, 2.2, 400)
@@ -145,7 +146,7 @@ gradients = {}
 for name in ("grpo", "opo"):
     objective = ga.recipes.get(name)
     gradients[name] = objective.gradient(batch)
-    (by_autograd,) = torch.autograd.grad(objective(batch).loss, policy)
+    (by_autograd,) = torch.autograd.grad(objective.plain(batch).loss, policy)
     print(name, "largest difference from autograd:", float((gradients[name] - by_autograd).abs().max()))
 
 figure, axes = plt.subplots(1, 2, figsize=(11, 2.6), layout="constrained")

@@ -339,7 +339,7 @@ def test_products_equal_dense_matrices(made: ga.BaseObjective) -> None:
     drive = torch.linspace(1, -1, 12)
 
     def loss(theta: Tensor) -> Tensor:
-        return made(batch_of(theta), drive=drive).loss
+        return made.plain(batch_of(theta), drive=drive).loss
 
     h = analysis.matrix(lambda v: analysis.hessian(made, batch_of, theta, v, drive=drive), theta)
     assert torch.allclose(h, torch.autograd.functional.hessian(loss, theta), atol=1e-11)
@@ -347,7 +347,7 @@ def test_products_equal_dense_matrices(made: ga.BaseObjective) -> None:
     dense = torch.zeros_like(g)
     for coefficient, term in made.terms:
         outcome = term(batch_of(theta), drive=drive)
-        jacobian = torch.autograd.functional.jacobian(lambda t, term=term: term(batch_of(t), drive=drive).u, theta)
+        jacobian = torch.autograd.functional.jacobian(lambda t, term=term: term.plain(batch_of(t), drive=drive).u, theta)
         dense += coefficient * jacobian.T @ torch.diag(outcome.weights * outcome.curvature) @ jacobian
     assert torch.allclose(g, dense, atol=1e-12)
     assert analysis.spectrum(g).eigenvalues.min() > -1e-12

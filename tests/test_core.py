@@ -421,8 +421,13 @@ for name in {names}:
     torch._dynamo.reset()
     objective = ga.recipes.get(name)
     batch = sample_pairs() if any(t.unit.paired for _, t in objective.terms) else sample_batch()
+    inputs = [batch.chosen, batch.rejected] if batch.paired else [batch.policy]
     compiled = torch.compile(lambda b: objective(b).loss, fullgraph=True, backend="aot_eager")
-    assert torch.allclose(compiled(batch), objective(batch).loss, rtol=1e-12, atol=1e-14), name
+    found, plain = compiled(batch), objective.plain(batch).loss
+    assert torch.allclose(found, plain, rtol=1e-12, atol=1e-14), name
+    options = dict(allow_unused=True, materialize_grads=True)
+    for one, other in zip(torch.autograd.grad(found, inputs, **options), torch.autograd.grad(plain, inputs, **options)):
+        assert torch.allclose(one, other, rtol=1e-9, atol=1e-13), name
 print("compiled")
 """
 

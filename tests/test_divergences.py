@@ -30,6 +30,8 @@ STRICT: list[ga.Divergence] = [
     ga.CressieRead(1e-9),
     ga.JensenShannon(),
     2.5 * ga.JensenShannon(),
+    ga.divergences.SkewJensenShannon(0.1),
+    ga.divergences.SkewJensenShannon(0.9),
     ga.KullbackLeibler() + ga.PearsonChiSquare(),
     0.3 * ga.NeymanChiSquare() + 2.0 * ga.CressieRead(1.5),
 ]
@@ -50,6 +52,17 @@ few = settings(max_examples=8)
 
 def tensor(*x: float) -> Tensor:
     return torch.tensor(x)
+
+
+def skew(beta: str) -> Callable[[mpmath.mpf], mpmath.mpf]:
+    """ψ of the generalised Jensen–Shannon divergence in the precision of mpmath, the share β as a float has it."""
+    b = mpmath.mpf(float(beta))
+
+    def psi(t):
+        m = b + (1 - b) * t
+        return (1 - b) * t * mpmath.log(t / m) - b * mpmath.log(m)
+
+    return psi
 
 
 def close(a: Tensor, b: Tensor, rtol: float = 1e-9, atol: float = 1e-12) -> None:
@@ -82,6 +95,7 @@ PRECISE = [
     (ga.CressieRead(0.3), alpha(mpmath.mpf(0.3))),
     (ga.CressieRead(1 + 1e-9), alpha(mpmath.mpf(1 + 1e-9))),
     (ga.JensenShannon(), lambda t: t * mpmath.log(t) - (1 + t) * mpmath.log((1 + t) / 2)),
+    *((ga.divergences.SkewJensenShannon(float(b)), skew(b)) for b in ("0.1", "0.5", "0.9")),
 ]
 
 
@@ -107,6 +121,43 @@ def test_extreme_log_ratios_are_finite_and_never_flat(d):
         assert torch.isfinite(penalty).all() and torch.isfinite(slope).all()
         assert torch.isfinite(d.coordinate(x)).all() and torch.isfinite(d.slope(x)).all()
         assert slope[1] > 0  # far above the anchor the pull is alive
+
+
+ANCHORED = [*EVERY, ga.divergences.SkewJensenShannon(0.01), ga.divergences.SkewJensenShannon(0.99)]
+
+
+@pytest.mark.parametrize("dtype, rtol", [(torch.float64, 1e-12), (torch.float32, 3e-4)], ids=["float64", "float32"])
+@pytest.mark.parametrize("d", ANCHORED, ids=repr)
+def test_autograd_is_the_closed_form_at_every_log_ratio(d, dtype, rtol):
+    """From 1e-3 to 1e4 nats on both sides every value and derivative is a number, and where no exponential is continued
+    by its tangent line ∂ψ/∂Δ = t·ψ'(t) and ∂ψ'/∂Δ = t·ψ''(t)."""
+    size = torch.logspace(-3, 4, 211, dtype=torch.float64)
+    x = torch.cat([-size.flip(0), size]).to(dtype).requires_grad_()
+    penalty, coordinate = d.penalty(x), d.coordinate(x)
+    (slope,) = torch.autograd.grad(penalty.sum(), x)
+    (bend,) = torch.autograd.grad(coordinate.sum(), x) if coordinate.requires_grad else (torch.zeros_like(x),)
+    point = x.detach()
+    for value in (penalty, coordinate, slope, bend, d.slope(point)):
+        assert torch.isfinite(value).all()
+    plain = point.abs() < numerics.limit(dtype) / 4
+    close(slope[plain], (point.exp() * d.coordinate(point))[plain], rtol=rtol, atol=0)
+    if not isinstance(d, ga.TotalVariation):  # whose mirror jumps
+        close(bend[plain], d.slope(point)[plain], rtol=rtol, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("d", ANCHORED, ids=repr)
+def test_an_objective_made_of_a_divergence_has_a_gradient_at_every_log_ratio(d, dtype):
+    """The potential ψ(1 + u) of a token's ratio: autograd equals the closed form and is a number to ±1e4 nats."""
+    x = torch.cat([-torch.logspace(-2, 4, 40), torch.logspace(-2, 4, 40)]).to(dtype)[:, None].requires_grad_()
+    objective = ga.Objective(
+        unit=ga.Token(), chart=ga.Ratio(), sampling=ga.Label(0.0), optimization=ga.FDivergence(d), anchor="reference"
+    )
+    batch = ga.Batch(x, torch.zeros_like(x), reference=torch.zeros_like(x))
+    (by_autograd,) = torch.autograd.grad(objective.plain(batch).loss, x)
+    assert torch.isfinite(by_autograd).all()
+    # At e^{L/2} the potential turns into its tangent line, and autograd may take either side's derivative.
+    close(by_autograd, objective.gradient(batch).detach(), rtol=1e-9 if dtype == torch.float64 else 1e-3, atol=1e-30)
 
 
 # --- identities
@@ -185,6 +236,39 @@ def test_the_mirror_range_holds_the_mirror_and_ends_the_inverse(d):
     if math.isfinite(span.high):
         assert torch.isposinf(d.inverse_mirror(tensor(span.high + 0.1))).all()
         assert torch.isposinf(d.conjugate(tensor(span.high + 0.1))).all()
+
+
+ENDS = [
+    (ga.PearsonChiSquare(), -1.0, math.inf),
+    (ga.NeymanChiSquare(), -math.inf, 0.5),
+    (ga.SquaredHellinger(), -math.inf, 2.0),
+    (ga.JensenShannon(), -math.inf, math.log(2)),
+    (ga.divergences.SkewJensenShannon(0.1), -math.inf, -0.9 * math.log(0.9)),
+    (ga.divergences.SkewJensenShannon(0.9), -math.inf, -0.1 * math.log(0.1)),
+    (ga.TotalVariation(), -0.5, 0.5),
+    (3.0 * ga.TotalVariation(), -1.5, 1.5),
+]
+
+
+@pytest.mark.parametrize("d, low, high", ENDS, ids=[repr(d) for d, *_ in ENDS])
+def test_the_mirror_range_is_that_of_the_generators_slope(d, low, high):
+    """ψ'(0) and ψ'(∞), each approached by the coordinate 250 nats out and not before."""
+    assert (d.mirror_range.low, d.mirror_range.high) == (pytest.approx(low), pytest.approx(high))
+    far = d.coordinate(tensor(-250.0, 250.0))
+    if math.isfinite(low):
+        close(far[0], torch.tensor(low), rtol=1e-6)
+    if math.isfinite(high):
+        close(far[1], torch.tensor(high), rtol=1e-6)
+
+
+@pytest.mark.parametrize("order", [-1.0, -0.7, -3.0])
+def test_the_conjugate_of_a_negative_order_is_finite_at_the_end_of_the_mirrors_range(order):
+    """s·t − ψ(t) tends to −1/α as t → ∞ at s = ψ'(∞), and grows without bound beyond."""
+    d = ga.CressieRead(order)
+    end = d.mirror_range.high
+    close(d.conjugate(tensor(end, end * (1 - 1e-13))), tensor(-1 / order, -1 / order), rtol=1e-4)
+    assert torch.isposinf(d.conjugate(tensor(end + 1e-9))).all()
+    assert torch.isposinf(ga.SquaredHellinger().conjugate(tensor(2.0))).all()
 
 
 @every

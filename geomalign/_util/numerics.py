@@ -12,6 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from geomalign._util.symbol import Symbol
+
 Map = Callable[[Tensor], Tensor]
 
 _KEY = {torch.float64: torch.int64, torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float16: torch.int16}
@@ -28,8 +30,8 @@ def latex(x: float) -> str:
     if math.isinf(x):
         return r"\infty" if x > 0 else r"-\infty"
     digits, _, power = f"{x:g}".partition("e")
-    if not power:
-        return digits
+    if not power or isinstance(x, Symbol):
+        return f"{x:g}"
     size = f"10^{{{int(power)}}}"
     return size if digits == "1" else rf"{digits}\cdot {size}"
 
@@ -68,6 +70,23 @@ def expm1(x: Tensor) -> Tensor:
     e = torch.exp(x_c)
     # The derivatives are those of e^x. torch's own of expm1, the result + 1, are 0 far below 0.
     return torch.expm1(x_c.detach()) + (e - e.detach()) + e * torch.relu(x - bound)
+
+
+def expm1_and_slope(x: Tensor) -> tuple[Tensor, Tensor]:
+    """`expm1` and its derivative `exp_slope`, without gradient.
+
+    >>> expm1_and_slope(torch.tensor([0.0]))
+    (tensor([0.]), tensor([1.]))
+    """
+    bound = limit(x.dtype)
+    inside = x.clamp(max=bound)
+    slope = torch.exp(inside)
+    if torch.compiler.is_compiling():  # one fused loop, in which a second exponential would be the largest part
+        small = is_small(x)
+        value = torch.where(small, x + power_remainder(torch.where(small, x, 0), 0.0), slope - 1)
+    else:
+        value = torch.expm1(inside)
+    return value + slope * torch.relu(x - bound), slope
 
 
 def exp_slope(x: Tensor) -> Tensor:
@@ -147,6 +166,17 @@ def _from_key(key: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.where(key >= 0, key, torch.iinfo(key.dtype).min - key).view(dtype)
 
 
+def may_wait(x: Tensor) -> bool:
+    """Whether values of `x` can be looked at for nothing: on the host, and not while a graph is traced or mapped.
+
+    >>> may_wait(torch.zeros(2)), may_wait(torch.zeros(2, device="meta"))
+    (True, False)
+    """
+    if torch.compiler.is_compiling() or type(x) is not Tensor or x.device.type != "cpu":
+        return False
+    return not torch._C._functorch.is_functorch_wrapped_tensor(x)
+
+
 def solve_increasing(
     function: Map,
     target: Tensor,
@@ -203,7 +233,7 @@ def solve_newton(
         best = _from_key(_middle(lo, hi), dtype)
         miss, guess = torch.full_like(target, math.inf), best if start is None else start.expand_as(target).contiguous()
         settled = torch.zeros_like(target, dtype=torch.bool)
-        smooth, early = True, target.device.type == "cpu" and not torch.compiler.is_compiling()
+        smooth, early = True, may_wait(target)
         for step in range(torch.finfo(dtype).bits):
             newton = step == 0 or (smooth and step % 3 != 0)
             key = _next(lo, hi, guess) if newton else _middle(lo, hi)

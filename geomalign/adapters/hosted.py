@@ -1,7 +1,7 @@
 """What the adapters of trainers with a loss of their own share: their advantages as drive, their reduction as measure.
 
-These trainers normalise rewards where groups are whole and hand the loss one advantage per token; they reduce the
-losses of tokens in their own way. Here the advantage is the drive, and any linear reduction is a set of weights.
+These trainers normalise rewards where groups are whole, hand the loss one advantage per token, and reduce the losses of
+tokens in their own way. Here the advantage is the drive, and any linear reduction is a set of weights.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy
 import torch
 from torch import Tensor
 
 from geomalign import recipes
+from geomalign._util.types import Locality
 from geomalign._util.words import short, spelled
 from geomalign.batch import Batch, Counts
 from geomalign.measure import Measure, PooledMean
 from geomalign.objective import BaseObjective, Outcome, TermDrives, WeightedSum, metrics
-from geomalign.sampling import Advantage, SamplingGeometry, TruncatedImportance
+from geomalign.sampling import Advantage, SamplingGeometry, SignWeighted, TruncatedImportance
 
 __all__ = [
     "HostWeights",
@@ -32,7 +34,10 @@ __all__ = [
     "host_metrics",
     "in_one_line",
     "note",
+    "numbers",
     "objective_of",
+    "of_tokens",
+    "outcomes",
     "pooled",
     "rollout",
     "weights_of",
@@ -48,13 +53,13 @@ class HostWeights(Measure):
     Args:
         of_tokens: `(row, token)`, what the host multiplies the loss of each token with.
 
-    >>> import torch
     >>> present = torch.ones(1, 2, dtype=torch.bool)
     >>> HostWeights(torch.tensor([[0.25, 0.25]])).weights(present.any(-1), torch.tensor(1), torch.tensor(1))
     tensor([0.5000])
     """
 
     of_tokens: Tensor
+    rowwise = False
 
     def weights(self, support: Tensor, events: Tensor, rows: Tensor) -> Tensor:
         return torch.where(support, self.of_tokens if support.ndim == 2 else self.of_tokens.sum(-1), 0)
@@ -71,7 +76,6 @@ def weights_of(reduce: Callable[[Tensor], Tensor], support: Tensor, dtype: torch
         support: `(row, token)` booleans, the tokens that exist.
         dtype: of the losses.
 
-    >>> import torch
     >>> weights_of(lambda losses: losses.mean(), torch.ones(1, 4, dtype=torch.bool), torch.float32)
     tensor([[0.2500, 0.2500, 0.2500, 0.2500]])
     """
@@ -97,6 +101,22 @@ def rollout(mask: Tensor, dtype: torch.dtype, **columns: Any) -> Batch:
     """
     columns.setdefault("old", None)
     return Batch(torch.zeros(mask.shape, dtype=dtype, device=mask.device), mask=mask, **columns)
+
+
+def outcomes(rewards: Tensor, mask: Tensor, index: Any = None) -> Batch:
+    """Finished responses as advantage estimators get them, with the sum of a response's rewards as its reward.
+
+    Args:
+        rewards: `(row, token)`.
+        mask: `(row, token)`, non-zero at tokens of the response.
+        index: `(row,)` names of the prompts, of any type and in any order; None: all rows answer one prompt.
+
+    >>> outcomes(torch.ones(3, 2), torch.ones(3, 2), ["b", "a", "b"]).group
+    tensor([1, 0, 1])
+    """
+    named = None if index is None else numpy.unique(numpy.asarray(index), return_inverse=True)[1].reshape(-1)
+    group = None if named is None else torch.as_tensor(named, device=rewards.device)
+    return rollout(mask, rewards.dtype, reward=rewards.sum(-1), group=group)
 
 
 def drive_of(objective: BaseObjective, batch: Batch) -> Tensor:
@@ -164,18 +184,19 @@ def evaluate(
         per_token = per_token * importance
         per_response = per_response * torch.exp(torch.where(support, torch.log(importance), 0).sum(-1) / count)
     terms, drives = [], []
+    several = len({term.sampling for term in objective.driven_terms}) > 1
     for coefficient, term in objective.terms:
         advantage = per_token if term.unit.per_token else per_response
         driven = term.sampling.driven
-        drives.append(_in_place_of(term.sampling, advantage, batch) if driven else term.drive(batch))
+        drives.append(_in_place_of(term.sampling, advantage, batch, several) if driven else term.drive(batch))
         measure = term.measure if weights is None else HostWeights(weights)
         terms.append((coefficient, dataclasses.replace(term, measure=measure)))
     return WeightedSum(tuple(terms))(batch, TermDrives(drives), counts)
 
 
-def _in_place_of(sampling: SamplingGeometry, advantages: Tensor, batch: Batch) -> Tensor:
-    """The host's drive, weighed for the rollout engine where the objective says so: that needs rows and no groups."""
-    if isinstance(sampling, TruncatedImportance):
+def _in_place_of(sampling: SamplingGeometry, advantages: Tensor, batch: Batch, several: bool) -> Tensor:
+    """The host's drive with what needs rows and no groups: engine weights, and by sign where terms share a drive."""
+    if isinstance(sampling, TruncatedImportance) or (several and isinstance(sampling, SignWeighted)):
         weighed = dataclasses.replace(sampling, of=Advantage())
         return weighed.drive(dataclasses.replace(batch, advantage=advantages))
     return advantages
@@ -200,13 +221,18 @@ def host_metrics(outcome: Outcome, share: Tensor | None = None) -> dict[str, Ten
     return {name: value * share for name, value in seen.items() if not name.endswith(_NOT_ADDED)}
 
 
+def numbers(seen: Mapping[str, Tensor]) -> dict[str, float]:
+    """Metrics as numbers, moved to the host together, once.
+
+    >>> numbers({"geom/ess": torch.tensor(0.5)})
+    {'geom/ess': 0.5}
+    """
+    return dict(zip(seen, torch.stack([value.detach().float() for value in seen.values()]).tolist(), strict=True))
+
+
 def clip_fraction(seen: Mapping[str, Tensor]) -> Tensor:
-    """The share of events with a drive and no force, of the objective or of the first term of a sum.
+    """The share of events with a drive and no force, of the objective or of a sum's first term, of `host_metrics`.
 
-    Args:
-        seen: of `host_metrics`.
-
-    >>> import torch
     >>> clip_fraction({"geom/term1/clip_fraction": torch.tensor(0.25)})
     tensor(0.2500)
     """
@@ -282,6 +308,15 @@ def pooled(objective: BaseObjective) -> bool:
     (True, False)
     """
     return all(term.unit.per_token and isinstance(term.measure, PooledMean) for _, term in objective.terms)
+
+
+def of_tokens(objective: BaseObjective) -> bool:
+    """Whether a token's loss needs that token alone, so that a host may pack responses or hold parts of them.
+
+    >>> of_tokens(recipes.get("ppo")), of_tokens(recipes.get("luspo"))
+    (True, False)
+    """
+    return objective.per_token and objective.locality <= Locality.TOKEN
 
 
 def note(objective: BaseObjective, host: str, *, reference: bool = True) -> str:

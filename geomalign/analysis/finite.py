@@ -109,11 +109,11 @@ class Tree:
         for coefficient, term in objective.terms:
             if term.unit.paired:
                 batch, weight = self._pairs(logits, anchor, prior)
-                outcome = term(batch)
+                outcome = term.plain(batch)
             else:
                 batch, weight = self.batch(logits, anchor), prior
                 felt = self.advantage(anchor) if drive is None else drive
-                outcome = term(batch, drive=felt if term.sampling.driven else None)
+                outcome = term.plain(batch, drive=felt if term.sampling.driven else None)
             value = term.optimization.energy(outcome.u, outcome.drive) + term.offset(term.optimization, outcome.drive)
             share = (weight * len(weight)).reshape(-1, *[1] * (value.ndim - 1))
             total = total + coefficient * (share * outcome.weights * torch.where(outcome.support, value, 0)).sum()

@@ -72,7 +72,7 @@ def gauss_newton(
     theta = theta.detach().clone().requires_grad_()
     with torch.enable_grad():
         batch = batch_of(theta)
-        outcome = objective(batch, drive=objective.drive(batch) if drive is None else drive)
+        outcome = objective.plain(batch, drive=objective.drive(batch) if drive is None else drive)
         product = torch.zeros_like(theta)
         for (coefficient, _), term in zip(objective.terms, outcome.terms, strict=True):
             weight = (coefficient * term.weights * term.curvature).detach()
@@ -95,7 +95,7 @@ def hessian(objective: BaseObjective, batch_of: BatchOf, theta: Tensor, vector: 
     theta = theta.detach().clone().requires_grad_()
     with torch.enable_grad():
         batch = batch_of(theta)
-        loss = objective(batch, drive=objective.drive(batch) if drive is None else drive).loss
+        loss = objective.plain(batch, drive=objective.drive(batch) if drive is None else drive).loss
         (gradient,) = torch.autograd.grad(loss, theta, create_graph=True, materialize_grads=True)
         if not gradient.requires_grad:
             return torch.zeros_like(theta)

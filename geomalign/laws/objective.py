@@ -28,9 +28,10 @@ def _policies(batch: Batch | PreferenceBatch) -> list[str]:
     return ["policy"] if isinstance(batch, Batch) else ["chosen", "rejected"]
 
 
-def _autograd(objective: BaseObjective, batch: Batch | PreferenceBatch) -> list[Tensor]:
+def _autograd(objective: BaseObjective, batch: Batch | PreferenceBatch, plain: bool = False) -> list[Tensor]:
     inputs = [getattr(batch, name) for name in _policies(batch)]
-    gradients = torch.autograd.grad(objective(batch).loss, inputs, allow_unused=True)
+    loss = (objective.plain(batch) if plain else objective(batch)).loss
+    gradients = torch.autograd.grad(loss, inputs, allow_unused=True)
     return [torch.zeros_like(x) if g is None else g for g, x in zip(gradients, inputs, strict=True)]
 
 
@@ -44,11 +45,25 @@ _SLOTS = "Each slot's own laws (check_unit, check_chart, check_optimization, che
 
 @law("objective", BATCHES)
 def gradient_is_the_derivative_of_the_loss(objective: BaseObjective, case: Drawn) -> None:
-    """`gradient` in closed form = autograd of the loss."""
+    """`gradient` in closed form = autograd of the plain formula = the backward pass of the loss."""
     batch = case()
     what = "gradient(batch) is not the derivative of the loss"
-    for closed, by_autograd in zip(_closed(objective, batch), _autograd(objective, batch), strict=True):
-        equal(closed, by_autograd, what, _SLOTS, atol=1e-12)
+    closed = _closed(objective, batch)
+    for found, by_autograd in zip(closed, _autograd(objective, batch, plain=True), strict=True):
+        equal(found, by_autograd, what, _SLOTS, atol=1e-12)
+    for found, passed in zip(closed, _autograd(objective, batch), strict=True):
+        equal(found, passed, "the backward pass does not return gradient(batch)", _SLOTS, atol=1e-14)
+
+
+@law("objective", BATCHES)
+def the_loss_is_the_formula(objective: BaseObjective, case: Drawn) -> None:
+    """The loss that is evaluated in one pass, with or without a gradient, is that of the plain formula."""
+    batch = case()
+    plain = objective.plain(batch).loss
+    remedy = "energy_and_force and value_and_slope must return what energy, force, the chart and its slope do."
+    equal(objective(batch).loss, plain, "the loss is not that of the plain formula", remedy, atol=1e-13)
+    with torch.no_grad():
+        equal(objective(batch).loss, plain, "the loss without gradient is not that of the plain formula", remedy)
 
 
 @law("objective", BATCHES)

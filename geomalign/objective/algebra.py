@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ from torch import Tensor
 from geomalign._util import numerics
 from geomalign._util.types import Locality
 from geomalign.batch import Batch, Counts, PreferenceBatch
-from geomalign.objective.outcome import Outcome, PairGradient, TermDrives
+from geomalign.objective import node
+from geomalign.objective.outcome import Events, Outcome, PairGradient, TermDrives, TermOutcome
 from geomalign.optimization import BregmanGeometry
 
 if TYPE_CHECKING:
@@ -39,11 +41,13 @@ class BaseObjective(ABC):
     def terms(self) -> tuple[tuple[float, Objective], ...]:
         """The single-term objectives of the sum, each with its coefficient."""
 
-    @abstractmethod
     def __call__(
         self, batch: Batch | PreferenceBatch, drive: Tensor | TermDrives | None = None, counts: Counts | None = None
     ) -> Outcome:
-        """Evaluate the loss.
+        """Evaluate the loss and, in the same pass and in closed form, its gradient in the policy.
+
+        The loss hangs on the policy's log-probabilities as one node that keeps one number per log-probability. It can
+        be differentiated once; `plain` is the same formula under autograd.
 
         Args:
             batch: a `Batch`, or a `PreferenceBatch` where the unit is a pair.
@@ -58,6 +62,33 @@ class BaseObjective(ABC):
         Raises:
             ValueError: the batch lacks what a slot needs, or the drive does not have the shape of the batch.
             TypeError: an argument is of another type.
+            RuntimeError: in the backward pass, a second derivative was asked for.
+        """
+        drives = self._drives(batch, drive)
+        counts, here = node.counted(batch, counts), node.detached(batch)
+        wanted = node.differentiable(batch)
+        with torch.no_grad():
+            losses, gradients = node.evaluate(self.terms, here, drives, counts, wanted)
+            (first, _), *rest = self.terms
+            loss = losses[0] if first == 1 else first * losses[0]
+            for (coefficient, _), other in zip(rest, losses[1:], strict=True):
+                loss = loss + coefficient * other
+        if gradients:
+            loss = node.attach(loss, node.policies(batch), gradients)
+        alone = len(losses) == 1 and first == 1
+        terms = (
+            TermOutcome(term, loss if alone else value, functools.partial(_events, term, here, drive, counts))
+            for (_, term), value, drive in zip(self.terms, losses, drives, strict=True)
+        )
+        return Outcome(loss, tuple(terms), here)
+
+    @abstractmethod
+    def plain(
+        self, batch: Batch | PreferenceBatch, drive: Tensor | TermDrives | None = None, counts: Counts | None = None
+    ) -> Outcome:
+        """The same evaluation as a formula under autograd: slower and larger, and differentiable any number of times.
+
+        The tensors of its terms carry gradients. Arguments and errors are those of the call.
         """
 
     @abstractmethod
@@ -68,7 +99,6 @@ class BaseObjective(ABC):
             `(row,)`, `(row, token)` or `(pair,)`; `TermDrives` for a sum.
         """
 
-    @abstractmethod
     def gradient(
         self, batch: Batch | PreferenceBatch, drive: Tensor | TermDrives | None = None, counts: Counts | None = None
     ) -> Tensor | PairGradient:
@@ -79,6 +109,15 @@ class BaseObjective(ABC):
         Returns:
             `(row, token)`, in the shape of the batch's `policy`; `PairGradient` for a `PreferenceBatch`.
         """
+        drives = self._drives(batch, drive)
+        counts, here = node.counted(batch, counts), node.detached(batch)
+        with torch.no_grad():
+            _, gradients = node.evaluate(self.terms, here, drives, counts)
+        return gradients[0] if isinstance(batch, Batch) else PairGradient(*gradients)
+
+    @abstractmethod
+    def _drives(self, batch: Batch | PreferenceBatch, drive: Tensor | TermDrives | None) -> list[Tensor]:
+        """The drive of every term, as given or computed, after the checks of the call's arguments."""
 
     @abstractmethod
     def latex(self) -> str:
@@ -171,7 +210,7 @@ class WeightedSum(BaseObjective):
     def drive(self, batch: Batch | PreferenceBatch) -> TermDrives:
         return TermDrives(objective.drive(batch) for _, objective in self.of)
 
-    def _drives(self, drive: Tensor | TermDrives | None) -> Iterator[Tensor | None]:
+    def _given(self, drive: Tensor | TermDrives | None) -> Iterator[Tensor | None]:
         if drive is None:
             return iter((None,) * len(self.of))
         if not isinstance(drive, TermDrives):
@@ -191,23 +230,17 @@ class WeightedSum(BaseObjective):
             )
         return iter(drive)
 
-    def __call__(
+    def _drives(self, batch: Batch | PreferenceBatch, drive: Tensor | TermDrives | None) -> list[Tensor]:
+        return [o._drives(batch, g)[0] for (_, o), g in zip(self.of, self._given(drive), strict=True)]
+
+    def plain(
         self, batch: Batch | PreferenceBatch, drive: Tensor | TermDrives | None = None, counts: Counts | None = None
     ) -> Outcome:
-        outcomes = [o(batch, g, counts) for (_, o), g in zip(self.of, self._drives(drive), strict=True)]
+        terms = [o.plain(batch, g, counts).terms[0] for (_, o), g in zip(self.of, self._given(drive), strict=True)]
         loss = sum(
-            (c * x.loss for (c, _), x in zip(self.of[1:], outcomes[1:], strict=True)), self.of[0][0] * outcomes[0].loss
+            (c * x.loss for (c, _), x in zip(self.of[1:], terms[1:], strict=True)), self.of[0][0] * terms[0].loss
         )
-        first = outcomes[0]
-        return Outcome(loss, tuple(x.terms[0] for x in outcomes), first.token_log_ratio, first.mask)
-
-    def gradient(
-        self, batch: Batch | PreferenceBatch, drive: Tensor | TermDrives | None = None, counts: Counts | None = None
-    ) -> Tensor | PairGradient:
-        parts = [(c, o.gradient(batch, g, counts)) for (c, o), g in zip(self.of, self._drives(drive), strict=True)]
-        if isinstance(batch, PreferenceBatch):
-            return PairGradient(*(torch.stack([c * x[side] for c, x in parts]).sum(0) for side in (0, 1)))
-        return torch.stack([c * x for c, x in parts if isinstance(x, Tensor)]).sum(0)
+        return Outcome(loss, tuple(terms), batch)
 
     def latex(self) -> str:
         names = [rf"\mathcal{{L}}_{{{k}}}" for k in range(1, len(self.of) + 1)]
@@ -216,3 +249,8 @@ class WeightedSum(BaseObjective):
         )
         parts = [o.latex().replace(r"\mathcal{L}", name, 1) for name, (_, o) in zip(names, self.of, strict=True)]
         return r";\quad ".join([rf"\mathcal{{L}}(\theta)={weighted}", *parts])
+
+
+def _events(term: Objective, batch: Batch | PreferenceBatch, drive: Tensor, counts: Counts) -> Events:
+    with torch.no_grad():
+        return term.events(batch, drive, counts)

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from geomalign._util import numerics
+from geomalign.objective.algebra import BaseObjective
 from geomalign.objective.outcome import Outcome, TermOutcome
 
-__all__ = ["log_ratio_metrics", "metrics"]
+__all__ = ["gradient_at_anchor", "log_ratio_metrics", "metrics"]
 
 _INFINITY = float("inf")
 
@@ -21,9 +22,10 @@ def metrics(outcome: Outcome) -> dict[str, Tensor]:
     * `drive_mean`, `drive_std` (their plain mean and spread), `drive_ess` (effective share of events that carry the
       drive, (Σ|g|)²/(n Σg²)),
     * `gap` (mean Fenchel–Young loss, infinite if unbounded), `curvature` (mean φ''), `force` (mean |φ' − g|),
-    * `stiffness` (curvature at the anchor over sd(g), the scale-free strength; NaN without spread),
-    * `clip_fraction` (share of events with a drive and no force), `inactive` (share with |u| < 1e-6, where no geometry
-      can act).
+    * `stiffness` (curvature at the anchor over sd(g), the scale-free strength; NaN without spread, as of pairs under
+      one label),
+    * `clip_fraction` (share of events with a drive and no force), `inactive` (share with |u| < 1e-6, where no potential
+      with φ'(0) = 0 can act, and of the chart only its slope; see `gradient_at_anchor`).
 
     These belong to a term. For a sum of objectives each appears once per term, as `term1/gap`, `term2/gap`, …, with
     the term's own `term1/loss` without its coefficient. What `log_ratio_metrics` says of the policy against the old
@@ -63,6 +65,8 @@ def _of_term(term: TermOutcome) -> dict[str, Tensor]:
     drive_std = torch.sqrt(torch.where(support, (g - drive_mean) ** 2, 0).sum() / count)
     at_anchor = term.objective.optimization.curvature(torch.zeros_like(u), g)
     force, absolute = term.force, torch.where(support, g.abs(), 0)
+    # The mean of equal numbers is off by rounding, and their deviation from it is no spread.
+    drive_std = torch.where(drive_std > 32 * torch.finfo(u.dtype).eps * absolute.sum() / count, drive_std, 0)
     return {
         "drive_mean": drive_mean,
         "drive_std": drive_std,
@@ -74,6 +78,26 @@ def _of_term(term: TermOutcome) -> dict[str, Tensor]:
         "clip_fraction": (support & (g != 0) & (force == 0)).sum() / count,
         "inactive": (support & (u.abs() < 1e-6)).sum() / count,
     }
+
+
+def gradient_at_anchor(objective: BaseObjective) -> str:
+    """The gradient where the policy is the one that sampled, as text. No potential with φ'(0) = 0 acts there; the slope
+    of the chart does.
+
+    >>> import dataclasses, geomalign as ga
+    >>> gradient_at_anchor(ga.recipes.opo())
+    '−E[g ∇log π]'
+    >>> gradient_at_anchor(dataclasses.replace(ga.recipes.opo(), chart=ga.LogRatio(2.0)))
+    '−2·E[g ∇log π], of which 2 is the slope of the chart LogRatio(scale=2.0) at the anchor'
+    """
+    charts = {term.chart for _, term in objective.terms if term.anchor == "old"}
+    slopes = {chart: float(chart.slope(torch.zeros((), dtype=torch.float64))) for chart in charts}
+    bent = {chart: slope for chart, slope in slopes.items() if slope != 1}
+    if not bent:
+        return "−E[g ∇log π]"
+    factor = f"{next(iter(bent.values())):g}" if len(objective.terms) == 1 else "c"
+    told = " and ".join(f"{slope:g} is the slope of the chart {chart!r}" for chart, slope in bent.items())
+    return f"−{factor}·E[g ∇log π], of which {told} at the anchor"
 
 
 def log_ratio_metrics(log_ratio: Tensor, mask: Tensor) -> dict[str, Tensor]:

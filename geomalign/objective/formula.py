@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import warnings
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,9 +14,10 @@ from geomalign._util.types import Locality
 from geomalign.batch import Batch, Counts, PreferenceBatch
 from geomalign.chart import Chart, LogRatio
 from geomalign.measure import Measure, PooledMean
+from geomalign.objective import node
 from geomalign.objective.algebra import BaseObjective
 from geomalign.objective.offset import NoOffset, Offset
-from geomalign.objective.outcome import Outcome, PairGradient, TermDrives, TermOutcome, UnboundedLossWarning
+from geomalign.objective.outcome import Events, Outcome, TermDrives, TermOutcome, UnboundedLossWarning
 from geomalign.optimization import OptimizationGeometry
 from geomalign.sampling import SamplingGeometry
 from geomalign.unit import Unit
@@ -35,18 +35,6 @@ SLOTS: dict[str, type] = {
 
 ANCHORS: dict[str | None, str | None] = {"old": r"\pi_k", "reference": r"\pi_{\mathrm{ref}}", None: None}
 """The policies that Δ can be measured from, each with its symbol."""
-
-
-class _Events(NamedTuple):
-    """What the loss and its gradient both need: the rows, their tokens, and what belongs to every event."""
-
-    rows: Batch
-    mask: Tensor
-    log_ratio: Tensor
-    support: Tensor
-    u: Tensor
-    drive: Tensor
-    weights: Tensor
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -133,7 +121,8 @@ class Objective(BaseObjective):
             return self.sampling.locality
         return max(self.unit.locality, self.sampling.locality)
 
-    def _check(self, batch: Batch | PreferenceBatch) -> None:
+    def check(self, batch: Batch | PreferenceBatch) -> None:
+        """Raise unless this term can be evaluated on such a batch."""
         if not isinstance(batch, (Batch, PreferenceBatch)):
             raise TypeError(
                 f"an objective is evaluated on a Batch or a PreferenceBatch, not on {type(batch).__name__}."
@@ -151,20 +140,19 @@ class Objective(BaseObjective):
             )
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
-        self._check(batch)
+        self.check(batch)
         with torch.no_grad():
             if self.unit.paired or not batch.paired:
                 return self.sampling.drive(batch)
             chosen, rejected = self.sampling.drive(batch.rows).chunk(2)
             return torch.stack([chosen, rejected], dim=1)
 
-    def _log_ratios(self, rows: Batch) -> Tensor:
-        policy = rows.log_probs("policy", "an Objective")
+    def _log_ratios(self, rows: Batch, mask: Tensor) -> Tensor:
         if self.anchor is None:
-            return policy
-        return (
-            policy - rows.log_probs(self.anchor, f"an Objective that measures from its {self.anchor} policy").detach()
-        )
+            return rows.log_probs("policy", "an Objective")
+        anchor = rows.require(self.anchor, f"an Objective that measures from its {self.anchor} policy").detach()
+        policy, anchor = (torch.where(mask, rows.tokens(x).to(rows.dtype), 0) for x in (rows.policy, anchor))
+        return policy - anchor
 
     def _from_rollout(self, rows: Batch, log_ratio: Tensor, mask: Tensor) -> Tensor:
         """The Δ that importance weights are made of: from the anchor, or from the old policy where there is none."""
@@ -173,89 +161,116 @@ class Objective(BaseObjective):
         return self.unit.reduce(rows.log_probs("policy", "reweight") - rows.log_probs("old", "reweight"), mask)
 
     def _per_row(self, batch: Batch | PreferenceBatch, drive: Tensor | TermDrives | None) -> Tensor:
-        """The drive as given or computed, with one entry per row of `batch.rows` (per pair for a paired unit)."""
+        """The drive as given or computed, one entry per row or per pair of the batch."""
         if drive is None:
-            g = self.drive(batch)
-        elif isinstance(drive, TermDrives):
+            return self.drive(batch)
+        if isinstance(drive, TermDrives):
             raise ValueError(
                 f"`drive` holds the drives of {len(drive)} terms, but this objective has one; compute it with this "
                 "objective's drive(batch)."
             )
-        elif not isinstance(drive, Tensor):
+        if not isinstance(drive, Tensor):
             raise TypeError(
                 f"`drive` is {type(drive).__name__}, not a torch.Tensor: pass this objective's drive(batch), or "
                 "torch.as_tensor of numbers of your own, one per row."
             )
-        else:
-            g = drive.detach()
-        if g.shape[:1] != (batch.size,):
+        if drive.shape[:1] != (batch.size,):
             raise ValueError(
-                f"`drive` is {tuple(g.shape)} but the batch has {batch.size} {'pairs' if batch.paired else 'rows'}: "
-                "pass the entries of the whole rollout's drive that belong to these rows, drive[rows]."
+                f"`drive` is {tuple(drive.shape)} but the batch has {batch.size} "
+                f"{'pairs' if batch.paired else 'rows'}: pass the entries of the whole rollout's drive that belong to "
+                "these rows, drive[rows]."
             )
-        if self.unit.paired or not batch.paired:
-            return g
-        if g.shape != (batch.size, 2):
-            raise ValueError(
-                f"`drive` is {tuple(g.shape)}, but {self.unit!r} sees {batch.size} pairs as single responses: "
-                f"expected {(batch.size, 2)}, the chosen and the rejected one's."
-            )
-        return torch.cat([g[:, 0], g[:, 1]])
+        return drive.detach()
 
-    def _per_event(self, g: Tensor, support: Tensor, dtype: torch.dtype) -> Tensor:
-        """The drive of rows or of tokens in the shape of the events, zero where there is none."""
-        if g.ndim < support.ndim:
-            g = g[:, None].expand(support.shape)
-        if g.shape != support.shape:
+    def _drives(self, batch: Batch | PreferenceBatch, drive: Tensor | TermDrives | None) -> list[Tensor]:
+        self.check(batch)
+        return [self._per_row(batch, drive)]
+
+    def _per_event(self, batch: Batch | PreferenceBatch, drive: Tensor, support: Tensor, dtype: torch.dtype) -> Tensor:
+        """The drive of rows, tokens or pairs as that of the events, zero where there is none.
+
+        It has the shape of the events, or is one column where every token of a row has the row's drive.
+        """
+        if batch.paired and not self.unit.paired:
+            if drive.shape != (batch.size, 2):
+                raise ValueError(
+                    f"`drive` is {tuple(drive.shape)}, but {self.unit!r} sees {batch.size} pairs as single responses: "
+                    f"expected {(batch.size, 2)}, the chosen and the rejected one's."
+                )
+            drive = torch.cat([drive[:, 0], drive[:, 1]])
+        if drive.ndim < support.ndim:
+            drive, support = drive[:, None], support.any(-1, keepdim=True)
+        elif drive.shape != support.shape:
             raise ValueError(
-                f"`drive` is {tuple(g.shape)} but the events of {self.unit!r} are {tuple(support.shape)}. "
+                f"`drive` is {tuple(drive.shape)} but the events of {self.unit!r} are {tuple(support.shape)}. "
                 "A drive per token needs unit=Token(); a unit of responses takes one number per response."
             )
-        return torch.where(support, g.to(dtype), 0)
+        return torch.where(support, drive.to(dtype), 0)
 
-    def _events(
-        self, batch: Batch | PreferenceBatch, drive: Tensor | TermDrives | None, counts: Counts | None
-    ) -> _Events:
-        self._check(batch)
+    def _weights(self, support: Tensor, counts: Counts, dtype: torch.dtype) -> Tensor:
+        events, rows = self.unit.events(counts)
+        return self.measure.weights(support, events.to(dtype), rows.to(dtype))
+
+    def _reweighted(
+        self, batch: Batch | PreferenceBatch, g: Tensor, log_ratio: Tensor, mask: Tensor, support: Tensor
+    ) -> Tensor:
+        """The drive of events at the current policy."""
+        if type(self.sampling).reweight is SamplingGeometry.reweight:
+            return g
+        compared = self.unit.combine(self._from_rollout(batch.rows, log_ratio, mask)).detach()
+        return self.sampling.reweight(g.expand(support.shape), compared, batch).detach()
+
+    def events(
+        self, batch: Batch | PreferenceBatch, drive: Tensor | TermDrives | None = None, counts: Counts | None = None
+    ) -> Events:
+        """What the loss is made of, differentiable in the policy. Arguments and errors are those of the call."""
+        self.check(batch)
         rows = batch.rows
         mask = rows.support
-        log_ratio = self.unit.reduce(self._log_ratios(rows), mask)
+        log_ratio = self.unit.reduce(self._log_ratios(rows, mask), mask)
         support = self.unit.support(mask)
         u = torch.where(support, self.unit.combine(self.chart(log_ratio)) - self.unit.shift(rows), 0)
-        compared = self.unit.combine(self._from_rollout(rows, log_ratio, mask)).detach()
-        g = self._per_event(self._per_row(batch, drive), support, compared.dtype)
-        g = self.sampling.reweight(g, compared, batch).detach()
-        counts = batch.counts() if counts is None else counts
-        if not isinstance(counts, Counts):
-            raise TypeError(
-                f"`counts` is {type(counts).__name__}, not geomalign Counts: pass whole_batch.counts(), or the sum "
-                "of its parts' counts."
-            )
-        events, in_rows = self.unit.events(counts)
-        weights = self.measure.weights(support, events.to(u.dtype), in_rows.to(u.dtype))
-        return _Events(rows, mask, log_ratio, support, u, g, weights)
+        g = self._per_event(batch, self._per_row(batch, drive), support, u.dtype)
+        g = self._reweighted(batch, g, log_ratio, mask, support)
+        g = torch.where(support, g, 0)
+        return Events(
+            rows, mask, log_ratio, support, u, g, self._weights(support, node.counted(batch, counts), u.dtype)
+        )
 
-    def __call__(
+    def plain(
         self, batch: Batch | PreferenceBatch, drive: Tensor | TermDrives | None = None, counts: Counts | None = None
     ) -> Outcome:
-        rows, mask, log_ratio, support, u, g, weights = self._events(batch, drive, counts)
-        value = self.optimization.energy(u, g) + self.offset(self.optimization, g)
-        loss = (weights * torch.where(support, value, 0)).sum()
-        token_log_ratio = None
-        if rows.old is not None:
-            token_log_ratio = (rows.log_probs("policy", "metrics") - rows.log_probs("old", "metrics")).detach()
-        term = TermOutcome(loss, u, g, weights, support, log_ratio, self)
-        return Outcome(loss, (term,), token_log_ratio, mask)
+        events = self.events(batch, drive, counts)
+        value = self.optimization.energy(events.u, events.drive) + self.offset(self.optimization, events.drive)
+        loss = (events.weights * torch.where(events.support, value, 0)).sum()
+        return Outcome(loss, (TermOutcome(self, loss, lambda: events),), batch)
 
-    def gradient(
-        self, batch: Batch | PreferenceBatch, drive: Tensor | TermDrives | None = None, counts: Counts | None = None
-    ) -> Tensor | PairGradient:
-        with torch.no_grad():
-            rows, mask, log_ratio, support, u, g, weights = self._events(batch, drive, counts)
-            force = weights * torch.where(support, self.optimization.force(u, g), 0)
-            gradient = self.unit.split(force, self.chart(log_ratio)) * self.chart.slope(log_ratio)
-            tokens = self.unit.spread(gradient, mask, self._log_ratios(rows))
-        return _like_batch(tokens, batch)
+    def closed_form(
+        self, batch: Batch | PreferenceBatch, drive: Tensor, counts: Counts, with_gradient: bool = True
+    ) -> tuple[Tensor, Tensor | None]:
+        """The loss and ∂loss/∂log π of every token of `batch.rows`, without autograd and in one pass.
+
+        weight · (φ'(u) − g) · chart'(Δ) · unit', the chain rule through the slots. Nothing is checked here.
+        """
+        rows = batch.rows
+        mask = rows.support
+        tokens = self._log_ratios(rows, mask)
+        log_ratio = self.unit.reduce(tokens, mask)
+        support = self.unit.support(mask)
+        coordinate, slope = self.chart.value_and_slope(log_ratio)
+        u = self.unit.combine(coordinate) - self.unit.shift(rows)
+        if not self.unit.per_token:  # a masked token has Δ = 0, but of a pair without a response u may be infinite
+            u = torch.where(support, u, 0)
+        g = self._per_event(batch, drive, support, u.dtype)
+        g = self._reweighted(batch, g, log_ratio, mask, support)
+        weights = self._weights(support, counts, u.dtype)
+        energy, force = self.optimization.energy_and_force(u, g)
+        value = energy + self.offset(self.optimization, g)
+        loss = (weights * torch.where(support, value, 0)).sum()
+        if not with_gradient:
+            return loss, None
+        gradient = self.unit.split(torch.where(support, force * weights, 0), coordinate) * slope
+        return loss, self.unit.spread(gradient, mask, tokens)
 
     def latex(self) -> str:
         tokens = self.unit.per_token
@@ -271,13 +286,3 @@ class Objective(BaseObjective):
         if pulled == g:
             lines.append(rf"{g}={drive}")
         return r",\quad ".join(lines)
-
-
-def _like_batch(tokens: Tensor, batch: Batch | PreferenceBatch) -> Tensor | PairGradient:
-    """The gradient per token of `batch.rows` in the shapes of the batch's own log-probabilities."""
-    if isinstance(batch, Batch):
-        return tokens[:, 0] if batch.summed else tokens
-    chosen, rejected = tokens.chunk(2)
-    if batch.summed:
-        return PairGradient(chosen[:, 0], rejected[:, 0])
-    return PairGradient(chosen[:, : batch.chosen.shape[1]], rejected[:, : batch.rejected.shape[1]])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
+import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from geomalign.batch import Batch, PreferenceBatch
 
 if TYPE_CHECKING:
     from geomalign.objective.formula import Objective
@@ -55,18 +58,50 @@ class TermDrives(tuple[Tensor, ...]):
         return TermDrives(drive[rows] for drive in self)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+class Events(NamedTuple):
+    """What the loss of one term and its gradient are made of: the rows, their tokens, and what belongs to every event.
+
+    Args:
+        rows: the responses.
+        mask: `(row, token)` booleans.
+        log_ratio: Δ reduced to responses or tokens.
+        support: booleans in the shape of the events.
+        u: coordinate, zero outside the support.
+        drive: g, zero outside the support, without gradient.
+        weights: what the loss is summed with, zero outside the support.
+
+    >>> import torch, geomalign as ga
+    >>> batch = ga.Batch(torch.zeros(2, 3), torch.zeros(2, 3), reward=torch.tensor([1.0, 0.0]))
+    >>> ga.recipes.opo().events(batch).weights
+    tensor([0.5000, 0.5000])
+    """
+
+    rows: Batch
+    mask: Tensor
+    log_ratio: Tensor
+    support: Tensor
+    u: Tensor
+    drive: Tensor
+    weights: Tensor
+
+
 class TermOutcome:
     """What one term of an objective saw, in the shape of its events: `(row, token)`, `(row,)` or `(pair,)`.
 
+    An evaluation keeps none of these tensors: they are computed, without gradient, when the first of them is read.
+    `objective.plain(batch)` has them with gradient.
+
     Args:
-        loss: scalar, the published value of this term without its coefficient, with gradient.
+        objective: the term.
+        loss: scalar, the published value of this term without its coefficient; with gradient where it is the only term.
+        events: makes the tensors of the events.
+
+    Attributes:
         u: coordinate of every event, zero outside `support`.
         drive: g of every event, without gradient.
         weights: what the loss is summed with. They sum to one over the whole batch (for `FixedBudget`: over full rows).
         support: booleans, the events that exist.
         log_ratio: Δ from the objective's own anchor in nats, reduced to responses or tokens, before the chart.
-        objective: the term.
 
     >>> import torch, geomalign as ga
     >>> batch = ga.Batch(torch.zeros(2, 3), torch.zeros(2, 3), reward=torch.tensor([1.0, 0.0]))
@@ -74,13 +109,39 @@ class TermOutcome:
     tensor([1., 1.])
     """
 
-    loss: Tensor
-    u: Tensor
-    drive: Tensor
-    weights: Tensor
-    support: Tensor
-    log_ratio: Tensor
-    objective: Objective
+    def __init__(self, objective: Objective, loss: Tensor, events: Callable[[], Events]):
+        self.objective = objective
+        self.loss = loss
+        self._make = events
+
+    @functools.cached_property
+    def _events(self) -> Events:
+        return self._make()
+
+    @property
+    def u(self) -> Tensor:
+        """The coordinate of every event."""
+        return self._events.u
+
+    @property
+    def drive(self) -> Tensor:
+        """The drive g of every event."""
+        return self._events.drive
+
+    @property
+    def weights(self) -> Tensor:
+        """What the loss is summed with."""
+        return self._events.weights
+
+    @property
+    def support(self) -> Tensor:
+        """Booleans, the events that exist."""
+        return self._events.support
+
+    @property
+    def log_ratio(self) -> Tensor:
+        """Δ from the anchor, reduced to responses or tokens, before the chart."""
+        return self._events.log_ratio
 
     @property
     def potential(self) -> Tensor:
@@ -106,7 +167,6 @@ class TermOutcome:
         return torch.where(self.support, x, 0)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
 class Outcome:
     """What one evaluation of an objective, of a single term or of a sum, returns.
 
@@ -116,8 +176,7 @@ class Outcome:
     Args:
         loss: scalar, the published value, with gradient.
         terms: one `TermOutcome` per term of the objective, in its order.
-        token_log_ratio: `(row, token)` log π_θ − log π_old, detached; None where the batch has no `old`.
-        mask: `(row, token)` booleans, the tokens that exist.
+        batch: what was evaluated; its log-probabilities are read without gradient.
 
     >>> import torch, geomalign as ga
     >>> batch = ga.Batch(torch.zeros(2, 3), torch.zeros(2, 3), reward=torch.tensor([1.0, 0.0]))
@@ -126,10 +185,23 @@ class Outcome:
     (torch.Size([2]), 1)
     """
 
-    loss: Tensor
-    terms: tuple[TermOutcome, ...]
-    token_log_ratio: Tensor | None
-    mask: Tensor
+    def __init__(self, loss: Tensor, terms: tuple[TermOutcome, ...], batch: Batch | PreferenceBatch):
+        self.loss = loss
+        self.terms = terms
+        self._batch = batch
+
+    @functools.cached_property
+    def mask(self) -> Tensor:
+        """`(row, token)` booleans, the tokens that exist."""
+        return self._batch.rows.support
+
+    @functools.cached_property
+    def token_log_ratio(self) -> Tensor | None:
+        """`(row, token)` log π_θ − log π_old, without gradient; None where the batch has no `old`."""
+        rows = self._batch.rows
+        if rows.old is None:
+            return None
+        return (rows.log_probs("policy", "metrics") - rows.log_probs("old", "metrics")).detach()
 
     @property
     def u(self) -> Tensor:

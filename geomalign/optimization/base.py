@@ -46,6 +46,13 @@ class OptimizationGeometry(ABC):
     def force(self, u: Tensor, drive: Tensor) -> Tensor:
         """∂energy/∂u = ∂φ/∂u − g, in the form that does not cancel."""
 
+    def energy_and_force(self, u: Tensor, drive: Tensor) -> tuple[Tensor, Tensor]:
+        """Both together, without gradient; a geometry whose two have a part in common computes it once here.
+
+        The drive has the shape of u, or is one column where all tokens of a row have one drive.
+        """
+        return self.energy(u, drive), self.force(u, drive)
+
     @abstractmethod
     def curvature(self, u: Tensor, drive: Tensor | None = None) -> Tensor:
         """∂²φ/∂u²."""
@@ -98,7 +105,7 @@ class OptimizationGeometry(ABC):
         if not isinstance(factor, (int, float)):
             return NotImplemented
         if isinstance(self, BregmanGeometry):
-            return Scaled(self, float(factor))
+            return Scaled(self, factor if isinstance(factor, float) else float(factor))
         raise ValueError(
             f"{factor} * {self!r}: a geometry whose potential depends on the drive has no multiples; scale the drive "
             "or the whole objective instead."

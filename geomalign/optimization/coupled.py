@@ -62,6 +62,14 @@ class Clip(OptimizationGeometry):
     def force(self, u: Tensor, drive: Tensor) -> Tensor:
         return torch.where(self._clipped(u, drive) == u, -drive, 0)
 
+    def energy_and_force(self, u: Tensor, drive: Tensor) -> tuple[Tensor, Tensor]:
+        # Bounds in the shape of the drive, which is often one number per row, and no `where` over the tokens.
+        far = math.inf if self.dual is None else self.dual - 1
+        low = torch.where(drive >= 0, -math.inf, torch.full_like(drive, -self.low))
+        high = torch.where(drive >= 0, self.high, torch.full_like(drive, far))
+        clipped = torch.maximum(torch.minimum(u, high), low)
+        return -drive * clipped, -drive * (clipped == u)
+
     def curvature(self, u: Tensor, drive: Tensor | None = None) -> Tensor:
         return torch.zeros_like(u)
 
@@ -235,7 +243,7 @@ class LogRatioModulated(OptimizationGeometry):
         return Interval(0.0, 0.0)
 
     def latex(self, u: str, drive: str) -> str:
-        x = rf"{self.beta:g}{u}"
+        x = rf"{self.beta:g}\,{u}"
         return rf"(1-s)\log\left(1+e^{{-{x}}}\right)+s\,e^{{-{x}}},\ s=\sigma\left({x}/{self.tau:g}\right)"
 
 

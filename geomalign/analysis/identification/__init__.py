@@ -119,7 +119,7 @@ def as_loss(objective: BaseObjective, *, log_prob: float = 0.0) -> Loss:
     def pairs(chosen: Tensor, rejected: Tensor) -> Tensor:
         anchor = torch.full_like(chosen, log_prob)[:, None]
         policy = chosen[:, None] + log_prob, rejected[:, None] + log_prob
-        outcome = objective(PreferenceBatch(*policy, anchor, anchor, margin=torch.ones_like(chosen)))
+        outcome = objective.plain(PreferenceBatch(*policy, anchor, anchor, margin=torch.ones_like(chosen)))
         return outcome.loss / outcome.terms[0].weights.sum()
 
     def one(chosen: Tensor, rejected: Tensor) -> Tensor:
@@ -129,7 +129,7 @@ def as_loss(objective: BaseObjective, *, log_prob: float = 0.0) -> Loss:
         anchor = torch.full_like(log_ratio, log_prob)[:, None]
         batch = Batch(log_ratio[:, None] + log_prob, anchor, reference=anchor, behavior=anchor, advantage=drive)
         pulls = drive if len(objective.terms) == 1 else TermDrives(_pull(o, batch, drive) for _, o in objective.terms)
-        outcome = objective(batch, drive=pulls)
+        outcome = objective.plain(batch, drive=pulls)
         return outcome.loss / outcome.terms[0].weights.sum()
 
     if objective.paired:
