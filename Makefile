@@ -46,7 +46,7 @@ types: $(STAMP)
 
 fast: $(STAMP)
 	$(PYTEST) -n 0 -q --durations=0 --durations-min=5 --doctest-modules geomalign docs \
-		--ignore geomalign/adapters/verl_plugin.py --ignore docs/conf.py
+		--ignore geomalign/adapters/verl_plugin.py --ignore geomalign/adapters/rllm_plugin.py --ignore docs/conf.py
 	$(PYTEST) -n 2 -m 'not slow'
 
 slow: $(STAMP)  ## the tests that take minutes
@@ -98,8 +98,8 @@ parity-report: $(STAMP)  ## run all of it again and write docs/parity.md
 
 .PHONY: adapters
 HOSTED := -m pytest -q -n 0 -p no:cacheprovider
-adapters: $(STAMP)  ## the adapters in the environments of four releases of TRL, verl, OpenRLHF and torchtune; builds them
-	BASE=$(VENV) bash tests/adapters/environments.sh 1.16.0 1.14.2 1.6.0 0.29.1 torchtune
+adapters: $(STAMP)  ## the adapters in environments of the trainers themselves, of TRL in four releases; builds them
+	BASE=$(VENV) bash tests/adapters/environments.sh 1.16.0 1.14.2 1.6.0 0.29.1 torchtune skyrl torchtitan tinker
 	BASE=$(VENV) bash tests/parity/environments.sh verl openrlhf
 	@set -e; for environment in .venv-trl-*; do echo "== $$environment"; \
 		OMP_NUM_THREADS=1 $$environment/bin/python $(HOSTED) tests/adapters/test_trl.py; done
@@ -108,3 +108,12 @@ adapters: $(STAMP)  ## the adapters in the environments of four releases of TRL,
 	OMP_NUM_THREADS=1 .venv-parity-verl/bin/python $(HOSTED) tests/test_export.py tests/test_identify.py -k verl
 	OMP_NUM_THREADS=1 .venv-parity-openrlhf/bin/python $(HOSTED) tests/adapters/test_hosts.py -k openrlhf
 	OMP_NUM_THREADS=1 .venv-host-torchtune/bin/python $(HOSTED) tests/adapters/test_hosts.py -k torchtune
+	OMP_NUM_THREADS=1 .venv-host-skyrl/bin/python $(HOSTED) tests/adapters/test_skyrl.py
+	OMP_NUM_THREADS=1 .venv-host-torchtitan/bin/python $(HOSTED) tests/adapters/test_torchtitan.py
+	OMP_NUM_THREADS=1 .venv-host-tinker/bin/python $(HOSTED) tests/adapters/test_tinker.py
+	@set -e; for environment in .venv-trl-1.16.0 .venv-parity-verl .venv-parity-openrlhf .venv-host-torchtune .venv-host-skyrl \
+		.venv-host-torchtitan .venv-host-tinker; do $$environment/bin/python $(HOSTED) tests/adapters/test_drift.py -k installed; done
+
+.PHONY: hosts
+hosts: $(STAMP)  ## what changed in the trainers since their functions were read: downloads releases, writes docs/trainers/drift.md
+	$(BIN)/python -m tests.adapters.drift

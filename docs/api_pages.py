@@ -39,6 +39,7 @@ BESIDE = {
     "audit": "Audit of a run",
     "distributed": "Many processes",
     "recipes.plugins": "Entry points of other packages",
+    "ops": "The gradient made fast, and on any engine",
     "adapters.export": "Configurations for other trainers",
 }
 

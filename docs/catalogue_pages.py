@@ -222,7 +222,7 @@ def _section(entry: Entry) -> str:
         "",
         f"Published: {_escape(reference.loss)}",
         "",
-        f"$$ {entry.objective.latex()} $$",
+        f"$$ {entry.formula} $$",
         "",
         _table(
             ["", *SLOTS, "offset", "anchor"],
@@ -241,12 +241,13 @@ def _definitions() -> str:
     return f"""# Definitions
 
 One section per recipe: the publication, the call with its defaults, the loss as published, the objective as geomalign
-prints it, its slots (one row per term, its coefficient first), the conventions on which implementations disagree, and
-where another library departs from the paper. An equation without a number is named by what it is.
+prints it with symbols for its numbers (one that is zero by default has no part in it), its slots (one row per term,
+its coefficient first), the conventions on which implementations disagree, and where the paper as printed, its authors'
+code or another library departs. An equation without a number is named by what it is.
 
 The other libraries are TRL 1.16, verl 0.9, Liger 0.8, OpenRLHF 0.11 and torchrl 0.14: what is said of them is run in
-the [parity suite](../parity.md). What is said of open-instruct, NeMo-Aligner, ROLL and the author's code was read in
-their sources, and not run.
+the [parity suite](../parity.md). What is said of open-instruct, NeMo-Aligner, ROLL and of authors' code was read in
+their sources, and not run; `tests/recipes/test_departures.py` has the figures of authors' code.
 
 {sections}
 """

@@ -50,7 +50,10 @@ alignment comes from. Every mathematical claim in them was listed and attacked n
 expectations are sums. This page lists those that do not hold as stated, each with the smallest counterexample, as a
 test that fails if we are wrong, and with what does hold. Claims that survived are in the
 [table of theorems](theorems.md); those tested beside the errata are on this page, too, with the verdict "confirmed".
-Numbers of theorems and equations are those of the LaTeX. `notebooks/08_errata` shows the entries at work.
+The LaTeX files are those of 28 February 2026 in the author's public repository, `opo3.tex`, `gopo.tex` and
+`wgopo.tex`: numbers of theorems, equations and figures are theirs, and so are all words in quotation marks; a claim
+without them is our summary. Sentences of this documentation's own that did not hold are entries too.
+`notebooks/08_errata` shows the entries at work.
 
 "Refuted" is said of the sentence, not of the method: most of what is below leaves the algorithms untouched and changes
 what may be expected of them. Measured results of the papers (rewards, gradient norms, entropies) are not judged here.
@@ -92,7 +95,8 @@ class Theorem:
 
 
 _NAMES = {
-    "w gopos": "W-GOPO's", "w gopo": "W-GOPO", "gopo": "GOPO", "opo": "OPO", "dpos": "DPO's", "dpo": "DPO",
+    "w gopos": "W-GOPO's", "w gopo": "W-GOPO", "gopo": "GOPO", "opos": "OPO's",
+    "opo": "OPO", "beta": "β", "dpos": "DPO's", "dpo": "DPO",
     "ipo": "IPO",
     "kl penalised": "KL-penalised", "kls": "KL's", "kl": "KL", "the links and": "the link's and",
     "fenchel young": "Fenchel–Young", "box cox": "Box–Cox",

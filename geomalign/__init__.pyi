@@ -8,6 +8,7 @@ from . import control as control
 from . import distributed as distributed
 from . import divergences as divergences
 from . import laws as laws
+from . import ops as ops
 from . import optimization as optimization
 from . import plotting as plotting
 from . import recipes as recipes

@@ -135,8 +135,7 @@ class Batch:
         """`(row, token)` booleans: the tokens that exist."""
         if self.mask is None:
             return torch.ones_like(self.tokens(self.policy), dtype=torch.bool)
-        mask = self.tokens(self.mask)
-        return mask if mask.dtype == torch.bool else mask != 0
+        return as_mask(self.tokens(self.mask))
 
     def tokens(self, x: Tensor) -> Tensor:
         """`x` as `(row, token)`: a column where only sums are known."""
@@ -168,9 +167,9 @@ class Batch:
 
     def counts(self) -> Counts:
         """How much this batch holds. Give the sum over all micro-batches and ranks as `counts=` to each of them."""
-        support = self.support
-        sequences = support.any(-1).sum()
-        return Counts(support.sum(), sequences, torch.zeros_like(sequences), torch.full_like(sequences, self.size))
+        lengths = torch.count_nonzero(self.support, -1)
+        sequences = torch.count_nonzero(lengths)
+        return Counts(lengths.sum(), sequences, torch.zeros_like(sequences), torch.full_like(sequences, self.size))
 
     def __getitem__(self, index: Any) -> Batch:
         return _select(self, index)
@@ -277,7 +276,7 @@ class PreferenceBatch:
         mask = reference = None
         if not (self.chosen_mask is None and self.rejected_mask is None and self.chosen.shape == self.rejected.shape):
             sides = ((self.chosen, self.chosen_mask), (self.rejected, self.rejected_mask))
-            mask = _stack(*(torch.ones_like(x, dtype=torch.bool) if kept is None else kept != 0 for x, kept in sides))
+            mask = _stack(*(torch.ones_like(x, dtype=torch.bool) if kept is None else as_mask(kept) for x, kept in sides))
         if self.reference_chosen is not None and self.reference_rejected is not None:
             reference = _stack(self.reference_chosen, self.reference_rejected)
         pair = torch.arange(self.size, device=self.chosen.device)
@@ -312,6 +311,11 @@ class PreferenceBatch:
 
     def __getitem__(self, index: Any) -> PreferenceBatch:
         return _select(self, index)
+
+
+def as_mask(x: Tensor) -> Tensor:
+    """Booleans, true where x is not zero."""
+    return x if x.dtype == torch.bool else x != 0
 
 
 def _stack(chosen: Tensor, rejected: Tensor) -> Tensor:

@@ -111,9 +111,9 @@ plt.show()
 # * **Chart.** The probability of the rewarded answer can only double, $v\le1$ and $\Delta\le\log2$, so the forces of
 #   the springs and of KL settle at a half to two thirds of where they began: they neither saturate nor grow. The
 #   clip's is zero behind its wall. Only DPO's coordinate is unbounded here, and its force decays.
-# * **Logit.** The ratio form and DPO vanish like $1-\sigma(z)$, and so does the log form on the rewarded answer. The
-#   KL penalty passes its target at $z=2/\mu=4$ and vanishes like $z\,(1-\sigma(z))$. A softmax that is sure of itself
-#   moves its probabilities little, whatever the loss says.
+# * **Logit.** The ratio form and DPO (of β = 1) vanish like $1-\sigma(z)$, and so does the log form on the rewarded
+#   answer. The KL penalty passes its target at $z=2/\mu=4$ and vanishes like $z\,(1-\sigma(z))$. A softmax that is
+#   sure of itself moves its probabilities little, whatever the loss says.
 # * The one curve that grows is the log form's, through the *other* answer: its log-ratio falls without bound and
 #   pulls back. That is a restoring force, away from confidence, and it exists only as long as an unsure anchor
 #   still samples that answer.

@@ -44,12 +44,13 @@ def bounded(target):
 
 
 # %% [markdown]
-# ## 1. "OPO is the only objective whose gradient |∂L/∂z| remains O(1)"
+# ## 1. Whose gradient in the logit remains O(1)
 #
-# The toy figure differentiates with respect to a logit. There, the ratio form of OPO, which is what the $\chi^2$
-# argument is about, vanishes like $1-\sigma(z)$, at the rate of DPO. The log form does so on the rewarded answer.
-# It keeps a gradient only through the *other* answer, while an unsure anchor still samples that one; once the
-# anchor follows the policy, that is gone too. Notebook 03 §2 has the figure.
+# "OPO is the only objective whose gradient magnitude remains $O(1)$ throughout", says §6.3 of the toy figure, which
+# differentiates with respect to a logit. There, the ratio form of OPO, which is what the $\chi^2$ argument is about,
+# vanishes like $1-\sigma(z)$, at the rate of DPO with β = 1 (in general $\beta(1-\sigma)^\beta$). The log form does
+# so on the rewarded answer. It keeps a gradient only through the *other* answer, while an unsure anchor still samples
+# that one; once the anchor follows the policy, that is gone too. Notebook 03 §2 has the figure.
 
 # %%
 z = torch.linspace(0, 14, 8)
@@ -69,12 +70,12 @@ print("log, anchor = π ", "  ".join(f"{float(x):8.1e}" for x in 2 * torch.sigmo
 print("DPO             ", "  ".join(f"{float(x):8.1e}" for x in torch.sigmoid(-z)))
 
 # %% [markdown]
-# ## 2. "A strong suppressive force drives the ratio to zero"
+# ## 2. A "strong suppressive force" on a ratio of zero
 #
 # The bounded projection gives catastrophic answers the target $\rho=0$. In $\rho$ the force is $\mu\rho$; the
 # policy is trained through $\log\pi$, where it is $\mu\rho^2$. Under gradient flow the ratio falls like
-# $1/\sqrt{2\mu\tau}$: slower and slower. The log form closes in on a target of $\Delta=-10$ exponentially fast, and
-# "never vanishes away from equilibrium" is a statement about $\rho$ only.
+# $1/\sqrt{2\mu\tau}$: slower and slower. The log form closes in on a target of $\Delta=-10$ exponentially fast. A force
+# that "never vanishes away from equilibrium" is a statement about $\rho$ only.
 
 # %%
 steps, rate, mu = 4000, 0.05, 0.5
@@ -96,28 +97,29 @@ axis.legend(frameon=False, fontsize=8)
 plt.show()
 
 # %% [markdown]
-# ## 3. "Constant curvature governs the update of Algorithm 1"
+# ## 3. What governs the one update of Algorithm 1
 #
-# Algorithm 1 of both papers sets the anchor to the policy before *every* step. At the anchor all potentials are
-# flat: the step is $-g\nabla\log\pi$ for every $\mu$, every potential and both charts. The geometry acts from the
-# second update under one anchor on (notebook 03 §3).
+# The loop of Algorithm 1 of both papers sets the anchor to the policy before its one step. At the anchor all
+# potentials are flat: the step is $-u'(0)\,g\nabla\log\pi$ for every $\mu$ and every potential, and of the chart it
+# has the slope there, which is 1 for $\Delta$ and $t-1$, 2 for $2\Delta$ and ¼ for $\sigma(\Delta)$. The potential
+# acts from the second update under one anchor on (notebook 03 §3), as under the mini-batch anchoring of OPO's §8.
 
 # %%
 log_prob = torch.tensor([-1.0, -2.0, -0.5, -3.0])
 batch = one_group(log_prob, reward=torch.tensor([1.0, 0.0, 0.5, -1.0]))
 for optimization in (ga.Flat(), ga.ChiSquare(0.01), ga.ChiSquare(100.0), ga.KL(5.0)):
-    for chart in (ga.LogRatio(), ga.Ratio()):
+    for chart in (ga.LogRatio(), ga.Ratio(), ga.LogRatio(2.0), ga.Sigmoid()):
         o = ga.Objective(unit=ga.Sequence(), chart=chart, sampling=ga.GroupAdvantage(), optimization=optimization)
-        print(f"{optimization!r:18s}{chart!r:24s}", o.gradient(batch)[:, 0].numpy())
+        print(f"{optimization!r:18s}{chart!r:32s}", o.gradient(batch)[:, 0].numpy())
 
 # %% [markdown]
 # ## 4. Three descriptions of other methods
 #
-# * *"The Hessian of KL in log-ratio coordinates scales as σ(m)(1 − σ(m))."* That is the curvature of DPO's
+# * *The Hessian of KL "in log-ratio coordinates scales as σ(m)(1−σ(m))".* That is the curvature of DPO's
 #   logistic link. KL's own is $1/t$ in the ratio, and $t(1+\Delta)$ in the log-ratio, where it grows.
-# * *"|∇ℓ| of DPO is βσ(m)(1 − σ(m)) ≤ β/4 and vanishes as |m| → ∞."* It is $\beta\sigma(-\beta m)$: up to
+# * *|∇ℓ| of DPO is βσ(m)(1 − σ(m)) ≤ β/4 and vanishes as |m| → ∞.* It is $\beta\sigma(-\beta m)$: up to
 #   $\beta$, and full strength on wrongly ordered pairs.
-# * *"Clipping has zero-gradient plateaus wherever |ρ − 1| > ε."* On one side only: a policy that moved the wrong
+# * *Clipping has "zero-gradient plateaus wherever |ρ_θ − 1| > ε".* On one side only: a policy that moved the wrong
 #   way feels all of it.
 
 # %%
@@ -144,14 +146,14 @@ plt.show()
 # %% [markdown]
 # ## 5. What is decoupled from what
 #
-# * *"Not attainable under KL-based objectives."* It is: $\beta\,\mathrm{KL}-\langle g,v\rangle$ has the Hessian
-#   $\beta/(1+v)$, free of $g$. What $\chi^2$ adds is a curvature that does not move with $v$. What couples is the
-#   clip.
+# * *The separation is "not attainable under KL-based objectives".* It is: $\beta\,\mathrm{KL}-\langle g,v\rangle$ has
+#   the Hessian $\beta/(1+v)$, free of $g$. What $\chi^2$ adds is a curvature that does not move with $v$. What
+#   couples is the clip.
 # * *"Changing μ alters curvature without reshaping the target."* The drive is free of $\mu$ and the curvature is
 #   free of $\alpha$, but the target $g_\alpha/\mu$ contains both; once $t\ge0$ binds even its direction moves
 #   with $\mu$.
-# * *"… does not alter the curvature of the landscape."* In the chart. In $\Delta$ the ratio form has $\mu-g$ at
-#   the anchor, in θ also $-g\,\nabla^2u$.
+# * *The advantage weighting "does not alter the optimization landscape curvature".* In the chart. In $\Delta$ the
+#   ratio form has $\mu-g$ at the anchor, in θ also $-g\,\nabla^2u$.
 
 # %%
 reward = torch.tensor([2.0, 0.0, -1.0])
@@ -175,7 +177,8 @@ print(
 # %% [markdown]
 # ## 6. Statements that need their metric
 #
-# "Hessian μI", "rate |1 − ημ|" and "the unique quadratic response" are true in $L^2(\pi_k)$. Along the ordinary
+# That the Hessian is μI, that the rate is |1 − ημ| and that OPO is "the unique quadratic proximal response" are true in
+# $L^2(\pi_k)$. Along the ordinary
 # gradient an outcome contracts at $1-\eta\mu\pi_k(y)$: rare ones hardly move. And in the reweighted inner product
 # that the OPO paper itself introduces, the same construction gives another, equally quadratic, conserving
 # response. (Also a factor: the multiplier of $\mathbb E[v^2]\le\varepsilon$ is $\mu/2$, not $\mu$, and the
@@ -194,16 +197,18 @@ for name, x in (("L²(π_k)", target), ("reweighted by ω̃", 1 - lam / weight))
 # %% [markdown]
 # ## 7. Scale, centring and the batch mean
 #
-# * *"Any overall scale factor cancels in the centered field."* A shift cancels, a factor multiplies the step. As
-#   $\tilde\omega\propto e^{(1-\alpha)A}$, a reward baseline off by one multiplies OPO's update by $e^{1-\alpha}$.
+# * *"Any overall scale factor in ω̃_α cancels in the centered field".* A shift cancels, a factor multiplies the step.
+#   As $\tilde\omega\propto e^{(1-\alpha)A}$, a reward baseline off by one multiplies OPO's update by $e^{1-\alpha}$.
 #   The library's `Escort` has weights of mean one, which removes it.
-# * *"z-score normalization is a conservation-law projection"* (v3 to v5). Centring is; dividing by the standard
-#   deviation is not even linear. The author's later text says so.
-# * *"… rather than a variance-reduction heuristic."* It is both. A softmax policy conserves probability by
-#   itself, so with exact expectations centring changes nothing; with samples it changes the variance.
-# * *"The batch itself provides an unbiased estimate."* Not with the batch's own mean: the drive shrinks by
-#   $(N-1)/N$ and the penalty does not. With six rollouts one trains at $6/5$ of the μ that is written. Below, by
-#   enumerating every batch.
+# * *"z-score normalization as a conservation-law projection"* (abstract of v3 to v5). Centring is; dividing by the
+#   standard deviation is not even linear. The author's later text says so.
+# * *"rather than a variance-reduction heuristic"*: it is both. A softmax policy conserves probability by itself, so
+#   with exact expectations centring changes nothing of the ratio form; with samples it changes the variance. Of the log
+#   form, a constant $c$ in the drive adds $c\,\mathrm{KL}(\pi_k\|\pi)$ to the loss.
+# * *"the batch itself provides an unbiased estimate"*: not with the batch's own mean. A drive that is linear in the
+#   reward shrinks by $(N-1)/N$ and the penalty does not: with six rollouts one trains at $6/5$ of the μ that is
+#   written. OPO's escort weight is not linear, and its factor is another one for each outcome. Below, by enumerating
+#   every batch.
 
 # %%
 anchor, advantage = torch.tensor([0.5, 0.3, 0.2]), torch.tensor([1.0, 0.2, -1.0])
@@ -231,7 +236,7 @@ for name, r in (("raw", torch.tensor([10.0, 11.0])), ("centred", torch.tensor([-
 #   choice, the one of RLHF, but another geodesic.
 # * *With it* (Algorithm 1) a response's weight has the factor $e^{(1-\alpha)\cdot\text{hundreds of nats}}$. One
 #   response, the longest, gets everything.
-# * *"α → 1 recovers supervised fine-tuning-like weighting."* A constant weight is centred away: the drive is
+# * *α → 1, "recovering supervised fine-tuning–like uniform weighting".* A constant weight is centred away: the drive is
 #   zero. (Scaled, it is the advantage.)
 # * GOPO quotes OPO's escort as $(\pi/\pi_k)^\alpha A$ with $\alpha=0$ the plain advantage; OPO's has it at
 #   $\alpha\to1$; W-GOPO's is a third.
@@ -253,11 +258,12 @@ print(
 # %% [markdown]
 # ## 9. The log-ratio surrogate
 #
-# *"The difference between exact and log-approximate loss scales as O(E[Δ³])."* The coordinate bounds of the lemma
-# are right (and need no $\delta<1$), the conclusion is not: the linear term differs by $-\tfrac12g\Delta^2$, as
-# large as the penalty. *"Identical on the feasible set"* holds for $v$; a normalised policy has $\mathbb
-# E[\Delta]=-\mathrm{KL}(\pi_k\|\pi)<0$, so a constant in the drive matters in the log form, and its pointwise
-# target $\Delta=g/\mu$ sums to more than one. Figure: notebook 03 §4.
+# *The difference of the losses "scales as O(E[Δ_θ³])".* The coordinate bounds of the lemma are right (and need no
+# $\delta<1$), the conclusion is not: the linear term differs by $-\tfrac12g\Delta^2$, as large as the penalty, for a
+# drive that does not shrink with $\Delta$ (it is third order for $g=c\mu\Delta$, and fourth at equilibrium). That the
+# two are "identical on the feasible set" holds for $v$; a normalised policy has $\mathbb
+# E[\Delta]=-\mathrm{KL}(\pi_k\|\pi)<0$, so a constant in the drive matters in the log form, and its pointwise target
+# $\Delta=g/\mu$ sums to more than one. Figure: notebook 03 §4.
 
 # %%
 for delta in (1e-1, 1e-2, 1e-3):
@@ -272,11 +278,11 @@ for scale in (0.5, 1.0, 2.0):
 # %% [markdown]
 # ## 10. Constraints
 #
-# * *"Clipping v\* to [−1 + ε, ∞)"* creates probability. The bounded projection has another λ; it is exact, and
+# * *"clipping v\* to [−1+ε, +∞)"* creates probability. The bounded projection has another λ; it is exact, and
 #   idempotent.
-# * *"More total probability than available, a physically impossible target."* A zero mean over a *group of
+# * *"more total probability than available—a physically impossible target"*: a zero mean over a *group of
 #   samples* is neither necessary nor sufficient for a normalised policy: answers outside the group pay.
-# * *"χ²'s cost remains finite as π → 0 and thus helps maintain entropy."* The other way round. A finite cost of
+# * *χ²'s cost remains finite as π → 0, which "thus helps maintain entropy".* The other way round. A finite cost of
 #   finite slope there permits exact zeros, the papers' own exact sparsity; costs that diverge, or are infinitely
 #   steep, keep all answers alive.
 
@@ -304,15 +310,15 @@ plt.show()
 # %% [markdown]
 # ## 11. W-GOPO
 #
-# * *"O(Ā²) at α > 0: superlinear suppression of poor batches."* $(1-\alpha)A+\alpha Ae^A=A+\alpha A^2+\dots$ is
+# * *O(Ā²) at α > 0: "superlinear suppression for degenerate batches".* $(1-\alpha)A+\alpha Ae^A=A+\alpha A^2+\dots$ is
 #   $O(\bar A)$ for every α, and the second-order term *adds*.
-# * *"Restores absolute quality awareness."* It starts from $r-\bar r$: the paper's own poor and excellent groups
-#   have the same drive. So do OPO's. To tell them apart takes a baseline from outside the group.
-# * *"Recovers the standard GOPO loss."* The same minimum of a loss $2/\mu$ times as large. Its Hessian is $2/G$
+# * *Escort weights "restore absolute quality awareness".* They start from $r-\bar r$: the paper's own poor and
+#   excellent groups have the same drive. So do OPO's. To tell them apart takes a baseline from outside the group.
+# * *It "recovers the standard GOPO loss".* The same minimum of a loss $2/\mu$ times as large. Its Hessian is $2/G$
 #   for every μ: the stiffness has become a scale of the drive, the coupling that the series of papers set out to
 #   remove.
-# * *"α = 1: the strongest peak-seeking."* For $\alpha>1/(1+e^{-2})=0.881$ the weight is not monotone: with eight
-#   rewards of 1, one of −1 and one of −12, it is the −1 whose target is zero, and the catastrophic answer
+# * *α = 1, "the strongest peak-seeking in the family".* For $\alpha>1/(1+e^{-2})=0.881$ the weight is not monotone:
+#   with eight rewards of 1, one of −1 and one of −12, it is the −1 whose target is zero, and the catastrophic answer
 #   survives.
 
 # %%
@@ -347,9 +353,9 @@ plt.show()
 # ## 12. What survived
 #
 # The projection theorem and its bounded form, uniqueness and monotonicity of λ, exact sparsity, the positivity
-# condition, the contraction rate and the χ² duality in their metric, the total-variation bound, the coordinate
-# bounds of the surrogate, the e-geodesic, the escort operator, conservation breakdown as an equality, the
-# bisection's convergence and the squashing's properties. Several could be sharpened:
+# condition, the contraction rate and the χ² duality in their metric (and nowhere else: section 6), the
+# total-variation bound, the coordinate bounds of the surrogate, the e-geodesic, the escort operator, conservation
+# breakdown as an equality, the bisection's convergence and the squashing's properties. Several could be sharpened:
 #
 # * $\lambda^*\in[\bar g,\max g]$ instead of the bracket $[\min g-\mu G,\max g+\mu]$, and sorting finds it
 #   exactly;

@@ -147,7 +147,10 @@ def completions(step: int, first: list[float | None], second: list[float | None]
     """TRL's table of one step: one column per reward function, here one whose name is also one of ours."""
     size = len(first)
     table = {"step": [step] * size, "prompt": [f"p{k // 2}" for k in range(size)], "completion": ["…"] * size}
-    return table | {"reward": first, "format": second} | more | {"advantage": [9.0] * size}
+    sums = [(a or 0.0) + (b or 0.0) for a, b in zip(first, second)]
+    pairs = torch.tensor(sums, dtype=torch.float32).view(-1, 2)
+    advantage = (pairs - pairs.mean(-1, keepdim=True)) / (pairs.std(-1, keepdim=True) + 1e-4)
+    return table | {"reward": first, "format": second} | more | {"advantage": advantage.flatten().tolist()}
 
 
 def test_trl_completions(tmp_path: Path) -> None:
@@ -160,8 +163,9 @@ def test_trl_completions(tmp_path: Path) -> None:
     assert found.advice[0].startswith("No log-probabilities") and "record=" in found.advice[0]
     weighed = audit(folder, rewards={"reward": 2.0, "format": -1.0})
     assert weighed.facts["reward_mean"] == pytest.approx((2 * 3 - 1.5) / 4)
-    with pytest.raises(ValueError, match="no rewards in the columns accuracy; there are"):
-        audit(folder, rewards={"accuracy": 1.0})
+    for named in ({"accuracy": 1.0}, {"reward": 1.0, "accuracy": 1.0}):
+        with pytest.raises(ValueError, match="no rewards in the columns accuracy; there are"):
+            audit(folder, rewards=named)
 
 
 def test_trl_rewards_that_are_missing(tmp_path: Path) -> None:
@@ -254,7 +258,7 @@ def test_nan_rewards_and_empty_rows_are_left_out(tmp_path: Path) -> None:
         ('{"old": [-1.0], "reward": 1.0}\n', "`old` but no `policy`"),
         (
             '{"policy": [-1.0, -2.0], "old": [-1.0], "reward": 1.0}\n',
-            "row 0 has 2 tokens in `policy` but 1 in `old`",
+            r"row 1 of .*dump\.jsonl has 2 tokens in `policy` but 1 in `old`",
         ),
     ],
 )
@@ -272,3 +276,216 @@ def test_ranks_write_apart(tmp_path: Path) -> None:
         record(tmp_path / "out", rollouts(0.1, steps=1)[0], rank=rank)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["rollouts.1.jsonl", "rollouts.jsonl"]
     assert audit(tmp_path / "out").facts["responses"] == 2 * 16 * 8
+
+
+# ---------------------------------------------------------------------- dumps as strangers have them
+
+ROW = {"policy": [-1.0, -2.0], "old": [-1.1, -1.9], "reward": 0.0}
+
+
+def dumped(tmp_path: Path, rows: list[dict[str, Any]], name: str = "dump.jsonl") -> Path:
+    path = tmp_path / name
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+def rewarded(*rewards: Any, **more: Any) -> list[dict[str, Any]]:
+    """Rows in groups of two with these rewards."""
+    return [{**ROW, "group": index // 2, "reward": reward, **more} for index, reward in enumerate(rewards)]
+
+
+def test_a_dead_run_has_a_report(tmp_path: Path) -> None:
+    """All rewards are equal, so that nothing pulls: the report says so, and JSON holds no NaN."""
+    found = audit(dumped(tmp_path, rewarded(0.0, 0.0, 0.0, 0.0)))
+    assert found.facts["responses_in_groups_of_equal_rewards"] == 1.0 and found.facts["sd_of_centred_reward"] == 0.0
+    assert any(sentence.startswith("100% of the responses are in groups of equal rewards") for sentence in found.advice)
+    assert not any("Suggested stiffness" in sentence for sentence in found.advice)
+    assert "| – |" in found.text() and "nan" not in found.text()
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    again = json.loads(found.to_json(), parse_constant=refuse)
+    assert again["objectives"]["grpo"]["stiffness_over_sd_of_drive"] is None
+    assert found.figure(tmp_path / "dead.png").exists()
+
+
+@pytest.mark.parametrize("value", [-math.inf, math.nan, None])
+@pytest.mark.parametrize("column", ["policy", "old"])
+def test_a_token_without_a_log_probability_is_left_out_and_counted(column: str, value: Any, tmp_path: Path) -> None:
+    rows = rewarded(0.0, 1.0, 0.0, 1.0)
+    whole = audit(dumped(tmp_path, rows))
+    rows[0] = {**rows[0], column: [-1.0, value]}
+    found = audit(dumped(tmp_path, rows))
+    assert (whole.facts["tokens"], found.facts["tokens"], found.facts["tokens_left_out"]) == (8, 7, 1)
+    assert math.isfinite(found.facts["kl"]) and found.facts["log_ratio_abs_max"] == pytest.approx(0.1)
+    assert any("1 tokens are left out" in sentence for sentence in found.advice)
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan, None])
+def test_a_reward_that_is_no_number_is_left_out_and_counted(value: Any, tmp_path: Path) -> None:
+    found = audit(dumped(tmp_path, rewarded(0.0, 1.0, value, 4.0)))
+    assert found.facts["rewards_left_out"] == 1 and found.facts["reward_mean"] == pytest.approx(5 / 3)
+    assert any("1 of 4 responses are left out: their reward is missing, NaN or infinite" in s for s in found.advice)
+    assert found.drive.isfinite().all() and found.drive.tolist()[-1] == 0.0  # alone in its group
+    unknown = audit(dumped(tmp_path, rewarded(value, value)))  # where no reward is known, the steps still are
+    assert "reward_mean" not in unknown.facts and unknown.facts["tokens"] == 4
+
+
+def test_rewards_of_every_shape(tmp_path: Path) -> None:
+    """A truth value is 0 or 1, a list is one number per token."""
+    assert audit(dumped(tmp_path, rewarded(True, False))).facts["reward_mean"] == 0.5
+    assert audit(dumped(tmp_path, rewarded([0.0, 1.0], [0.0, 0.0]))).facts["reward_mean"] == 0.5
+    assert audit(dumped(tmp_path, rewarded(0.1, 0.1))).facts["reward_mean"] == 0.1  # in float64
+    assert audit(dumped(tmp_path, rewarded(10**400, 1.0))).facts["rewards_left_out"] == 1
+    found = audit(dumped(tmp_path, rewarded(0.0, 1.0, score=7.0)))
+    assert any("`reward` was read from `reward`, and not from `score`" in sentence for sentence in found.advice)
+    for options in ({"rewards": {"reward": math.nan}}, {"radius": 0.0}):
+        with pytest.raises(ValueError, match=r"audit\((reward=nan|radius=0\.0)\): a (finite|positive) number"):
+            audit(tmp_path / "dump.jsonl", **options)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mask": [1, 1, 0]}, r"row 2 of .*dump\.jsonl has 2 tokens but 3 entries in its mask"),
+        ({"mask": [1]}, "has 2 tokens but 1 entries in its mask"),
+        ({"mask": [1, 2]}, r"row 2 of .*, column 'mask' holds 2: a mask is of 0 and 1"),
+        ({"mask": ["1", "0"]}, "column 'mask' holds '1'"),
+        ({"policy": None}, r"row 2 of .*dump\.jsonl has no policy, and other rows have"),
+        ({"group": None}, r"row 2 of .*dump\.jsonl has no group, and other rows have"),
+        ({"policy": [[-1.0, -2.0]], "old": [[-1.0, -2.0]], "mask": [1]}, "column 'policy' holds the list"),
+        ({"policy": ["-1.0", -2.0]}, r"row 2 of .*, column 'policy' holds the str '-1\.0', and a number is expected"),
+        ({"reward": "1.0"}, r"row 2 of .*, column 'reward' holds the str '1\.0', and a number is expected"),
+        ({"reward": {"score": 1.0}}, r"row 2 of .*, column 'reward' holds the dict .*--reward NAME"),
+    ],
+)
+def test_a_row_that_is_none_is_named(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    rows = rewarded(0.0, 1.0, mask=[1, 1])
+    rows[1] |= change
+    with pytest.raises(ValueError, match=message):
+        audit(dumped(tmp_path, rows))
+
+
+@pytest.mark.parametrize("change", [{"policy": [], "old": []}, {"mask": [0, 0]}])
+def test_responses_without_a_token(change: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no response of .* has a token that counts: of 4, .* empty or masked"):
+        audit(dumped(tmp_path, rewarded(0.0, 1.0, 0.0, 1.0, **change)))
+
+
+def test_probabilities_are_no_log_probabilities(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"`policy` holds no number below 0 and some above, up to 0\.9"):
+        audit(dumped(tmp_path, rewarded(0.0, 1.0, policy=[0.9, 0.2])))
+    found = audit(dumped(tmp_path, rewarded(0.0, 1.0, policy=[-0.9, 0.2])))
+    assert any(sentence.startswith("2 log-probabilities are above 0.1") for sentence in found.advice)
+
+
+def test_numbers_without_a_name_are_no_rewards(tmp_path: Path) -> None:
+    rows = [{"prompt": "q", "response_length": n, "accuracy": n / 100, "temperature": 1.0} for n in (10, 100)]
+    with pytest.raises(ValueError, match=r"neither rewards .*columns accuracy, prompt, response_length.*--reward NAME"):
+        audit(dumped(tmp_path, rows))
+    found = audit(dumped(tmp_path, rows), rewards={"accuracy": 1.0})
+    assert found.facts["reward_mean"] == pytest.approx(0.55)
+    assert any("reward from `accuracy`" in sentence for sentence in found.advice)
+
+
+# ---------------------------------------------------------------------- what TRL and verl write
+
+
+def trl(path: Path, scale: str, rewards: dict[str, list[float]], extra: dict[str, list[Any]], step: int = 1) -> None:
+    """TRL 1.16's table of one step with groups of four, `scale_rewards=` and columns of `log_extra`."""
+    sums = torch.tensor(list(rewards.values()), dtype=torch.float32).sum(0).view(-1, 4)
+    spread = {"group": sums.std(-1, keepdim=True), "batch": sums.std(), "none": torch.tensor(1 - 1e-4)}[scale]
+    advantage = (sums - sums.mean(-1, keepdim=True)) / (spread + 1e-4)
+    size = sums.numel()
+    table: dict[str, list[Any]] = {
+        "step": [step] * size,
+        "prompt": [[{"role": "user", "content": f"p{k // 4}"}] for k in range(size)],
+        "completion": [[{"role": "assistant", "content": "…"}] for _ in range(size)],
+    }
+    parquet(
+        path / f"completions_{step:05d}.parquet", table | rewards | extra | {"advantage": advantage.flatten().tolist()}
+    )
+
+
+ACCURACY, FORMAT = [1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0], [0.5, 0.5, 0.0, 0.0, 0.5, 0.5, 0.5, 0.5]
+LENGTHS, ENTROPY = [5, 133, 20, 7, 9, 8, 30, 41], [0.31, 0.2, 0.25, 0.4, 0.1, 0.9, 0.7, 0.3]
+
+
+@pytest.mark.parametrize("scale", ["group", "batch", "none"])
+def test_the_reward_functions_of_trl_are_told_by_its_advantages(scale: str, tmp_path: Path) -> None:
+    trl(tmp_path, scale, {"accuracy": ACCURACY, "format": FORMAT}, {"tokens": LENGTHS, "entropy": ENTROPY})
+    found = audit(tmp_path)
+    assert found.facts["reward_mean"] == pytest.approx((3 + 3) / 8)
+    assert any("reward from `accuracy + format`" in sentence for sentence in found.advice)
+    trl(tmp_path, scale, {"accuracy": ACCURACY}, {"entropy": ENTROPY, "unused": [0.0] * 8})
+    assert audit(tmp_path).facts["reward_mean"] == pytest.approx(3 / 8)
+
+
+def test_steps_of_trl_are_judged_together(tmp_path: Path) -> None:
+    """At the second step a function returns the same for all, which tells nothing; at the first it does not."""
+    trl(tmp_path, "group", {"accuracy": ACCURACY, "format": FORMAT}, {"entropy": ENTROPY}, step=1)
+    trl(tmp_path, "group", {"accuracy": ACCURACY, "format": [0.5] * 8}, {"entropy": ENTROPY}, step=2)
+    assert audit(tmp_path).facts["reward_mean"] == pytest.approx((3 + 3 + 3 + 4) / 16)
+
+
+def test_what_may_or_may_not_be_a_reward_is_asked_for(tmp_path: Path) -> None:
+    """A dead run, a column that is the same everywhere, and weights that the table lacks."""
+    for rewards, extra in [
+        ({"accuracy": [0.0] * 8, "format": [0.5] * 8}, {}),
+        ({"accuracy": ACCURACY, "format": [0.5] * 8}, {}),
+        ({"accuracy": [2 * x for x in ACCURACY], "format": FORMAT}, {"temperature": [1.0] * 8}),
+    ]:
+        trl(tmp_path, "group", rewards, extra)
+        with pytest.raises(
+            ValueError, match=r"do not tell which of them are rewards.*--reward accuracy=1 --reward format"
+        ):
+            audit(tmp_path)
+    assert audit(tmp_path, rewards={"accuracy": 0.5}).facts["reward_mean"] == pytest.approx(3 / 8)
+    trl(tmp_path, "group", {"accuracy": [0.0] * 8}, {"tokens": LENGTHS})  # one column of floats is no choice
+    assert audit(tmp_path).facts["responses_in_groups_of_equal_rewards"] == 1.0
+
+
+def verl(tmp_path: Path, **columns: list[Any]) -> Path:
+    """verl's `rollout_data_dir`: two prompts with four responses, and columns of the version or of the user."""
+    rows: list[dict[str, Any]] = [
+        {"input": f"q{k // 4}", "output": "…", "gts": "7", "score": float(k < 2), "step": 3} for k in range(8)
+    ]
+    return dumped(
+        tmp_path, [row | {name: part[k] for name, part in columns.items()} for k, row in enumerate(rows)], "3.jsonl"
+    )
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {},
+        {"acc": [True] * 8, "pred": ["7"] * 8, "request_id": [f"r{k}" for k in range(8)]},
+        {"uid": [f"u{k // 4}_{k % 4}_0" for k in range(8)]},  # one key per response, as verl 0.9 writes it
+        {"index": list(range(8))},  # a counter of rows, as pandas has it
+        {"index": [0, 1, 2, 3] * 2},  # a counter within the group
+        {"uid": ["a"] * 4 + ["b"] * 4},
+    ],
+)
+def test_the_responses_to_one_prompt_of_verl(columns: dict[str, list[Any]], tmp_path: Path) -> None:
+    found = audit(verl(tmp_path, **columns))
+    assert (found.facts["prompts"], found.facts["responses_in_groups_of_equal_rewards"]) == (2, 0.5)
+    read_from = "uid" if columns.get("uid", [""])[0] == "a" else "input"
+    assert any(
+        f"group from `{read_from}`" in sentence and "reward from `score`" in sentence for sentence in found.advice
+    )
+
+
+def test_groups_that_are_not_known_or_hold_one_response_are_said(tmp_path: Path) -> None:
+    found = audit(dumped(tmp_path, [{"score": float(k)} for k in range(4)]))
+    assert any(
+        sentence.startswith("No column says which responses answer the same prompt") for sentence in found.advice
+    )
+    found = audit(dumped(tmp_path, [{"score": float(k), "uid": k} for k in range(4)]))
+    assert any(sentence.startswith("Each prompt has one response (column `uid`)") for sentence in found.advice)
+
+
+def test_files_of_different_dumps_are_not_mixed(dump: Path, tmp_path: Path) -> None:
+    other = dumped(tmp_path, [{"uid": "a", "score": 1.0}, {"uid": "a", "score": 0.0}], "scores.jsonl")
+    with pytest.raises(ValueError, match=r"scores\.jsonl are no parts of one dump: only one of them has .*policy"):
+        audit(dump, other)

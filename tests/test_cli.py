@@ -20,8 +20,15 @@ from geomalign import cli
 from geomalign.cli import options, progress, show
 from geomalign.training import Choice, Event
 
+#: Chains whose rewards differ already between the responses of an untrained model: without that no update can be made.
+TASK = """
+from geomalign.tasks import Chain
+class Counting(Chain):
+    def reward(self, problem, response, ended): return float(len(set(response)))
+"""
 TINY = """
 [task]
+name = "tiny_task:Counting"
 train_levels = [1]
 eval_levels = [1, 2, 3]
 eval_prompts = 8
@@ -62,6 +69,7 @@ checkpoint_every = 1
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory to work in, with a configuration that takes seconds."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny_task.py").write_text(TASK)
     (tmp_path / "tiny.toml").write_text(TINY)
     sections = re.sub(r"^\[(\w+)\]", r"[run.\1]", TINY, flags=re.MULTILINE)
     (tmp_path / "compare.toml").write_text('objectives = ["opo", "grpo"]\nrates = [1e-4]\nseeds = [0]\n' + sections)
@@ -100,6 +108,54 @@ def test_show_tells_formula_slots_and_what_each_number_moves(capsys: pytest.Capt
     assert "alpha moves sampling; mu moves optimization" in out and "φ'' = 10" in out
     assert re.search(r"decoupled +yes", out)
     assert ga.recipes.get("opo", mu=10).latex() in out
+
+
+def test_show_prints_symbols_and_then_the_values(capsys: pytest.CaptureFixture[str]) -> None:
+    out = run(capsys, "show", "dpo", "--beta", "0.2")[1]
+    symbols, numbers = out.split("formula")[1].split("with these values")
+    assert r"e^{\beta\,u_i}" in symbols and r"e^{0.2\,u_i}" in numbers
+
+
+def test_show_says_that_a_potential_is_not_convex(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """log(1 + u²): φ' = 1 at u = 1, from where it falls; the root of a mirror that increases is none of it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bent_back.py").write_text(
+        "import torch, geomalign as ga\n"
+        "mine = ga.Objective(unit=ga.Sequence(), sampling=ga.GroupAdvantage(),\n"
+        "                    optimization=ga.ConvexPotential(lambda u: torch.log1p(u**2)))\n"
+    )
+    out = run(capsys, "show", "bent_back:mine")[1]
+    assert "φ' falls at u = -1" in out and "φ' = -1 at u = -1, φ' = 1 at u = 1" in out
+    assert "u* =" not in out and "balances" not in out
+    from bent_back import mine
+
+    with pytest.raises(ga.laws.LawViolation, match="the_potential_is_convex"):
+        ga.laws.check_geometry(mine, examples=2)
+
+
+@pytest.mark.parametrize(
+    "name, walls",
+    [
+        ("ppo", "u = -0.2 (g = -1), u = 0.2 (g = 1)"),
+        ("gspo", "u = -0.0003 (g = -1), u = 0.0004 (g = 1)"),
+        ("ppo dual_clip=1.3", "u = -0.2 (g = -1), u = 0.3 (g = -1), u = 0.2 (g = 1)"),
+        ("slic beta=4", "u = 0.25"),
+    ],
+)
+def test_show_names_the_walls_that_no_second_derivative_shows(
+    name: str, walls: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    curvature = next(line for line in run(capsys, "show", name)[1].splitlines() if line.startswith("  curvature"))
+    assert f"φ'' = 0 for |u| ≤ 1/2, except at a wall, where φ' jumps: {walls}" in " ".join(curvature.split())
+
+
+def test_show_prints_the_bibtex_of_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out = run(capsys, "show", "cfpo", "--bibtex")
+    assert code == 0 and out.strip() == ga.recipes.PUBLICATIONS["cfpo"].bibtex()
+    assert "no recipe 'cfpoo'" in run(capsys, "show", "cfpoo", "--bibtex")[1]
+    assert "of which 'json:loads' is none" in run(capsys, "show", "json:loads", "--bibtex")[1]
 
 
 def test_show_finds_the_coupling_of_dpo_and_of_clipping(capsys: pytest.CaptureFixture[str]) -> None:
@@ -444,6 +500,11 @@ def test_without_a_terminal_there_are_lines(capsys: pytest.CaptureFixture[str]) 
         ("--model ./nothing", "'./nothing' does not exist"),
         ("--task 'chain larest=3'", "It takes (largest"),
         ("--set task.eval_levels=[0] --set task.train_levels=[0]", "level 0"),
+        ("--model opo-checkpoint", "model 'opo-checkpoint' is no directory; it is"),
+        ("-O dpo --set rl.iterations=3", "--set rl.iterations: without effect, as dpo trains on pairs"),
+        ("-O grpo --set offline.epochs=3", "--set offline.epochs: without effect, as grpo trains on rewards"),
+        ("-O grpo --set rl.samples=1", "the drive of grpo is the same for all rewards"),
+        ("-O generalized_jsd", "generalized_jsd is driven neither by rewards nor by labels"),
         ("--config nothing.toml", "nothing.toml could not be read"),
         ("--config .", "could not be read"),
     ],
@@ -483,16 +544,70 @@ def test_an_exception_of_the_users_code_is_one_line_and_a_file(
     assert code == 2 and "unready.py, line 2" in out
     Path("faulty.py").write_text(
         "import geomalign as ga\n"
-        "def potential(u):\n"
-        "    if u.grad_fn is not None:\n"
-        "        return {}['curvature']\n"
-        "    return 0.5 * u**2\n"
-        "objective = ga.Objective(unit=ga.Sequence(), chart=ga.LogRatio(), sampling=ga.GroupAdvantage(),\n"
-        "                         optimization=ga.ConvexPotential(potential))\n"
+        "class Faulty(ga.SamplingGeometry):\n"
+        "    def drive(self, batch):\n"
+        "        return {}['drive'] if batch.size == 8 else ga.GroupAdvantage().drive(batch)\n"
+        "objective = ga.Objective(unit=ga.Sequence(), chart=ga.LogRatio(), sampling=Faulty(),\n"
+        "                         optimization=ga.ChiSquare())\n"
     )
     code, out = run(capsys, "train", "-O", "faulty:objective", "--config", "tiny.toml", "--out", "new")
-    assert code == 1 and "KeyError: 'curvature'" in out and "faulty.py, line 4" in out
+    assert code == 1 and "KeyError: 'drive'" in out and "faulty.py, line 4" in out
     assert "Traceback" in Path("new/error.txt").read_text()
+
+
+EXITS = """
+import geomalign as ga
+from geomalign.tasks import Chain
+class Leaves(ga.SamplingGeometry):
+    def drive(self, batch): exit(0)
+def at_once(): exit()
+mine = ga.Objective(unit=ga.Sequence(), chart=ga.LogRatio(), sampling=Leaves(), optimization=ga.ChiSquare())
+class Judge(Chain):
+    def reward(self, problem, response, ended): exit(0)
+class Asks(Chain):
+    def problem(self, level, rng): raise SystemExit
+def loss(log_ratio, advantage): exit(0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("show leaves_at_import:mine", "module 'leaves_at_import' could not be imported: SystemExit: 0"),
+        ("show leaves:at_once", "exit(None) was called in "),
+        ("identify leaves:loss", "exit(0) was called in "),
+        ("train -O leaves:mine -c tiny.toml -o new", "exit(0) was called in "),
+        ("train -O leaves_at_import:mine -c tiny.toml -o new", "could not be imported: SystemExit: 0"),
+        ("train --task leaves:Asks -c tiny.toml -o new", "exit(None) was called in "),
+        ("train --task leaves:Judge -c tiny.toml -o new", "masked 16 of 16"),
+        pytest.param(
+            "compare -O leaves:mine -c compare.toml -o new --workers 1",
+            "exit(0) was called in ",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_code_that_calls_exit_is_no_success(
+    words: str, said: str, tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tiny)
+    Path("leaves.py").write_text(EXITS)
+    Path("leaves_at_import.py").write_text("exit(0)\n")
+    code, out = run(capsys, *words.split())
+    assert code in (1, 2) and said in " ".join(out.split()), out
+    assert "leaves.py, line" in out or "leaves_at_import.py, line 1" in out
+    assert not list(tiny.glob("new/**/summary.json")) or words.startswith("compare")
+
+
+def test_a_run_that_cannot_move_ends_with_an_error(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("still.py").write_text(
+        "from geomalign.tasks import Chain\n"
+        "class Alike(Chain):\n"
+        "    def reward(self, problem, response, ended): return 0.5\n"
+    )
+    code, out = run(capsys, "train", "--task", "still:Alike", "-c", "tiny.toml", "-o", "new")
+    assert code == 1 and "Error: no update could be made in 2 steps" in out and "zero groups 1.00" in out
+    assert "epochs" not in out and not Path("new/summary.json").exists()
 
 
 def test_names_are_no_emoji(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:

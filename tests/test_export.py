@@ -5,6 +5,7 @@ import importlib
 import shlex
 import subprocess
 import sys
+import types
 import warnings
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ try:
 except ImportError:
     import tomli as tomllib
 
+OF_TOKENS = ["torchtitan"]  # hosts where an event must be a token
 SINGLE = ["opo", "grpo", "dapo", "dr_grpo", "gspo", "rloo", "gopo"]
 PAIRED = ["dpo", "slic", "chi_po"]
 
@@ -131,6 +133,7 @@ def test_hyperparameters_reach_every_host() -> None:
 def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of an objective of a user's own, in a module that no package index has."""
     text = "import geomalign as ga\n\n\ndef mine(mu: float = 1.0):\n    return ga.recipes.opo(alpha=0.3, mu=mu)\n"
+    text += "\n\ndef tokens(epsilon: float = 0.2):\n    return ga.recipes.ppo(epsilon=epsilon)\n"
     (tmp_path / "my_objectives.py").write_text(text)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "my_objectives", raising=False)
@@ -140,7 +143,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_an_objective_of_ones_own_is_named_with_its_module(mine: str) -> None:
     """Where the host reads text, the text resolves to the objective that was exported."""
     expected = ga.recipes.opo(alpha=0.3, mu=2.0)
-    made = {host: configuration(host, f"{mine} mu=2") for host in HOSTS}
+    made = {host: configuration(host, f"{mine} mu=2") for host in HOSTS if host not in OF_TOKENS}
     assert all("my_objectives:mine" in text for text in made.values())
     kwargs = tomllib.loads(made["prime-rl"])["trainer"]["loss"]["kwargs"]
     assert hosted.objective_of(kwargs.pop("objective"), tuple(kwargs.items())) == expected
@@ -158,6 +161,10 @@ def test_an_objective_of_ones_own_is_named_with_its_module(mine: str) -> None:
     tree = ast.parse(made["trl"])
     call = next(node.value for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == "objective")
     assert eval(ast.unparse(call), {"ga": ga}) == expected
+    assert hosted.objective_of(argument(made["skyrl"], "register", 1)) == expected
+    assert hosted.objective_of(yaml.safe_load(made["rllm"])["algorithm"]["loss_params"]["objective"]) == expected
+    tokens = configuration("torchtitan", "my_objectives:tokens epsilon=0.1")
+    assert hosted.objective_of(argument(tokens, "Config", "objective")) == ga.recipes.ppo(epsilon=0.1)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -172,7 +179,9 @@ def test_verl_takes_an_objective_of_ones_own(mine: str, tmp_path: Path) -> None:
 
 def test_options_may_stand_behind_the_name() -> None:
     for host in HOSTS:
-        assert configuration(host, "opo alpha=0.3 mu=2") == configuration(host, "opo", alpha=0.3, mu=2)
+        if host not in OF_TOKENS:
+            assert configuration(host, "opo alpha=0.3 mu=2") == configuration(host, "opo", alpha=0.3, mu=2)
+        assert configuration(host, "ppo epsilon=0.3") == configuration(host, "ppo", epsilon=0.3)
     assert "mu = 3" in configuration("prime-rl", "opo mu=2", mu=3)
 
 
@@ -190,10 +199,11 @@ def test_a_word_of_a_recipe_is_no_missing_value() -> None:
 
 def test_exporting_imports_no_trainer() -> None:
     code = "from geomalign.adapters.export import HOSTS, configuration\n"
-    code += "for host in HOSTS: configuration(host, 'opo')\nimport sys; print(*sys.modules)"
+    code += "for host in HOSTS: configuration(host, 'ppo')\nimport sys; print(*sys.modules)"
     listing = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     loaded = {name.split(".")[0] for name in listing.split()}
     assert not loaded & {"trl", "verl", "openrlhf", "ray", "torchtune", "transformers", "nemo_rl", "slime", "prime_rl"}
+    assert not loaded & {"skyrl", "rllm", "torchtitan", "tinker"}
 
 
 def test_torchtune() -> None:
@@ -204,8 +214,52 @@ def test_torchtune() -> None:
     assert "PPOLoss" in configuration("torchtune", "ppo")
 
 
+def argument(code: str, function: str, at: int | str) -> Any:
+    """A literal argument of a call in a script, by position or keyword."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == function:
+            given = node.args[at:] if isinstance(at, int) else [k.value for k in node.keywords if k.arg == at]
+            if given:
+                return ast.literal_eval(given[0])
+    raise AssertionError(f"no argument {at} of {function}")
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_the_script_for_skyrl_runs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its calls in their order: registered before SkyRL validates and sends; the reduction is the recipe's measure."""
+    from adapters.common import stand_in
+
+    from geomalign.adapters import skyrl
+
+    calls: list[Any] = []
+    algorithm = types.SimpleNamespace()
+    config = types.SimpleNamespace(trainer=types.SimpleNamespace(algorithm=algorithm))
+    kind = types.SimpleNamespace(from_cli_overrides=lambda arguments: config)
+    entry = types.SimpleNamespace(remote=lambda cfg: "run")
+    stand_in(monkeypatch, "ray", get=lambda task: calls.append(task))
+    stand_in(monkeypatch, "skyrl.train.config", SkyRLTrainConfig=kind)
+    validate = {"validate_cfg": lambda cfg: calls.append("validate"), "skyrl_entrypoint": entry}
+    stand_in(monkeypatch, "skyrl.train.entrypoints.main_base", **validate)
+    stand_in(monkeypatch, "skyrl.train.utils", initialize_ray=lambda cfg: calls.append("ray"))
+    monkeypatch.setattr(skyrl, "register", lambda cfg, line: calls.append(hosted.objective_of(line)))
+    exec(compile(configuration("skyrl", name), "exported", "exec"), {"__name__": "__main__"})
+    assert calls == [ga.recipes.get(name), "validate", "ray", "run"]
+    reductions = {"dapo": "token_mean", "dr_grpo": "seq_mean_token_sum_norm"}
+    assert algorithm.loss_reduction == reductions.get(name, "sequence_mean")
+    length = algorithm.max_seq_len if name == "dr_grpo" else None
+    skyrl.GeometryLoss(ga.recipes.get(name), algorithm.loss_reduction, 8, length)  # is not refused
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_rllm(name: str) -> None:
+    algorithm = yaml.safe_load(configuration("rllm", name))["algorithm"]
+    assert algorithm["loss_fn"] == "geomalign"
+    assert hosted.objective_of(algorithm["loss_params"]["objective"]) == ga.recipes.get(name)
+    assert algorithm["loss_agg_mode"] == ("token-mean" if name == "dapo" else "seq-mean-token-mean")
+
+
 def test_what_a_host_replaces_is_said() -> None:
-    for host in ("prime-rl", "openrlhf", "nemo-rl"):
+    for host in ("prime-rl", "openrlhf", "nemo-rl", "rllm"):
         assert "in the place of Escort(alpha=0.3)" in configuration(host, "opo", alpha=0.3)
     assert "in the place of" in configuration("slime", "gmpo")  # two drives, of which slime passes one
     opo = configuration("slime", "opo", alpha=0.3)
@@ -221,6 +275,11 @@ def test_what_a_host_replaces_is_said() -> None:
         ("prime-rl", "dpo", {}, "compares pairs"),
         ("prime-rl", "grpo", {"beta": 0.04}, "use its own KL term and beta=0"),
         ("torchtune", "simpo", {}, "divides by their lengths"),
+        ("skyrl", "grpo", {"beta": 0.04}, "use its own KL term and beta=0"),
+        ("skyrl", "dpo", {}, "compares pairs"),
+        ("rllm", "dpo", {}, "compares pairs"),
+        ("torchtitan", "opo", {}, "opo reads whole responses"),
+        ("torchtitan", "grpo", {"beta": 0.04}, "use its own KL term and beta=0"),
     ],
 )
 def test_what_cannot_run_is_refused(host: str, name: str, given: dict[str, Any], message: str) -> None:

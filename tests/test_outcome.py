@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
 import geomalign as ga
 from geomalign import laws
-from geomalign.objective import log_ratio_metrics
+from geomalign.objective import gradient_at_anchor, log_ratio_metrics
 
 OF_A_TERM = ("u", "drive", "weights", "support", "log_ratio", "objective", "potential", "gap", "force", "curvature")
 
@@ -77,3 +79,40 @@ def test_the_metrics_of_a_ratio_without_tokens_are_those_of_equal_policies():
     equal = log_ratio_metrics(torch.zeros(2, 3), torch.ones(2, 3, dtype=torch.bool))
     for name in ("ratio_min", "ratio_max", "kl", "kl_reverse", "chi2", "ess", "sequence_ess"):
         assert same(nothing[name], equal[name]), name
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("pairs", [3, 7, 1000])
+def test_pairs_under_one_label_have_no_scale_free_stiffness(pairs, dtype):
+    """The deviation of equal numbers from their mean is rounding: μ/sd(g) of it would be 1e8 or more."""
+    log_probs = torch.randn(4, pairs, 1, dtype=dtype)
+    found = ga.metrics(ga.recipes.dpo(beta=0.1)(ga.PreferenceBatch(*log_probs)))
+    assert found["drive_std"] == 0 and found["stiffness"].isnan()
+    uneven = ga.recipes.rebel()(ga.PreferenceBatch(*log_probs, margin=torch.randn(pairs, dtype=dtype)))
+    assert ga.metrics(uneven)["stiffness"] > 0
+
+
+CHARTED = {
+    ga.LogRatio(): 1.0,
+    ga.Ratio(): 1.0,
+    ga.LogRatio(2.0): 2.0,
+    ga.Sigmoid(): 0.25,
+    ga.Dual(ga.JensenShannon()): 0.5,
+}
+
+
+@pytest.mark.parametrize("chart", CHARTED, ids=repr)
+def test_the_gradient_at_the_anchor_is_told_with_the_slope_of_the_chart(chart):
+    rollout = batch()
+    rollout = dataclasses.replace(rollout, old=rollout.policy.detach())
+    plain = ga.Objective(unit=ga.Sequence(), sampling=ga.GroupAdvantage(), optimization=ga.ChiSquare(3.0))
+    charted = dataclasses.replace(plain, chart=chart)
+    slope = CHARTED[chart]
+    torch.testing.assert_close(charted.gradient(rollout), slope * plain.gradient(rollout))
+    told = (
+        "−E[g ∇log π]"
+        if slope == 1
+        else f"−{slope:g}·E[g ∇log π], of which {slope:g} is the slope of the chart {chart!r}"
+    )
+    assert gradient_at_anchor(charted).startswith(told)
+    assert gradient_at_anchor(charted + 0.1 * ga.kl_penalty("k3")).startswith("−c·E[g" if slope != 1 else "−E[g")

@@ -551,6 +551,17 @@ def test_a_controller_that_is_refused_is_told_in_words(text, said):
 # --- pairs and tokens
 
 
+def test_an_effective_sample_size_refuses_what_is_no_response():
+    """A token's advantage broadcast over a response of 100 tokens would weigh it by e^{100 A}."""
+    for per_token in (torch.ones(2, 3), torch.zeros(2, 1)):
+        rollout = ga.Batch(torch.zeros_like(per_token), None, advantage=per_token)
+        for asked in (ga.EscortESS(0.5).drive, ga.EscortESS(0.5).alpha):
+            with pytest.raises(ValueError, match=r"one advantage per response.*one per token"):
+                asked(rollout)
+    with pytest.raises(ValueError, match="reward"):
+        ga.EscortESS(0.5).drive(laws.sample_pairs(pairs=3, seed=1))
+
+
 @given(reward=st.lists(st.integers(-9, 9), min_size=2, max_size=6), radius=st.floats(0.01, 2.0))
 def test_pairs_of_independent_responses_have_the_responses_stiffness(reward, radius):
     """½E[(v − v')²] = E[v²] over all ordered pairs; the margin's trust region is that of the responses, μ and all."""

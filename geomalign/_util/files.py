@@ -6,6 +6,51 @@ import json
 from pathlib import Path
 from typing import Any
 
+#: Python reads no longer integers from text; longer ones stay texts, which is what they are compared as.
+_LONGEST_INTEGER = 4000
+
+
+def utf8(path: Path) -> str:
+    """The text of a file in UTF-8, without the byte order mark that some programs begin it with.
+
+    Raises:
+        ValueError: the file is in another encoding; the line is named.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "rows.csv"
+    ...     _ = path.write_bytes(b"\\xef\\xbb\\xbfprompt")
+    ...     utf8(path)
+    'prompt'
+    """
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        wide = data[:2] in (b"\xff\xfe", b"\xfe\xff")
+        raise ValueError(
+            f"line {error.object.count(10, 0, error.start) + 1} of {path} is not UTF-8: byte "
+            f"{error.object[error.start]:#04x}. The file is probably in "
+            f"{'UTF-16' if wide else 'Latin-1 or Windows-1252'}; save it as UTF-8."
+        ) from None
+
+
+def parsed(text: str) -> Any:
+    """The value of a JSON text, in which an integer of more than 4,000 digits stays a text.
+
+    Raises:
+        ValueError: the text is no JSON.
+
+    >>> parsed("[1, " + "9" * 5000 + "]")[1][:3]
+    '999'
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:  # an integer that is too long for Python
+        return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < _LONGEST_INTEGER else digits)
+
 
 def json_lines(path: Path, hint: str) -> list[dict[str, Any]]:
     """The objects of a file with one object per line; empty lines are skipped.
@@ -25,11 +70,11 @@ def json_lines(path: Path, hint: str) -> list[dict[str, Any]]:
     [{'prompt': '1+1'}]
     """
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+    for number, line in enumerate(utf8(path).split("\n"), 1):
         if line.strip():
             try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
+                row = parsed(line)
+            except (ValueError, RecursionError) as error:
                 raise ValueError(f"line {number} of {path} is no JSON: {error}. {hint}") from None
             rows.append(json_object(row, f"line {number} of {path}"))
     return rows

@@ -8,10 +8,10 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-__all__ = ["imported", "told"]
+__all__ = ["called", "imported", "told"]
 
 
-def told(error: Exception) -> str:
+def told(error: BaseException) -> str:
     """The text of an error that the user's code raised, with its place.
 
     >>> try:
@@ -20,8 +20,21 @@ def told(error: Exception) -> str:
     ...     told(error)
     'ZeroDivisionError: division by zero (<doctest ...>, line 2)'
     """
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({place.filename}, line {place.lineno})"
+    return f"{type(error).__name__}: {error} ({called(error)})"
+
+
+def called(error: BaseException) -> str:
+    """Where an error was raised; of `exit()`, which lies in Python's own file, where it was called.
+
+    >>> try:
+    ...     exit(0)
+    ... except SystemExit as error:
+    ...     called(error)
+    '<doctest ...>, line 2'
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    place = next((frame for frame in reversed(frames) if "_sitebuiltins" not in frame.filename), frames[-1])
+    return f"{place.filename}, line {place.lineno}"
 
 
 def imported(name: str) -> Any:
@@ -43,7 +56,7 @@ def imported(name: str) -> Any:
         raise ValueError(
             f"{name}: there is no module {error.name!r}, looked for from {here} and the installed packages."
         ) from error
-    except Exception as error:  # any exception that the module raises
+    except (Exception, SystemExit) as error:  # any exception that the module raises, also by exit()
         raise ValueError(f"{name}: module {module!r} could not be imported: {told(error)}.") from error
     for part in attribute.split("."):
         try:

@@ -21,6 +21,10 @@ HOSTS: dict[str, str] = {
     "openrlhf": "geomalign.adapters.openrlhf",
     "nemo-rl": "geomalign.adapters.nemo_rl",
     "torchtune": "geomalign.adapters.torchtune",
+    "skyrl": "geomalign.adapters.skyrl",
+    "rllm": "geomalign.adapters.rllm",
+    "torchtitan": "geomalign.adapters.torchtitan",
+    "tinker": "geomalign.adapters.tinker",
 }
 """Trainer → the module of its adapter, whose `configuration(name, objective, hyperparameters)` writes the text."""
 
@@ -30,7 +34,8 @@ def configuration(host: str, description: str, /, **hyperparameters: Any) -> str
 
     Args:
         host: one of `HOSTS`: "trl" (a script), "verl" (YAML on top of verl's own), "prime-rl" (TOML), "slime" (YAML and
-            flags), "openrlhf" (a command), "nemo-rl" (the lines that change), "torchtune" (YAML).
+            flags), "openrlhf" (a command), "nemo-rl" (the lines that change), "torchtune" (YAML), "skyrl" (a script),
+            "rllm" (YAML), "torchtitan" (lines of its configuration), "tinker" (a loop).
         description: a recipe or `module:attribute`, with options behind it: "opo mu=2", "my_module:mine". The text
             names the module where the description does, so it must be importable where the trainer runs.
         hyperparameters: the recipe's; they win over the options in the description.

@@ -103,12 +103,8 @@ class GeometryLoss:
         counts = Counts(torch.as_tensor(global_valid_toks), rows, torch.zeros_like(rows), rows)
         outcome = hosted.evaluate(self.objective, batch, data["advantages"][:, 1:], counts=counts)
         share = mask.sum() / counts.tokens if hosted.pooled(self.objective) else mask.any(-1).sum() / counts.sequences
-        numbers = {name: value.item() for name, value in hosted.host_metrics(outcome, share).items()}
-        return outcome.loss, {
-            "loss": outcome.loss.item(),
-            "num_valid_samples": float(data["sample_mask"].sum()),
-            **numbers,
-        }
+        seen = {"loss": outcome.loss, "num_valid_samples": data["sample_mask"].sum()}
+        return outcome.loss, hosted.numbers(seen | hosted.host_metrics(outcome, share))
 
 
 def configuration(name: str, objective: BaseObjective, hyperparameters: Mapping[str, Any]) -> str:

@@ -8,11 +8,13 @@
 with `geomalign_objective: opo alpha=0.4 mu=1.0` in geomalign.yaml. `rewards` makes the objective's own drive where
 groups are whole, and slime's estimator `grpo` hands it on as advantages; without it slime's own advantages are the
 drive. The reduction is slime's reducer. A KL penalty to the reference belongs to the objective (`grpo beta=0.04`), not
-to `--use-kl-loss`.
+to `--use-kl-loss`. All of it serves miles too, a fork with the same flags.
 """
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -75,20 +77,21 @@ def loss(
         sum_of_sample_mean: slime's reducer of one flat `(tokens,)` tensor.
 
     Raises:
-        ValueError: a unit of whole responses under context parallelism, where a rank holds parts of them; `use_tis`,
+        ValueError: what reads whole responses under context parallelism, where a rank holds parts of them; `use_tis`,
             which weighs slime's own token losses.
 
     ```py
     total, seen = loss(args, batch, logits, sum_of_sample_mean)  # slime calls it, named by the flags above
     ```
     """
-    from slime.backends.megatron_utils.loss import get_log_probs_and_entropy
-
+    # miles, slime's fork, calls with the same arguments and has its forward pass elsewhere.
+    module = "miles.backends.training_utils" if "miles" in sys.modules else "slime.backends.megatron_utils"
+    get_log_probs_and_entropy = importlib.import_module(f"{module}.loss").get_log_probs_and_entropy
     objective = _objective(args)
-    if getattr(args, "context_parallel_size", 1) > 1 and not objective.per_token:
+    if getattr(args, "context_parallel_size", 1) > 1 and not hosted.of_tokens(objective):
         raise ValueError(
-            "an event of this objective is a whole response, but with context_parallel_size > 1 a rank holds parts of "
-            "responses. Use a unit of tokens, or no context parallelism."
+            "this objective reads whole responses, but with context_parallel_size > 1 a rank holds parts of responses. "
+            "Use a unit of tokens, or no context parallelism."
         )
     if getattr(args, "use_tis", False):
         raise ValueError("--use-tis weighs slime's own token losses, which the objective replaces: leave it out.")

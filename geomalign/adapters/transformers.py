@@ -9,6 +9,10 @@ Trainer(model=model, args=args, train_dataset=pairs, data_collator=loss.collate,
 
 The arguments need `remove_unused_columns=False`, as the Trainer would drop columns that the model does not take.
 
+With `ObjectiveLoss(…, model=model)` the logits of all tokens are never made: the model returns its hidden states, and
+`ga.ops.fused_objective` goes through its output layer tile by tile. This reads the layer's weight outside of the
+model's forward pass, which one device and DDP allow; under FSDP and DeepSpeed ZeRO-3 leave it out.
+
 The log-probabilities under the reference (and the old policy) are columns of the dataset: nothing is scored here but
 the model in training. Rewards, groups and drives are columns too, so any offline objective trains this way, on one
 device, under DDP, FSDP or DeepSpeed, as the Trainer's arguments say.
@@ -16,6 +20,7 @@ device, under DDP, FSDP or DeepSpeed, as the Trainer's arguments say.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,10 +32,13 @@ from geomalign import recipes
 from geomalign.batch import Batch, Counts, PreferenceBatch
 from geomalign.measure import PooledMean
 from geomalign.objective import BaseObjective, Objective, metrics
+from geomalign.ops import LanguageHead, fused_objective, language_head
 
 __all__ = ["Labels", "ObjectiveLoss"]
 
 _SIDES = ("chosen", "rejected")
+_ASKED = {"output_hidden_states": True, "logits_to_keep": 1}
+"""What a model is asked to return where its logits are not wanted."""
 
 
 class Labels(dict[str, Any]):
@@ -65,10 +73,12 @@ class ObjectiveLoss:
         objective: an objective, or its description, "dpo beta=0.1"; of one term, or a sum whose terms divide by the
             same count (tokens, responses or pairs).
         pad_token_id: of the tokenizer.
+        model: the model in training, whose output layer is then evaluated together with the objective; None: the model
+            makes all logits.
 
     Raises:
-        ValueError: what `recipes.get` raises, or terms that divide by different counts, of which the Trainer passes
-            one.
+        ValueError: what `recipes.get` raises, terms that divide by different counts, of which the Trainer passes one,
+            or a model whose logits are not its last hidden states times its output layer.
 
     >>> loss = ObjectiveLoss("simpo", pad_token_id=0)
     >>> batch = loss.collate([{"prompt_ids": [5], "chosen_ids": [7, 8], "rejected_ids": [9]}])
@@ -77,7 +87,7 @@ class ObjectiveLoss:
             [5, 9, 0]])
     """
 
-    def __init__(self, objective: BaseObjective | str, pad_token_id: int = 0):
+    def __init__(self, objective: BaseObjective | str, pad_token_id: int = 0, model: Any = None):
         self.objective = recipes.get(objective) if isinstance(objective, str) else objective
         self.pad_token_id = pad_token_id
         self.paired = self.objective.paired
@@ -89,6 +99,7 @@ class ObjectiveLoss:
                 "count. Give all terms the same measure, or use the loop of examples/grpo.py."
             )
         (self.counted,) = counted
+        self.head = None if model is None else _head_of(model)
 
     def collate(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Rows → `input_ids`, `attention_mask` and `Labels`; of pairs first the chosen, then the rejected responses."""
@@ -116,20 +127,25 @@ class ObjectiveLoss:
         for name, dtype in (("reward", None), ("advantage", None), ("drive", None), ("group", torch.long)):
             if name in given:
                 labels[name] = torch.tensor([row[name] for row in rows], dtype=dtype)
-        return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+        asked = {} if self.head is None else _ASKED
+        return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels, **asked}
 
     def __call__(self, outputs: Any, labels: Labels, num_items_in_batch: Tensor | int | None = None) -> Tensor:
         """The loss of a micro-batch: its part of the mean over `num_items_in_batch`, or its own mean without that.
 
         Args:
-            outputs: the model's, with `logits` `(row, token, vocabulary)`.
+            outputs: the model's, with `logits` `(row, token, vocabulary)`, or `hidden_states` where the loss was given
+                the model.
             labels: of `collate`.
             num_items_in_batch: what the Trainer counted over the accumulation window and all ranks.
         """
-        logits = (outputs["logits"] if isinstance(outputs, dict) else outputs[0])[:, :-1]
         tokens = labels["input_ids"][:, 1:]
-        # In float32 whatever the model computed in: half-precision log-probabilities are off by 1e-2.
-        log_probs = logits.float().log_softmax(-1).gather(-1, tokens[..., None])[..., 0]
+        if self.head is None:
+            logits = (outputs["logits"] if isinstance(outputs, dict) else outputs[0])[:, :-1]
+            # In float32 whatever the model computed in: half-precision log-probabilities are off by 1e-2.
+            log_probs = logits.float().log_softmax(-1).gather(-1, tokens[..., None])[..., 0]
+        else:
+            log_probs = torch.zeros(tokens.shape, device=tokens.device)  # their shape; the head makes them
         mask = labels["mask"][:, 1:]
         columns = {name: labels[name][:, 1:] for name in ("old", "reference", "behavior") if name in labels}
         batch: Batch | PreferenceBatch
@@ -139,11 +155,17 @@ class ObjectiveLoss:
         else:
             rows = {name: labels[name] for name in ("reward", "advantage", "group") if name in labels}
             batch = Batch(log_probs, columns.pop("old", None), mask, **columns, **rows)
-        counts = None
+        known: dict[str, Any] = {"drive": labels.get("drive")}
         if num_items_in_batch is not None:
             count = torch.as_tensor(num_items_in_batch, device=log_probs.device)
-            counts = Counts(count, count, count, count)
-        outcome = self.objective(batch, drive=labels.get("drive"), counts=counts)
+            known["counts"] = Counts(count, count, count, count)
+        if self.head is None:
+            outcome = self.objective(batch, **known)
+        else:
+            hidden = outputs["hidden_states"][-1][:, :-1]
+            outcome = fused_objective(
+                self.objective, hidden, targets=tokens, batch=batch, **known, **self.head.arguments()
+            )
         self.metrics = metrics(outcome)
         return outcome.loss
 
@@ -158,6 +180,24 @@ class ObjectiveLoss:
                 rows = chosen & rejected
             counts = torch.stack([torch.zeros_like(rows), rows], dim=1)
         return torch.where(counts, 0, -100)
+
+
+@torch.no_grad()
+def _head_of(model: Any) -> LanguageHead:
+    """The output layer of a model that can return its hidden states in the place of its logits."""
+    linear, name = model.get_output_embeddings(), type(model).__name__
+    head = None
+    if "logits_to_keep" in inspect.signature(model.forward).parameters:
+        tokens = torch.arange(min(8, model.config.get_text_config().vocab_size), device=model.device)
+        out = model(tokens[None], output_hidden_states=True)
+        cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+        head = language_head(linear, out["hidden_states"][-1], out["logits"], cap)
+    if head is None:
+        raise ValueError(
+            f"the logits of this {name} are not its last hidden states times a plain nn.Linear, scaled or capped (its "
+            f"output layer is {type(linear).__name__}): leave out model=, so that the model makes the logits itself."
+        )
+    return head
 
 
 def _divided_by(term: Objective) -> str:

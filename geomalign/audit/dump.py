@@ -7,16 +7,15 @@
 | `reference` | the same under the reference policy |
 | `behavior` | the same as the rollout engine reported it |
 | `mask` | which tokens count |
-| `reward` | a number, or one per token; of TRL's table every numeric column, by reward function |
+| `reward` | a number, or one per token; of TRL's table the sum of its reward functions |
 | `group` | what the response answers, within one `rollout` (or `step`) |
 
-`geomalign._util.columns.COLUMN_ALIASES` has the other names of these columns.
+`geomalign._util.columns.COLUMN_ALIASES` has the other names of these columns, `geomalign.audit.columns` the choice.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,16 +24,30 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from geomalign._util.columns import COLUMN_ALIASES
 from geomalign._util.files import json_lines, parquet_rows
+from geomalign.audit.columns import ALIASES, LOG_PROBS, choose, is_trl, number, rewards_of_trl, scalar, total
 from geomalign.batch import Batch
 
-__all__ = ["Rows", "as_batch", "names", "read", "record"]
+__all__ = ["Dump", "Rows", "as_batch", "load", "names", "read", "record"]
 
-_LOG_PROBS = ("policy", "old", "reference", "behavior")
-_ALIASES = {name: COLUMN_ALIASES[name] for name in (*_LOG_PROBS, "mask", "reward", "group", "rollout")}
-_NOT_REWARDS = {"step", "advantage", "rollout", "rank", "index", "group", "gts"}
-_TRL = {"step", "prompt", "completion", "advantage"}  # what its completions tables have besides the reward functions
+
+class Dump(NamedTuple):
+    """The rows of a dump and where they come from.
+
+    Args:
+        rows: with our names for the columns that are known under another.
+        places: file and number of each row.
+        chosen: our name → the column that it was read from, of all files.
+        columns: the names in the first file.
+
+    >>> Dump([{"reward": 1.0}], ["row 1 of a.jsonl"], {"reward": "score"}, ["score"]).chosen
+    {'reward': 'score'}
+    """
+
+    rows: list[dict[str, Any]]
+    places: list[str]
+    chosen: dict[str, str]
+    columns: list[str]
 
 
 class Rows(NamedTuple):
@@ -44,6 +57,8 @@ class Rows(NamedTuple):
         batch: of all rows, in float64.
         rollout: `(row,)` integers, the number of each row's rollout.
         columns: those of our columns that all rows have.
+        unknown: counts of what was left out: `rewards`, rows whose reward is missing or not finite; `tokens`, tokens of
+            which a log-probability is.
 
     >>> as_batch([{"reward": 1.0, "rollout": "a"}, {"reward": 0.0, "rollout": "b"}]).rollout
     tensor([0, 1])
@@ -52,6 +67,7 @@ class Rows(NamedTuple):
     batch: Batch
     rollout: Tensor
     columns: frozenset[str]
+    unknown: dict[str, int]
 
 
 def names() -> list[str]:
@@ -60,7 +76,7 @@ def names() -> list[str]:
     >>> {"policy", "old_log_probs", "completion_mask"} <= set(names())
     True
     """
-    return [alias for aliases in _ALIASES.values() for alias in aliases]
+    return [alias for aliases in ALIASES.values() for alias in aliases]
 
 
 def read(*paths: str | Path, rewards: Mapping[str, float] | None = None) -> list[dict[str, Any]]:
@@ -75,7 +91,8 @@ def read(*paths: str | Path, rewards: Mapping[str, float] | None = None) -> list
 
     Raises:
         ValueError: no file, no row, a line that is no JSON object, a file that is no parquet, the metrics file of a
-            run, or no column of rewards under the name that was given.
+            run, no column of rewards under a name that was given, several columns of TRL's of which not all need be
+            rewards, or files with different columns.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -83,12 +100,23 @@ def read(*paths: str | Path, rewards: Mapping[str, float] | None = None) -> list
     ...     print(read(folder))
     [{'reward': 1.0, 'group': 'a', 'rollout': 7}]
     """
+    return load(*paths, rewards=rewards).rows
+
+
+def load(*paths: str | Path, rewards: Mapping[str, float] | None = None) -> Dump:
+    """As `read`, with the places of the rows and the columns that were chosen.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "1.jsonl").write_text('{"score": 1.0, "uid": "a", "step": 7}')
+    ...     print(load(folder).chosen)
+    {'reward': 'score', 'group': 'uid', 'rollout': 'step'}
+    """
     files: list[Path] = []
     for path in map(Path, paths):
         inside = (p for p in path.rglob("*") if p.suffix in (".jsonl", ".parquet"))
         files += sorted(inside, key=_numbered) if path.is_dir() else [path]
-    rows: list[dict[str, Any]] = []
-    before = ""
+    tables: list[tuple[Path, list[dict[str, Any]]]] = []
     for file in files:
         table = _rows(file)
         if any("time/step" in row for row in table):
@@ -96,17 +124,29 @@ def read(*paths: str | Path, rewards: Mapping[str, float] | None = None) -> list
                 f"{file} is a metrics file of `geomalign train` (one row per step), not a dump of responses; record "
                 "one with geomalign.audit.record, or name the file of a dump."
             )
-        if table and table[0].keys() >= _TRL:
-            seen = json.dumps([{k: v for k, v in row.items() if k != "step"} for row in table], default=str)
-            if seen == before:
-                continue
-            before = seen
-        rows += [_renamed(row, file, rewards) for row in table]
-    if not rows:
+        if table and not (is_trl(table) and tables and _repeats(tables[-1][1], table)):
+            tables.append((file, table))
+    of_trl = [row for _, table in tables if is_trl(table) for row in table]
+    functions = rewards_of_trl(of_trl, _listed(paths)) if of_trl and rewards is None else None
+    dump = Dump([], [], {}, sorted(tables[0][1][0]) if tables else [])
+    kinds: dict[frozenset[str], Path] = {}
+    for file, table in tables:
+        columns = choose(table, str(file), functions if is_trl(table) and rewards is None else rewards)
+        kinds.setdefault(frozenset(columns) - {"reward"}, file)
+        for name, of in columns.items():
+            dump.chosen[name] = " + ".join(dict.fromkeys([*dump.chosen.get(name, "").split(" + "), *of])).lstrip(" +")
+        for index, row in enumerate(table, 1):
+            dump.places.append(f"row {index} of {file}")
+            dump.rows.append(_renamed(row, columns, file, rewards, dump.places[-1]))
+    if not dump.rows:
         raise ValueError(f"no rows in {_listed(paths)}: expected .jsonl or .parquet files, or folders of them.")
-    if rewards and all(math.isnan(row["reward"]) for row in rows):
-        raise ValueError(f"no rewards in the columns {', '.join(rewards)}; there are {', '.join(sorted(rows[0]))}.")
-    return rows
+    if len(kinds) > 1:
+        (one, first), (other, second) = list(kinds.items())[:2]
+        raise ValueError(
+            f"{first} and {second} are no parts of one dump: only one of them has {', '.join(sorted(one ^ other))}. "
+            "Audit them apart."
+        )
+    return dump
 
 
 def record(path: str | Path, batch: Batch, *, rollout: int = 0, step: int = 0, rank: int = 0) -> None:
@@ -132,7 +172,7 @@ def record(path: str | Path, batch: Batch, *, rollout: int = 0, step: int = 0, r
     path.parent.mkdir(parents=True, exist_ok=True)
     columns: dict[str, list[Any]] = {"rollout": [rollout] * batch.size, "step": [step] * batch.size}
     support = batch.support
-    for name in _LOG_PROBS:
+    for name in LOG_PROBS:
         value = getattr(batch, name)
         if value is not None:
             tokens = batch.tokens(value.detach().float())
@@ -148,18 +188,32 @@ def record(path: str | Path, batch: Batch, *, rollout: int = 0, step: int = 0, r
             file.write(json.dumps(dict(zip(columns, values, strict=True))) + "\n")
 
 
-def as_batch(rows: Sequence[Mapping[str, Any]]) -> Rows:
-    """Rows that `read` gave, as tensors. NaN rewards and NaN log-probabilities are masked.
+def as_batch(rows: Sequence[Mapping[str, Any]], places: Sequence[str] = ()) -> Rows:
+    """Rows that `read` gave, as tensors.
+
+    Rewards and log-probabilities that are missing or not finite are masked and counted.
+
+    Args:
+        places: what to call each row in an error; its number from 1 without them.
 
     Raises:
-        ValueError: `old` without `policy`, or log-probabilities of different lengths in one row.
+        ValueError: `old` without `policy`; a column that only some rows have; log-probabilities or a mask of different
+            lengths in one row; log-probabilities that are all above zero, or no numbers; a mask that is not of 0 and 1.
 
     >>> dump = [{"policy": [-0.5, -1.5], "old": [-0.5, -1.0], "reward": 1.0, "group": "a", "rollout": 0}]
     >>> as_batch(dump).batch.policy
     tensor([[-0.5000, -1.5000]], dtype=torch.float64)
     """
-    columns = frozenset(name for name in _ALIASES if all(name in row for row in rows))
-    tokens = [name for name in _LOG_PROBS if name in columns]
+    places = places or [f"row {index}" for index in range(1, len(rows) + 1)]
+    columns = frozenset(name for name in ALIASES if any(row.get(name) is not None for row in rows))
+    for row, where in zip(rows, places, strict=True):
+        lacking = [name for name in sorted(columns - {"reward"}) if row.get(name) is None]
+        if lacking:
+            raise ValueError(
+                f"{where} has no {' and no '.join(lacking)}, and other rows have (under {_known(lacking)}): "
+                "record it for all of them."
+            )
+    tokens = [name for name in LOG_PROBS if name in columns]
     if "policy" not in columns and "old" in columns:
         raise ValueError(
             "the rows have `old` but no `policy`: how far a step went is measured between the two. Record the policy's "
@@ -168,32 +222,36 @@ def as_batch(rows: Sequence[Mapping[str, Any]]) -> Rows:
     widths = [len(_list(row[tokens[0]])) if tokens else 1 for row in rows]
     values = {name: torch.zeros(len(rows), max(1, *widths), dtype=torch.float64) for name in tokens}
     mask = torch.zeros(len(rows), max(1, *widths), dtype=torch.bool)
-    for k, (row, width) in enumerate(zip(rows, widths, strict=True)):
+    for k, (row, width, where) in enumerate(zip(rows, widths, places, strict=True)):
         for name in tokens:
-            entries = _list(row[name])
-            if len(entries) != width:
-                raise ValueError(
-                    f"row {k} has {width} tokens in `{tokens[0]}` but {len(entries)} in `{name}`: all of a row's "
-                    "log-probabilities cover the same tokens."
-                )
-            values[name][k, :width] = torch.tensor([_number(x) for x in entries], dtype=torch.float64)
-        keep = [bool(x) for x in _list(row["mask"])] if "mask" in columns else [True] * width
-        mask[k, :width] = torch.tensor(keep)
-    for value in values.values():
-        mask &= ~value.isnan()
-    rollouts = {key: k for k, key in enumerate(dict.fromkeys(str(row["rollout"]) for row in rows))}
-    rollout = torch.tensor([rollouts[str(row["rollout"])] for row in rows])
+            values[name][k, :width] = _log_probs(row[name], width, tokens[0], where, name)
+        mask[k, :width] = _mask(row["mask"], width, where) if tokens and "mask" in columns else True
+    known = torch.ones_like(mask)
+    for name, value in values.items():
+        if bool((value >= 0).all()) and bool((value[mask] > 0).any()):
+            raise ValueError(
+                f"`{name}` holds no number below 0 and some above, up to {float(value[mask].max()):.3g}: a "
+                "log-probability is at most 0. Are these probabilities, or negative log-probabilities?"
+            )
+        known &= value.isfinite()
+        values[name] = torch.where(value.isfinite(), value, 0)
+    unknown = {"tokens": int((mask & ~known).sum())}
+    mask &= known
+    rollouts = {key: k for k, key in enumerate(dict.fromkeys(str(row.get("rollout")) for row in rows))}
+    rollout = torch.tensor([rollouts[str(row.get("rollout"))] for row in rows])
     prompts: dict[tuple[int, str], int] = {}
     group = None
     if "group" in columns:
-        keys = [(rollouts[str(row["rollout"])], json.dumps(row["group"], default=str)) for row in rows]
+        keys = [(rollouts[str(row.get("rollout"))], json.dumps(row["group"], default=str)) for row in rows]
         group = torch.tensor([prompts.setdefault(key, len(prompts)) for key in keys])
     reward = None
     if "reward" in columns:
-        reward = torch.tensor([sum(map(_number, _list(row["reward"]))) for row in rows], dtype=torch.float64)
-        mask &= ~reward.isnan()[:, None]
-    if not tokens:
-        mask[:, 0] = True if reward is None else ~reward.isnan()
+        found = [number(row.get("reward"), where) for row, where in zip(rows, places)]
+        reward = torch.tensor(found, dtype=torch.float64)
+        scored = reward.isfinite()
+        unknown["rewards"] = int((~scored).sum())
+        reward = torch.where(scored, reward, 0) if bool(scored.any()) else None
+        mask &= scored[:, None] | (reward is None and bool(tokens))
     unscored = torch.zeros_like(mask, dtype=torch.float64)  # rewards alone can be audited too
     return Rows(
         Batch(
@@ -207,7 +265,36 @@ def as_batch(rows: Sequence[Mapping[str, Any]]) -> Rows:
         ),
         rollout,
         columns,
+        unknown,
     )
+
+
+def _log_probs(value: Any, width: int, first: str, where: str, name: str) -> Tensor:
+    """One row's log-probabilities; NaN where there is none."""
+    entries = _list(value)
+    if len(entries) != width:
+        raise ValueError(
+            f"{where} has {width} tokens in `{first}` but {len(entries)} in `{name}`: all of a row's log-probabilities "
+            "cover the same tokens."
+        )
+    place = f"{where}, column {name!r}"
+    return torch.tensor([scalar(x, place) for x in entries], dtype=torch.float64)
+
+
+def _mask(value: Any, width: int, where: str) -> Tensor:
+    entries = _list(value)
+    if len(entries) != width:
+        raise ValueError(
+            f"{where} has {width} tokens but {len(entries)} entries in its mask: there is one for each token."
+        )
+    wrong = [x for x in entries if not isinstance(x, (bool, int, float)) or x not in (0, 1)]
+    if wrong:
+        raise ValueError(f"{where}, column 'mask' holds {wrong[0]!r}: a mask is of 0 and 1.")
+    return torch.tensor([bool(x) for x in entries], dtype=torch.bool)
+
+
+def _known(names: Sequence[str]) -> str:
+    return ", ".join(alias for name in names for alias in ALIASES[name])
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
@@ -218,40 +305,35 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     return json_lines(path, "A run that was killed leaves half a line.")
 
 
-def _renamed(row: Mapping[str, Any], path: Path, rewards: Mapping[str, float] | None) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for name, aliases in _ALIASES.items():
-        found = next((alias for alias in aliases if row.get(alias) is not None), None)
-        if found is not None:
-            result[name] = row[found]
-    numbers = {k: v for k, v in row.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
-    if rewards is not None:
-        numbers = {name: weight * numbers[name] for name, weight in rewards.items() if name in numbers}
-        result["reward"] = _total(numbers.values())
-    elif row.keys() >= _TRL or ("reward" not in result and not row.keys() & set(_ALIASES["reward"])):
-        numbers = {k: v for k, v in numbers.items() if k not in _NOT_REWARDS}
-        if numbers or row.keys() >= _TRL:
-            result["reward"] = _total(numbers.values())
-    else:
-        result.setdefault("reward", math.nan)
+def _renamed(
+    row: Mapping[str, Any],
+    columns: Mapping[str, Sequence[str]],
+    path: Path,
+    rewards: Mapping[str, float] | None,
+    where: str,
+) -> dict[str, Any]:
+    """A row under our names; its reward is one number, NaN where it is not known."""
+    result = {
+        name: total(row, of, rewards or {}, where) if name == "reward" else row.get(of[0])
+        for name, of in columns.items()
+    }
     result.setdefault("rollout", path.name)
     return result
 
 
-def _total(numbers: Any) -> float:
-    """The sum of what is there, as TRL takes it of its reward functions; NaN where nothing is."""
-    there = [float(x) for x in numbers if not math.isnan(x)]
-    return sum(there) if there else math.nan
+def _repeats(before: Sequence[Mapping[str, Any]], table: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a table of TRL's is that of the step before it: both are of one rollout."""
+
+    def content(rows: Sequence[Mapping[str, Any]]) -> str:
+        return json.dumps([{k: v for k, v in row.items() if k != "step"} for row in rows], default=str)
+
+    return len(before) == len(table) and content(before) == content(table)
 
 
 def _numbered(path: Path) -> list[tuple[int, str]]:
     """Sorts `2.jsonl` before `10.jsonl`."""
     parts = re.split(r"(\d+)", str(path))
     return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
-
-
-def _number(x: Any) -> float:
-    return math.nan if x is None else float(x)
 
 
 def _list(x: Any) -> list[Any]:

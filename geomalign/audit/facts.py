@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from geomalign import recipes
-from geomalign.audit.dump import as_batch, names, read
+from geomalign._util.check import finite, positive
+from geomalign.audit.columns import ALIASES, LOG_PROBS
+from geomalign.audit.dump import Dump, as_batch, load, names
 from geomalign.audit.findings import ANCHORED, Audit
 from geomalign.batch import Batch
 from geomalign.divergences import chi_square_stiffness, effective_sample_size
@@ -22,6 +24,8 @@ from geomalign.sampling import Escort, GroupAdvantage
 __all__ = ["audit"]
 
 _RADII = (0.01, 0.04, 0.1)
+_POSITIVE = 0.1
+"""Nats above zero up to which rounding explains a log-probability."""
 
 
 def audit(
@@ -37,11 +41,12 @@ def audit(
         objectives: of single responses, by name, to be evaluated on the rows; by default grpo, gspo and opo as
             published. They need `policy`, `old` and rewards.
         radius: E[u²] of the suggested stiffness, positive; E[(t−1)²] ≤ ε bounds the total variation by √ε/2.
-        rewards: columns and weights that the reward is the sum of, where it is not one column, as TRL's
-            `reward_weights`. None: what `read` takes for it.
+        rewards: columns and weights that the reward is the sum of, as TRL's `reward_weights`. None: the column with a
+            usual name, or what `read` takes for it in TRL's tables; the advice says which.
 
     Raises:
-        ValueError: nothing to read, neither rewards nor log-probabilities in it, or an objective of pairs.
+        ValueError: nothing to read, neither rewards nor log-probabilities in it, no response with a token and a reward
+            that are known, or an objective of pairs; and what `read` and `as_batch` refuse.
 
     >>> import tempfile, geomalign as ga
     >>> from geomalign.audit import record
@@ -53,16 +58,24 @@ def audit(
     >>> found.facts["responses"], found.facts["reward_mean"], round(found.facts["log_ratio_abs_max"], 3)
     (4, 0.5, 0.1)
     """
-    rows = read(*paths, rewards=rewards)
+    positive("audit", "the E[u²] at which the suggested stiffness puts the target", radius=radius)
+    finite("audit", "the weight of a column of rewards", **dict(rewards or {}))
+    dump = load(*paths, rewards=rewards or None)
     source = ", ".join(map(str, paths))
-    batch, rollout, columns = as_batch(rows)
+    batch, rollout, columns, unknown = as_batch(dump.rows, dump.places)
     facts: dict[str, float] = {"responses": batch.size, "rollouts": int(rollout.max()) + 1}
+    facts |= {f"{name}_left_out": count for name, count in unknown.items() if count}
     steps: dict[str, list[float]] = {}
     results: dict[str, dict[str, float]] = {}
     stiffness: dict[float, float] = {}
     log_ratio = drive = torch.zeros(0)
-    rewarded = batch.reward is not None and not bool(batch.reward.isnan().all())
+    rewarded = batch.reward is not None
     moved = {"old", "policy"} <= columns
+    if (rewarded or moved) and not bool(batch.support.any()):
+        raise ValueError(
+            f"no response of {source} has a token that counts: of {batch.size}, {unknown.get('rewards', 0)} have no "
+            f"finite reward, {unknown['tokens']} tokens no finite log-probability, and the others are empty or masked."
+        )
     if rewarded:
         drive = _of_rewards(batch, facts, steps, rollout)
         stiffness = {r: float(chi_square_stiffness(drive, batch.groups(), r)) for r in sorted({*_RADII, radius})}
@@ -75,10 +88,11 @@ def audit(
         results = {name: _acting(name, objective, batch) for name, objective in chosen.items()}
     if not rewarded and not moved:
         raise ValueError(
-            f"neither rewards nor log-probabilities among the columns {', '.join(sorted(rows[0]))} of {source}; "
-            f"the columns that are understood: {', '.join(names())}."
+            f"neither rewards nor log-probabilities among the columns {', '.join(dump.columns)} of {source}; "
+            f"the columns that are understood: {', '.join(names())}. Name rewards under another "
+            "name: --reward NAME."
         )
-    advice = tuple(_advice(facts, results, stiffness.get(radius), radius))
+    advice = (*_advice(facts, results, stiffness.get(radius), radius), *_said(dump, batch, facts))
     thinned = log_ratio[:: max(1, log_ratio.numel() // 20_000)]
     drive = drive[batch.support.any(-1)] if rewarded else drive
     return Audit(source, facts, results, stiffness, advice, steps, thinned, drive)
@@ -169,7 +183,8 @@ def _advice(
     if at_anchor is not None and at_anchor > 0.5:
         yield (
             f"Geometry inactive: {at_anchor:.0%} of the tokens were trained on at Δ ≈ 0, where every objective has the "
-            "gradient −E[g ∇log π]. Take more optimiser steps per rollout before comparing or tuning them."
+            "gradient −E[g ∇log π], times the slope of its chart there. Take more optimiser steps per rollout before "
+            "comparing or tuning them."
         )
     silent = facts.get("responses_in_groups_of_equal_rewards")
     if silent is not None and silent > 0.3:
@@ -192,11 +207,45 @@ def _advice(
         if row["tokens_without_gradient"] > 0.2:
             without = row["tokens_without_gradient"]
             yield f"{name} is saturated: {without:.0%} of the tokens with a drive have no gradient left."
-    if mu:
+    if mu and math.isfinite(mu):
         yield (
             f"Suggested stiffness: μ ≈ {mu:.3g} against the centred reward puts the target at E[u²] = {radius:g}. "
             "For an escort drive multiply by the ratio of the two spreads: what counts is μ/sd(g)."
         )
+
+
+def _said(dump: Dump, batch: Batch, facts: dict[str, float]) -> Iterable[str]:
+    """What was chosen and left out in reading the dump."""
+    chosen = dump.chosen
+    read_as = ", ".join(f"{name} from `{column}`" for name, column in chosen.items() if name != column)
+    if read_as:
+        yield f"Columns were read under other names: {read_as}."
+    for name in (*LOG_PROBS, "mask", "reward"):
+        taken = chosen.get(name, "").split(" + ")
+        others = [f"`{other}`" for other in ALIASES[name] if other in dump.columns and other not in taken]
+        if others and name in chosen:
+            yield f"`{name}` was read from `{chosen[name]}`, and not from {', '.join(others)}."
+    rewards, tokens = facts.get("rewards_left_out", 0), facts.get("tokens_left_out", 0)
+    if rewards:
+        yield f"{rewards:.0f} of {batch.size} responses are left out: their reward is missing, NaN or infinite."
+    if tokens:
+        yield (
+            f"{tokens:.0f} tokens are left out: a log-probability of theirs is missing, NaN or infinite. A policy that "
+            "gives a sampled token the probability 0 has its logits masked otherwise than the sampler had."
+        )
+    above = sum(
+        int((value > _POSITIVE).sum()) for value in (batch.policy, batch.old, batch.behavior) if value is not None
+    )
+    if above:
+        yield f"{above} log-probabilities are above {_POSITIVE:g}; a token's is at most 0: see how they are made."
+    if batch.reward is not None and batch.group is None and batch.size > 1:
+        yield (
+            "No column says which responses answer the same prompt, so rewards are centred over all of them: "
+            "record `group`."
+        )
+    elif batch.reward is not None and batch.group is not None and facts["prompts"] == batch.size > 1:
+        column = chosen.get("group", "group")
+        yield f"Each prompt has one response (column `{column}`), so that no group has a baseline of its own."
 
 
 def _quantile(x: Tensor, share: float) -> Tensor:

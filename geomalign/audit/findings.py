@@ -76,9 +76,9 @@ class Audit:
         return "\n".join(lines) + "\n"
 
     def to_json(self) -> str:
-        """Everything but the samples of the figure."""
+        """Everything but the samples of the figure; null where a number is not finite, which JSON cannot hold."""
         kept = ("source", "facts", "objectives", "stiffness", "advice", "steps")
-        return json.dumps({name: getattr(self, name) for name in kept}, indent=2)
+        return json.dumps(_json({name: getattr(self, name) for name in kept}), indent=2, allow_nan=False)
 
     def figure(self, path: str | Path) -> Path:
         """Write the panels: how far the policy moved, what pulled, and the course over the run."""
@@ -123,6 +123,14 @@ def _number(value: float) -> str:
     if not math.isfinite(value):
         return "–"
     return f"{value:,.0f}" if value == int(value) and abs(value) >= 10 else f"{value:.3g}"
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _json(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_json(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _wide(values: Any) -> tuple[float, float]:

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from geomalign.cli.progress import console
+from geomalign.training.events import no_exit
+
+
+class Commands(TyperGroup):
+    """The commands; where code of the user calls `exit()`, the command fails, in words."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with no_exit():
+            return super().invoke(ctx)
+
 
 app = typer.Typer(
+    cls=Commands,
     name="geomalign",
     help="LLM alignment objectives as geometry: compose, train, compare and analyse them.",
     no_args_is_help=True,

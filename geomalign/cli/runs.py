@@ -154,6 +154,14 @@ def train(
             f"--data are pairs of responses, but {chosen.objective} is trained on rewards; take an objective of pairs, "
             "such as dpo, or --mode offline."
         )
+    other = "rl." if offline else "offline."
+    idle = [key for key in settings if key.startswith(other) and key not in ("rl.reward_timeout", "rl.long_prompts")]
+    if idle:
+        raise ValueError(
+            f"--set {', '.join(idle)}: without effect, as {chosen.objective} trains on "
+            f"{'pairs' if offline else 'rewards'} and reads the settings of {'offline' if offline else 'rl'}, such as "
+            f"{'offline.epochs' if offline else 'rl.iterations'}."
+        )
     steps = options.given({"offline.epochs" if offline else "rl.iterations": iterations})
     _train(training.override(chosen, steps | settings), out, resume)
 
@@ -198,7 +206,7 @@ def _noted(out: Path) -> Iterator[None]:
     """
     try:
         yield
-    except OSError:
+    except (OSError, Failed):
         raise
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)

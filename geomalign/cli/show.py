@@ -14,7 +14,10 @@ from rich.text import Text
 from geomalign._util.words import short
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from geomalign.objective import BaseObjective, Objective
+    from geomalign.optimization import BregmanGeometry, OptimizationGeometry
 
 STEP = 1.1  # factor by which a hyper-parameter is changed to see which slots it moves
 
@@ -192,15 +195,81 @@ def _geometry(term: Objective) -> Iterator[tuple[str, str]]:
     """Curvature and equilibrium at drives of −1 and 1, or at the only drive that the sampling can give."""
     import torch
 
+    from geomalign.optimization import BregmanGeometry
+
     pulls, geometry = term.sampling.drive_range, term.optimization
     drives = torch.tensor([pulls.low] if pulls.low == pulls.high else [-1.0, 1.0], dtype=torch.float64)
     u = torch.linspace(-0.5, 0.5, 101, dtype=torch.float64)
     values = torch.stack([geometry.curvature(u, g.expand_as(u)) for g in drives])
     low, high = float(values.min()), float(values.max())
     if high - low <= 1e-9 * max(1.0, abs(high)):
-        yield "curvature", f"φ'' = {high:.4g} for |u| ≤ 1/2" + ("" if term.decoupled else ", and walls where it clips")
+        yield "curvature", f"φ'' = {high:.4g} for |u| ≤ 1/2" + _walls(geometry, drives)
     else:
-        yield "curvature", f"φ''(0) = {float(values[-1][50]):.4g}; {low:.4g} to {high:.4g} for |u| ≤ 1/2"
+        at_anchor = float(values[-1][50])
+        at_anchor = at_anchor if abs(at_anchor) > 1e-12 * max(abs(low), abs(high)) else 0.0
+        yield "curvature", f"φ''(0) = {at_anchor:.4g}; {low:.4g} to {high:.4g} for |u| ≤ 1/2" + _walls(geometry, drives)
+    if isinstance(geometry, BregmanGeometry) and (bent := _bent_back(geometry)) is not None:
+        yield "convex", f"no: φ' falls at u = {bent:.3g}, so that what follows from a convex potential does not hold"
+        found = [f"φ' = {g:.4g} at u = {_reached(geometry, g):.4g}" for g in drives.tolist()]
+        yield "equilibrium", f"none is stated; nearest to the anchor {', '.join(found)}"
+        return
     rest = geometry.equilibrium(drives)
     yield "equilibrium", ", ".join(f"u* = {float(r):.4g} at g = {float(g):.4g}" for g, r in zip(drives, rest))
     yield "balances", f"drives from {geometry.conjugate_domain.low:g} to {geometry.conjugate_domain.high:g}"
+
+
+def _walls(geometry: OptimizationGeometry, drives: Tensor) -> str:
+    """Where the force jumps for |u| ≤ 1/2, which no second derivative shows: at the walls of a clip."""
+    import torch
+
+    u = torch.linspace(-0.5, 0.5, 101, dtype=torch.float64)
+    found = {}
+    for g in drives:
+        force = geometry.force(u, g.expand_as(u))
+        smooth = geometry.curvature(u, g.expand_as(u)).abs()
+        jump = force.diff().abs() - 2 * torch.maximum(smooth[1:], smooth[:-1]) * u.diff() > 1e-6 * (1 + g.abs())
+        for k in jump.nonzero().flatten().tolist():
+            below, above = float(u[k]), float(u[k + 1])
+            for _ in range(50):  # the jump is on one side of the middle or on the other
+                middle = (below + above) / 2
+                here = geometry.force(torch.tensor(middle, dtype=torch.float64), g)
+                moved = (here - force[k]).abs() > (here - force[k + 1]).abs()
+                below, above = (below, middle) if moved else (middle, above)
+            found[f"u = {above:.4g}"] = f" (g = {float(g):g})"
+    if not found:
+        return ""
+    places = ", ".join(place + (drive if len(drives) > 1 else "") for place, drive in found.items())
+    return f", except at a wall, where φ' jumps: {places}"
+
+
+def _reach(geometry: OptimizationGeometry) -> Tensor:
+    """Coordinates of the domain from the anchor outwards, dense near it and up to |u| = 100."""
+    import torch
+
+    side = torch.logspace(-3, 2, 251, dtype=torch.float64)
+    u = torch.cat([-side.flip(0), torch.zeros(1, dtype=torch.float64), side])
+    return u[(u > geometry.domain.low) & (u < geometry.domain.high)]
+
+
+def _bent_back(geometry: BregmanGeometry) -> float | None:
+    """The first coordinate beyond which the mirror falls, by more than rounding; None of a convex potential."""
+    u = _reach(geometry)
+    mirror = geometry.mirror(u)
+    falls = mirror.diff() < -1e-9 * (1 + mirror[1:].abs())
+    places = u[1:][falls]
+    return float(places[places.abs().argmin()]) if len(places) else None
+
+
+def _reached(geometry: BregmanGeometry, drive: float) -> float:
+    """The coordinate nearest to the anchor at which the mirror is closest to a drive."""
+    import torch
+    from scipy.optimize import minimize_scalar
+
+    def miss(u: float) -> float:
+        return abs(float(geometry.mirror(torch.tensor(u, dtype=torch.float64))) - drive)
+
+    u = _reach(geometry)
+    misses = [miss(x) for x in u.tolist()]
+    k = min(range(len(misses)), key=lambda k: (round(misses[k], 3), abs(float(u[k]))))
+    ends = float(u[max(k - 1, 0)]), float(u[min(k + 1, len(u) - 1)])
+    return float(minimize_scalar(miss, bounds=ends, method="bounded", options={"xatol": 1e-9}).x)

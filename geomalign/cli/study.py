@@ -7,7 +7,7 @@ import inspect
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,9 @@ from geomalign.adapters.export import HOSTS, configuration
 from geomalign.cli import options, show
 from geomalign.cli.app import OPEN, app, say
 from geomalign.cli.progress import console
+
+if TYPE_CHECKING:
+    from geomalign.recipes import Reference
 
 
 @app.command(name="list")
@@ -38,22 +41,45 @@ def show_(
     plot: Annotated[
         Path | None, typer.Option("--plot", help="Draw the gradient field of the objective to this file.")
     ] = None,
+    bibtex: Annotated[
+        bool, typer.Option("--bibtex", help="Print the BibTeX entry of the recipe's publication, and nothing else.")
+    ] = False,
 ) -> None:
     """Show an objective: formula, slots, curvature, what it is decoupled in. Further options are its hyper-parameters.
 
     [dim]geomalign show grpo --beta 0.04 --plot grpo.png[/]
     """
     from geomalign import recipes
+    from geomalign.recipes.symbolic import formula
 
     name, hyper = options.objective(name, context.args)
+    if bibtex:
+        print(_publication(name).bibtex())
+        return
     objective = recipes.get(name, **hyper)
     console.print(show.description(name, objective, hyper))
     console.print("\n[bold]formula[/]")
-    say(objective.latex())
+    symbols, numbers = formula(name, **hyper), objective.latex()
+    say(symbols)
+    if numbers != symbols:
+        console.print("\n[bold]with these values[/]")
+        say(numbers)
     if plot is not None:
         from geomalign import plotting
 
         say(f"figure  {plotting.gradient_field(objective, plot, title=name)}")
+
+
+def _publication(name: str) -> Reference:
+    """The publication of a recipe of this library."""
+    from geomalign.recipes import PUBLICATIONS
+    from geomalign.recipes.lookup import builder
+
+    builder(name)  # refuses a name that there is not, with the names that there are
+    found = PUBLICATIONS.get(name.removeprefix("geomalign.recipes:"))
+    if found is None:
+        raise ValueError(f"--bibtex prints the publications of this library's recipes, of which {name!r} is none.")
+    return found
 
 
 @app.command()

@@ -103,6 +103,10 @@ class Divergence(ABC):
         """ψ(t) in LaTeX."""
         return rf"\psi_{{\mathrm{{{type(self).__name__}}}}}(t)"
 
+    def latex_mirror(self, t: str) -> str:
+        """ψ'(t) in LaTeX, of the ratio that is written `t`."""
+        return rf"\psi_{{\mathrm{{{type(self).__name__}}}}}'\left({t}\right)"
+
     def _rising(self, log_ratio: Tensor) -> Tensor:
         """The coordinate; where a plain formula overflows to NaN it lies beyond every number, as ψ' increases."""
         s = self.coordinate(log_ratio)
@@ -228,6 +232,9 @@ class Scaled(Divergence):
     def latex(self) -> str:
         return rf"{self.weight:g} \left( {self.of.latex()} \right)"
 
+    def latex_mirror(self, t: str) -> str:
+        return rf"{self.weight:g}\left({self.of.latex_mirror(t)}\right)"
+
     def __repr__(self) -> str:
         return f"{self.weight!r} * {self.of!r}"
 
@@ -282,6 +289,9 @@ class WeightedSum(Divergence):
 
     def latex(self) -> str:
         return " + ".join(of.latex() if w == 1.0 else (w * of).latex() for w, of in self.terms)
+
+    def latex_mirror(self, t: str) -> str:
+        return "+".join((of if w == 1.0 else w * of).latex_mirror(t) for w, of in self.terms)
 
     def __repr__(self) -> str:
         return " + ".join(repr(of) if w == 1.0 else repr(Scaled(w, of)) for w, of in self.terms)

@@ -53,7 +53,7 @@ class JensenShannon(_FromLog):
         near = 2.0 * x.exp() * (x * x.sinh() - 0.5 * x.cosh() * torch.log1p(x.sinh() ** 2))
         s = self.coordinate(log_ratio)
         below = torch.where(log_ratio < 0, log_ratio, 0.0)
-        low = below.exp() * s - torch.log1p(0.5 * below.expm1())
+        low = below.exp() * s - torch.log1p(0.5 * numerics.expm1(below))
         high = numerics.expm1(log_ratio) * torch.where(log_ratio > 0, s, 0.0) + (2.0 * s - log_ratio)
         return torch.where(small, near, torch.where(log_ratio > 0, high, low))
 
@@ -61,7 +61,8 @@ class JensenShannon(_FromLog):
         negative = log_ratio < 0
         below = torch.where(negative, log_ratio, 0.0)
         above = torch.where(negative, 0.0, log_ratio)
-        return torch.where(negative, below - torch.log1p(0.5 * below.expm1()), -torch.log1p(0.5 * (-above).expm1()))
+        low = below - torch.log1p(0.5 * numerics.expm1(below))
+        return torch.where(negative, low, 0.0 - torch.log1p(0.5 * numerics.expm1(-above)))  # a minus sign gives −0.0
 
     def slope(self, log_ratio: Tensor) -> Tensor:
         return torch.sigmoid(-log_ratio)
@@ -76,6 +77,9 @@ class JensenShannon(_FromLog):
 
     def latex(self) -> str:
         return r"t \log t - (1 + t) \log\frac{1 + t}{2}"
+
+    def latex_mirror(self, t: str) -> str:
+        return rf"\log\frac{{2\,{t}}}{{1+{t}}}"
 
 
 @dataclass(frozen=True)
@@ -109,15 +113,17 @@ class SkewJensenShannon(_FromLog):
                 "ReverseKullbackLeibler() and KullbackLeibler()."
             )
 
-    def _excess(self, log_ratio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """m, and by how much t/m and 1/m exceed one, for log_ratio <= 0."""
-        v = log_ratio.expm1()
-        m = 1.0 + (1.0 - self.weight) * v
-        return m, self.weight * v / m, -(1.0 - self.weight) * v / m
-
     def _below(self, log_ratio: Tensor) -> Tensor:
-        m, of_p, of_q = self._excess(log_ratio)
-        return m * ((1.0 - self.weight) * numerics.log1p_remainder(of_p) + self.weight * numerics.log1p_remainder(of_q))
+        """ψ(e^Δ) for log_ratio <= 0."""
+        w, small = self.weight, log_ratio > -1.0
+        v = torch.where(small, log_ratio, 0.0).expm1()
+        m = 1.0 + (1.0 - w) * v
+        # Near the anchor the halves of ψ cancel; each remainder, of t/m and of 1/m, is a positive number of order v².
+        remainders = (1.0 - w) * numerics.log1p_remainder(w * v / m) + w * numerics.log1p_remainder((w - 1.0) * v / m)
+        # Far below it t/m − 1 rounds to −1, where the derivative of a remainder is infinite: there ψ is as written.
+        t = log_ratio.exp()
+        log_m = (w + (1.0 - w) * t).log()
+        return torch.where(small, m * remainders, (1.0 - w) * t * (log_ratio - log_m) - w * log_m)
 
     def curvature(self, t: Tensor) -> Tensor:
         return self.weight * (1.0 - self.weight) / (t * (self.weight + (1.0 - self.weight) * t))
@@ -148,8 +154,8 @@ class SkewJensenShannon(_FromLog):
         negative = log_ratio < 0
         below = torch.where(negative, log_ratio, 0.0)
         above = torch.where(negative, 0.0, log_ratio)
-        low = below - torch.log1p((1.0 - self.weight) * below.expm1())
-        high = -torch.log1p(self.weight * (-above).expm1())
+        low = below - torch.log1p((1.0 - self.weight) * numerics.expm1(below))
+        high = 0.0 - torch.log1p(self.weight * numerics.expm1(-above))  # a minus sign gives −0.0
         return (1.0 - self.weight) * torch.where(negative, low, high)
 
     def slope(self, log_ratio: Tensor) -> Tensor:
@@ -166,4 +172,9 @@ class SkewJensenShannon(_FromLog):
 
     def latex(self) -> str:
         b = f"{self.weight:g}"
-        return rf"(1-\beta)\, t \log\frac{{t}}{{m}} - \beta \log m,\ m = \beta + (1-\beta) t,\ \beta = {b}"
+        value = "" if b == r"\beta" else rf",\ \beta = {b}"
+        return rf"(1-\beta)\, t \log\frac{{t}}{{m}} - \beta \log m,\ m = \beta + (1-\beta) t{value}"
+
+    def latex_mirror(self, t: str) -> str:
+        q, p = f"{self.weight:g}", f"{1 - self.weight:g}"
+        return rf"{p}\log\frac{{{t}}}{{{q}+{p}\,{t}}}"

@@ -76,7 +76,10 @@ class PowerDivergence(Divergence):
             return s.expm1()
         inside = p * s > -1.0
         log_t = torch.where(inside, p * s, 0.0).log1p() / p
-        return torch.where(inside, log_t if a == 0.0 else torch.expm1(a * log_t) / a, -1.0 / a if p > 0 else math.inf)
+        # At ψ'(∞) itself s·t − ψ(t) tends to −1/a for a negative order, and grows without bound for the others below 1.
+        edge = -1.0 / a if a < 0 or p > 0 else math.inf
+        value = torch.where(inside, log_t if a == 0.0 else torch.expm1(a * log_t) / a, edge)
+        return torch.where(s <= self.mirror_range.high, value, math.inf)
 
     def penalty(self, log_ratio: Tensor) -> Tensor:
         a, t_1 = self.exponent, numerics.expm1(log_ratio)
@@ -92,6 +95,17 @@ class PowerDivergence(Divergence):
 
     def slope(self, log_ratio: Tensor) -> Tensor:
         return numerics.exp_slope((self.exponent - 1.0) * log_ratio)
+
+    def latex_mirror(self, t: str) -> str:
+        p = self.exponent - 1.0
+        if p == 0.0:
+            return rf"\log {t}"
+        if p == 1.0:
+            return f"{t}-1"
+        size = "" if abs(p) == 1 else rf"\frac{{1}}{{{abs(p):g}}}"
+        power = rf"\left({t}\right)^{{{p:g}}}"
+        inside = f"{power}-1" if p > 0 else f"1-{power}"
+        return rf"{size}\left({inside}\right)" if size else inside
 
     @property
     def mirror_range(self) -> Interval:

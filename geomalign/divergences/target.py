@@ -1,13 +1,15 @@
 """Target policies: where a drive and a divergence balance, subject to probability being conserved.
 
 max over t ≥ 0 of E_{π_k}[g·t − ψ(t)] such that E_{π_k}[t] = 1 has the solution ψ'(t*) = g − λ. Only the multiplier
-λ, the chemical potential, has to be found. KL gives the Gibbs distribution and Pearson's χ² the weighted simplex
-projection, both in closed form; for every other divergence λ is found by Newton's iteration.
+λ, the chemical potential, has to be found. KL gives the Gibbs distribution in closed form. Pearson's χ² gives the
+weighted simplex projection and the powers between them entmax, which `simplex` solves; every other divergence is solved
+by a safeguarded Newton iteration.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +19,7 @@ from geomalign._util import numerics
 from geomalign._util.groups import Axis, Groups, Pool
 from geomalign.divergences.base import Divergence, Scaled
 from geomalign.divergences.power import PowerDivergence
+from geomalign.divergences.simplex import power_density
 
 __all__ = ["TargetPolicy", "free_energy", "target_policy"]
 
@@ -51,43 +54,37 @@ class TargetPolicy:
         return self.log_prior.exp() * self.ratio
 
 
-class _Newton(torch.autograd.Function):
+Solver = Callable[[Tensor, "Tensor | None", Pool, Divergence], tuple[Tensor, Tensor]]
+
+
+class _Balance(torch.autograd.Function):
     """t(g, w) and λ(g, w) with ψ'(t) = g − λ and Σ w t = 1, differentiated by the implicit-function rule.
 
-    With κ = w/ψ''(t) the response of the outcomes, dt = (dg − dλ)/ψ''(t) and dλ = (Σ κ dg + Σ t dw)/Σ κ.
+    With κ = w/ψ''(t) the response of the outcomes, dt = (dg − dλ)/ψ''(t) and dλ = (Σ κ dg + Σ t dw)/Σ κ. Equal weights
+    are no tensor, and cancel.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx, drive: Tensor, weight: Tensor, pool: Pool, of: Divergence) -> tuple[Tensor, Tensor]:  # type: ignore[no-untyped-def]
-        top = pool.max(drive)
-        below = torch.where(pool.valid, drive - top, 0)
-        best, exists = pool.valid & (below == 0), pool.sum(weight) > 0
-        heaviest = pool.max(torch.where(best, weight, 0))
+    def forward(drive: Tensor, weight: Tensor | None, solver: Solver, pool: Pool, of: Divergence):  # type: ignore[no-untyped-def]
+        return solver(drive, weight, pool, of)
 
-        # y = log t of the best outcome is the unknown: 1/t of it is lost in g − λ where ψ' is bounded above.
-        def ratio(y: Tensor) -> Tensor:
-            return torch.where(best, y.exp(), of.inverse_mirror(below + of.coordinate(y)))
-
-        def log_mass(y: Tensor) -> tuple[Tensor, Tensor]:
-            t = ratio(y)
-            mass = torch.where(exists, pool.sum(weight * t), 1)
-            return mass.log(), of.slope(y) * pool.sum(_response(t, weight, of)) / mass
-
-        highest = -_positive(heaviest).log()
-        y = numerics.solve_newton(log_mass, torch.zeros_like(top), -1e-9, highest + 1e-9, start=highest)
-        t, multiplier = torch.where(pool.valid, ratio(y), 0), top - of.coordinate(y)
-        ctx.save_for_backward(t, weight)
-        ctx.pool, ctx.of = pool, of
-        return t, multiplier
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+        _, weight, _, ctx.pool, ctx.of = inputs
+        ctx.save_for_backward(output[0], weight)
 
     @staticmethod
     def backward(ctx, grad_t: Tensor, grad_multiplier: Tensor):  # type: ignore[no-untyped-def]
         t, weight = ctx.saved_tensors
-        pool, of = ctx.pool, ctx.of
-        direct = _response(t, torch.where(pool.valid, grad_t, 0), of)
-        response = _response(t, weight, of)
-        through = (pool.collect(grad_multiplier) - pool.sum(direct)) / _positive(pool.sum(response))
-        return direct + through * response, torch.where(pool.valid, through * t, 0), None, None
+        pool = ctx.pool
+        free = t.sign()  # t = 0 is held by the bound
+        softness = free / ctx.of.curvature(t + (1 - free))
+        direct, response = softness * pool.keep(grad_t), softness if weight is None else softness * weight
+        through = (pool.collect(grad_multiplier) - pool.total(direct)) / _positive(pool.total(response))
+        grad_weight = None if weight is None else pool.keep(through * t)
+        return direct + through * response, grad_weight, None, None, None
 
 
 def _positive(x: Tensor) -> Tensor:
@@ -95,44 +92,87 @@ def _positive(x: Tensor) -> Tensor:
     return torch.where(x > 0, x, 1)
 
 
-def _response(t: Tensor, weight: Tensor, of: Divergence) -> Tensor:
-    """w/ψ''(t), zero where t = 0 is held by the bound."""
-    alive = t > 0
-    return torch.where(alive, weight / of.curvature(torch.where(alive, t, 1)), 0)
-
-
-def _gibbs(drive: Tensor, weight: Tensor, pool: Pool, of: Divergence) -> tuple[Tensor, Tensor]:
+def _gibbs(drive: Tensor, weight: Tensor | None, pool: Pool, of: Divergence) -> tuple[Tensor, Tensor]:
     top = pool.max(drive.detach())
-    boltzmann = torch.exp(torch.where(pool.valid, drive - top, 0))
-    total = _positive(pool.sum(weight * boltzmann))
+    boltzmann = torch.exp(pool.keep(drive - top))
+    total = pool.mean(boltzmann) if weight is None else pool.sum(weight * boltzmann)
+    total = _positive(total)
     return boltzmann / total, top + total.log()
 
 
-def _projection(drive: Tensor, weight: Tensor, pool: Pool, of: Divergence) -> tuple[Tensor, Tensor]:
-    """t = (g − ν)₊ with Σ w t = 1, ν = λ − 1: i is free iff Σ_j w_j (g_j − g_i)₊ < 1, a sum over those above it."""
-    top = pool.max(drive.detach())
-    below = torch.where(pool.valid, drive - top, 0)
-    with torch.no_grad():
-        key = below.detach()
-        mass, height = pool.running(key, weight, weight * key)
-        free = pool.valid & (height - key * mass < 1.0)
-        # Rounding in the running sums can misplace an outcome at the threshold: two exact updates settle it.
-        for _ in range(2):
-            level = (pool.sum(torch.where(free, weight * key, 0)) - 1.0) / pool.sum(torch.where(free, weight, 0))
-            free = pool.valid & (key > level)
-    level = (pool.sum(torch.where(free, weight * below, 0)) - 1.0) / pool.sum(torch.where(free, weight, 0))
-    return torch.where(free, below - level, 0), top + level + 1.0
+def _power(drive: Tensor, weight: Tensor | None, pool: Pool, of: Divergence) -> tuple[Tensor, Tensor]:
+    assert isinstance(of, PowerDivergence)
+    return power_density(drive, of.exponent - 1.0, weight, pool)
 
 
-def _solve(drive: Tensor, weight: Tensor, pool: Pool, of: Divergence) -> tuple[Tensor, Tensor]:
+def _newton(drive: Tensor, weight: Tensor | None, pool: Pool, of: Divergence) -> tuple[Tensor, Tensor]:
+    if weight is None:
+        weight = pool.keep((1 / pool.count(drive.dtype)).expand_as(drive))
+    top = pool.max(drive)
+    below = pool.keep(drive - top)
+    best, exists = pool.valid & (below == 0), pool.total(weight) > 0
+    heaviest = pool.max(torch.where(best, weight, 0))
+
+    # y = log t of the best outcome is the unknown: 1/t of it is lost in g − λ where ψ' is bounded above.
+    def ratio(y: Tensor) -> Tensor:
+        return torch.where(best, y.exp(), of.inverse_mirror(below + of.coordinate(y)))
+
+    def log_mass(y: Tensor) -> tuple[Tensor, Tensor]:
+        t = ratio(y)
+        mass = torch.where(exists, pool.sum(weight * t), 1)
+        free = t.sign()
+        return mass.log(), of.slope(y) * pool.sum(weight * free / of.curvature(t + (1 - free))) / mass
+
+    highest = -_positive(heaviest).log()
+    y = numerics.solve_newton(log_mass, torch.zeros_like(top), -1e-9, highest + 1e-9, start=highest)
+    t = pool.keep(ratio(y))
+    return t / _positive(pool.sum(weight * t)), top - of.coordinate(y)
+
+
+def balance(drive: Tensor, weight: Tensor | None, pool: Pool, of: Divergence) -> tuple[Tensor, Tensor]:
+    """t ≥ 0 and λ with ψ'(t) = g − λ and E[t] = 1 in every group, differentiable.
+
+    Args:
+        drive: g, finite.
+        weight: of the mean E: sums to one in every group, 0 where `pool` has no outcome. None: equal weights.
+        pool: the groups.
+        of: the divergence.
+
+    >>> import geomalign as ga
+    >>> balance(torch.tensor([1.0, 0.0]), None, Axis(torch.tensor([True, True])), ga.PearsonChiSquare())
+    (tensor([1.5000, 0.5000]), tensor([0.5000]))
+    """
     if isinstance(of, Scaled):
-        ratio, multiplier = _solve(drive / of.weight, weight, pool, of.of)
+        ratio, multiplier = balance(drive / of.weight, weight, pool, of.of)
         return ratio, of.weight * multiplier
-    closed = {1.0: _gibbs, 2.0: _projection}
-    solver = closed.get(of.exponent, _Newton.apply) if isinstance(of, PowerDivergence) else _Newton.apply
-    ratio, multiplier = solver(drive, weight, pool, of)
-    ratio = torch.where(pool.valid, ratio, 0)
-    return ratio / _positive(pool.sum(weight * ratio)), multiplier
+    exponent = of.exponent if isinstance(of, PowerDivergence) else math.inf
+    if exponent == 1.0:
+        ratio, multiplier = _gibbs(drive, weight, pool, of)
+        return pool.keep(ratio), multiplier
+    solver = _power if 1.0 < exponent <= 2.0 else _newton
+    learnt = drive.requires_grad or (weight is not None and weight.requires_grad)
+    if not (learnt and torch.is_grad_enabled()):
+        return solver(drive, weight, pool, of)
+    ratio, multiplier = _Balance.apply(drive, weight, solver, pool, of)
+    return ratio, multiplier
+
+
+def _target(
+    drive: Tensor, divergence: Divergence, log_prior: Tensor | None, pool: Pool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The ratio, the multiplier and the normalised log π_k; of a group by itself only where it is not empty."""
+    drive, weight = pool.keep(drive), None
+    if log_prior is None:
+        log_weight = pool.keep(-pool.count(drive.dtype).log().expand_as(drive), -math.inf)
+    else:
+        log_prior = pool.keep(log_prior)
+        shift = pool.max(log_prior.detach())
+        weight = pool.keep(torch.exp(log_prior - shift))
+        total = _positive(pool.total(weight))
+        weight = weight / total
+        log_weight = pool.keep(log_prior - shift - total.log(), -math.inf)
+    ratio, multiplier = balance(drive, weight, pool, divergence)
+    return ratio, multiplier, log_weight
 
 
 def target_policy(
@@ -143,8 +183,8 @@ def target_policy(
     ψ'(t*) = g − λ,   t* = 0 where g − λ ≤ ψ'(0),   E_{π_k}[t*] = 1
 
     A stiffness μ is a multiple of the divergence, `mu * divergence`, or where it is a tensor `drive / mu`.
-    KL(π‖π_k): π* ∝ π_k e^g. Pearson's χ²: the weighted projection onto the simplex, exact, by sorting. The power
-    family: entmax with a prior. Any other: a safeguarded Newton iteration. Differentiable in `drive` and `log_prior`,
+    KL(π‖π_k): π* ∝ π_k e^g. Pearson's χ²: the weighted projection onto the simplex, exact. The powers
+    between: entmax with a prior. Any other: a safeguarded Newton iteration. Differentiable in `drive` and `log_prior`,
     once and twice, by the implicit-function rule; for χ² the derivative is that of the free set. Solved in the drive's
     dtype; Σ π_k t* = 1 to rounding.
 
@@ -172,21 +212,20 @@ def target_policy(
     tensor([ 0.2500,  1.0000, -0.2500, -1.0000])
 
     Source: Blondel, Martins and Niculae, JMLR 2020 (regularised prediction maps); GOPO (arXiv 2602.21269), which
-        bisects on λ what is here exact (sorting: Held, Wolfe and Crowder 1974).
+        bisects on λ what is here exact (by sorting: Held, Wolfe and Crowder 1974; by iteration: Michelot 1986).
     """
-    if log_prior is None:
-        log_prior = torch.zeros_like(drive)
-    possible = ~torch.isneginf(log_prior.detach())
-    pool: Pool = Axis(possible) if groups is None else Groups(groups.segment, possible & groups.valid)
-    log_prior = torch.where(pool.valid, log_prior, 0)
-    shift = pool.max(log_prior.detach())
-    weight = torch.where(pool.valid, torch.exp(log_prior - shift), 0)
-    total = _positive(pool.sum(weight))
-    weight = weight / total
-    log_weight = torch.where(pool.valid, log_prior - shift - total.log(), -math.inf)
-    ratio, multiplier = _solve(torch.where(pool.valid, drive, 0), weight, pool, divergence)
-    multiplier = multiplier.squeeze(-1) if groups is None else torch.where(pool.valid, multiplier, 0)
-    return TargetPolicy(ratio, multiplier, log_weight)
+    pool: Pool = Axis(drive.detach()) if groups is None else groups
+    if log_prior is not None:
+        pool = pool.among(~torch.isneginf(log_prior.detach()))
+    padded = pool.padded()
+    if padded is None:
+        ratio, multiplier, log_weight = _target(drive, divergence, log_prior, pool)
+        multiplier = multiplier.squeeze(-1) if groups is None else pool.keep(multiplier)
+        return TargetPolicy(ratio, multiplier, log_weight)
+    prior = None if log_prior is None else padded.dense(log_prior)
+    dense = _target(padded.dense(drive), divergence, prior, padded.axis)
+    ratio, multiplier, log_weight = (padded.rows(x) for x in dense)
+    return TargetPolicy(ratio, pool.keep(multiplier), log_weight)
 
 
 def free_energy(drive: Tensor, divergence: Divergence, *, log_prior: Tensor | None = None) -> Tensor:

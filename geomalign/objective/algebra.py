@@ -65,7 +65,8 @@ class BaseObjective(ABC):
             RuntimeError: in the backward pass, a second derivative was asked for.
         """
         drives = self._drives(batch, drive)
-        counts, here = node.counted(batch, counts), node.detached(batch)
+        here = node.detached(batch)
+        counts = node.counted(here, counts)
         wanted = node.differentiable(batch)
         with torch.no_grad():
             losses, gradients = node.evaluate(self.terms, here, drives, counts, wanted)
@@ -110,7 +111,8 @@ class BaseObjective(ABC):
             `(row, token)`, in the shape of the batch's `policy`; `PairGradient` for a `PreferenceBatch`.
         """
         drives = self._drives(batch, drive)
-        counts, here = node.counted(batch, counts), node.detached(batch)
+        here = node.detached(batch)
+        counts = node.counted(here, counts)
         with torch.no_grad():
             _, gradients = node.evaluate(self.terms, here, drives, counts)
         return gradients[0] if isinstance(batch, Batch) else PairGradient(*gradients)
@@ -228,7 +230,7 @@ class WeightedSum(BaseObjective):
                 f"`drive` has {len(drive)} terms, the objective {len(self.of)}: compute it with this objective's "
                 "drive(batch)."
             )
-        return iter(drive)
+        return iter(drive.drives)
 
     def _drives(self, batch: Batch | PreferenceBatch, drive: Tensor | TermDrives | None) -> list[Tensor]:
         return [o._drives(batch, g)[0] for (_, o), g in zip(self.of, self._given(drive), strict=True)]

@@ -151,8 +151,8 @@ class Objective(BaseObjective):
         if self.anchor is None:
             return rows.log_probs("policy", "an Objective")
         anchor = rows.require(self.anchor, f"an Objective that measures from its {self.anchor} policy").detach()
-        policy, anchor = (torch.where(mask, rows.tokens(x).to(rows.dtype), 0) for x in (rows.policy, anchor))
-        return policy - anchor
+        policy, anchor = (rows.tokens(x).to(rows.dtype) for x in (rows.policy, anchor))
+        return torch.where(mask, policy - anchor, 0)
 
     def _from_rollout(self, rows: Batch, log_ratio: Tensor, mask: Tensor) -> Tensor:
         """The Δ that importance weights are made of: from the anchor, or from the old policy where there is none."""
@@ -186,10 +186,12 @@ class Objective(BaseObjective):
         self.check(batch)
         return [self._per_row(batch, drive)]
 
-    def _per_event(self, batch: Batch | PreferenceBatch, drive: Tensor, support: Tensor, dtype: torch.dtype) -> Tensor:
-        """The drive of rows, tokens or pairs as that of the events, zero where there is none.
+    def _per_event(
+        self, batch: Batch | PreferenceBatch, drive: Tensor, support: Tensor, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        """The drive of rows, tokens or pairs as that of the events, zero where there is none; and where there is one.
 
-        It has the shape of the events, or is one column where every token of a row has the row's drive.
+        Both have the shape of the events, or are one column where every token of a row has the row's drive.
         """
         if batch.paired and not self.unit.paired:
             if drive.shape != (batch.size, 2):
@@ -199,13 +201,13 @@ class Objective(BaseObjective):
                 )
             drive = torch.cat([drive[:, 0], drive[:, 1]])
         if drive.ndim < support.ndim:
-            drive, support = drive[:, None], support.any(-1, keepdim=True)
+            drive, support = drive[:, None], _per_row(support)
         elif drive.shape != support.shape:
             raise ValueError(
                 f"`drive` is {tuple(drive.shape)} but the events of {self.unit!r} are {tuple(support.shape)}. "
                 "A drive per token needs unit=Token(); a unit of responses takes one number per response."
             )
-        return torch.where(support, drive.to(dtype), 0)
+        return torch.where(support, drive.to(dtype), 0), support
 
     def _weights(self, support: Tensor, counts: Counts, dtype: torch.dtype) -> Tensor:
         events, rows = self.unit.events(counts)
@@ -230,7 +232,7 @@ class Objective(BaseObjective):
         log_ratio = self.unit.reduce(self._log_ratios(rows, mask), mask)
         support = self.unit.support(mask)
         u = torch.where(support, self.unit.combine(self.chart(log_ratio)) - self.unit.shift(rows), 0)
-        g = self._per_event(batch, self._per_row(batch, drive), support, u.dtype)
+        g, _ = self._per_event(batch, self._per_row(batch, drive), support, u.dtype)
         g = self._reweighted(batch, g, log_ratio, mask, support)
         g = torch.where(support, g, 0)
         return Events(
@@ -259,17 +261,19 @@ class Objective(BaseObjective):
         support = self.unit.support(mask)
         coordinate, slope = self.chart.value_and_slope(log_ratio)
         u = self.unit.combine(coordinate) - self.unit.shift(rows)
-        if not self.unit.per_token:  # a masked token has Δ = 0, but of a pair without a response u may be infinite
+        if not self.unit.per_token:  # of a pair without a response u may be infinite; a masked token has Δ = 0
             u = torch.where(support, u, 0)
-        g = self._per_event(batch, drive, support, u.dtype)
+        g, present = self._per_event(batch, drive, support, u.dtype)
         g = self._reweighted(batch, g, log_ratio, mask, support)
         weights = self._weights(support, counts, u.dtype)
         energy, force = self.optimization.energy_and_force(u, g)
-        value = energy + self.offset(self.optimization, g)
-        loss = (weights * torch.where(support, value, 0)).sum()
+        # Where there is no event the drive is 0, at which the conjugate in an offset may be infinite.
+        present = present if g.shape == present.shape else support
+        value = energy + torch.where(present, self.offset(self.optimization, g), 0)
+        loss = (weights * value).sum()
         if not with_gradient:
             return loss, None
-        gradient = self.unit.split(torch.where(support, force * weights, 0), coordinate) * slope
+        gradient = self.unit.split(weights * force, coordinate) * slope
         return loss, self.unit.spread(gradient, mask, tokens)
 
     def latex(self) -> str:
@@ -286,3 +290,8 @@ class Objective(BaseObjective):
         if pulled == g:
             lines.append(rf"{g}={drive}")
         return r",\quad ".join(lines)
+
+
+def _per_row(support: Tensor) -> Tensor:
+    """Which rows have a token, as one column. Compiled code asks every token instead, so that one loop is enough."""
+    return support if torch.compiler.is_compiling() else (torch.count_nonzero(support, -1) > 0)[:, None]

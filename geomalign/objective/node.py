@@ -26,13 +26,15 @@ def policies(batch: Batch | PreferenceBatch) -> tuple[Tensor, ...]:
 
 
 def detached(batch: Any) -> Any:
-    """The batch with log-probabilities that carry no gradient.
+    """The batch with log-probabilities that carry no gradient, and with masks of booleans.
 
     >>> detached(Batch(torch.zeros(2, 3, requires_grad=True))).policy.requires_grad
     False
     """
-    names = ("policy",) if isinstance(batch, Batch) else ("chosen", "rejected")
-    return dataclasses.replace(batch, **{name: getattr(batch, name).detach() for name in names})
+    if not isinstance(batch, Batch):
+        return dataclasses.replace(batch, chosen=batch.chosen.detach(), rejected=batch.rejected.detach())
+    mask = None if batch.mask is None else batch.support.view(batch.mask.shape)
+    return dataclasses.replace(batch, policy=batch.policy.detach(), mask=mask)
 
 
 def tiles(batch: Batch | PreferenceBatch, terms: Sequence[tuple[float, Any]]) -> list[slice]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -46,16 +46,28 @@ class PairGradient(NamedTuple):
     rejected: Tensor
 
 
-class TermDrives(tuple[Tensor, ...]):
+class TermDrives:
     """One drive tensor per term of a sum. Indexing selects the same rows in every term; iterating yields the terms.
 
     >>> import torch
     >>> TermDrives((torch.arange(3.0), torch.zeros(3)))[:2]
-    (tensor([0., 1.]), tensor([0., 0.]))
+    TermDrives(tensor([0., 1.]), tensor([0., 0.]))
     """
 
-    def __getitem__(self, rows: Any) -> TermDrives:  # type: ignore[override]
-        return TermDrives(drive[rows] for drive in self)
+    def __init__(self, drives: Iterable[Tensor]):
+        self.drives = tuple(drives)
+
+    def __getitem__(self, rows: Any) -> TermDrives:
+        return TermDrives([drive[rows] for drive in self.drives])
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self.drives)
+
+    def __len__(self) -> int:
+        return len(self.drives)
+
+    def __repr__(self) -> str:
+        return f"TermDrives({', '.join(map(repr, self.drives))})"
 
 
 class Events(NamedTuple):
@@ -188,17 +200,17 @@ class Outcome:
     def __init__(self, loss: Tensor, terms: tuple[TermOutcome, ...], batch: Batch | PreferenceBatch):
         self.loss = loss
         self.terms = terms
-        self._batch = batch
+        self.batch = batch
 
     @functools.cached_property
     def mask(self) -> Tensor:
         """`(row, token)` booleans, the tokens that exist."""
-        return self._batch.rows.support
+        return self.batch.rows.support
 
     @functools.cached_property
     def token_log_ratio(self) -> Tensor | None:
         """`(row, token)` log π_θ − log π_old, without gradient; None where the batch has no `old`."""
-        rows = self._batch.rows
+        rows = self.batch.rows
         if rows.old is None:
             return None
         return (rows.log_probs("policy", "metrics") - rows.log_probs("old", "metrics")).detach()

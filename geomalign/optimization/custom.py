@@ -82,7 +82,7 @@ class StraightThrough(BregmanGeometry):
     """Straight-through: the loss reports φ_reported and is differentiated as φ_gradient.
 
     The gradient of a KL penalty decides which divergence it penalises; its value is only reported. Everything but
-    `value` and `energy` is that of `gradient`.
+    `value` and `energy` is that of `gradient`, the gap too: with the reported value it could be negative.
 
     Args:
         reported: the geometry that is reported, such as ReverseKL() (k3).
@@ -112,6 +112,9 @@ class StraightThrough(BregmanGeometry):
 
     def curvature(self, u: Tensor, drive: Tensor | None = None) -> Tensor:
         return self.gradient.curvature(u)
+
+    def gap(self, u: Tensor, drive: Tensor) -> Tensor:
+        return self.gradient.gap(u, drive)
 
     def conjugate(self, drive: Tensor) -> Tensor:
         return self.gradient.conjugate(drive)

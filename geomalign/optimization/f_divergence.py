@@ -12,7 +12,7 @@ from torch import Tensor
 from geomalign._util import check, numerics
 from geomalign._util.types import Interval
 from geomalign.divergences import CressieRead, Divergence
-from geomalign.optimization.base import STIFFNESS, BregmanGeometry
+from geomalign.optimization.base import STIFFNESS, BregmanGeometry, factor_latex
 from geomalign.optimization.penalties import rounding_floor
 
 __all__ = ["AlphaDivergence", "DivergenceGeometry", "FDivergence"]
@@ -72,7 +72,7 @@ class DivergenceGeometry(BregmanGeometry):
         return Interval(-math.inf, self.strength * slopes.high)
 
     def latex(self, u: str, drive: str) -> str:
-        return rf"{self.strength:g}\,\psi_{{\mathrm{{{type(self.divergence).__name__}}}}}\left(1+{u}\right)"
+        return rf"{factor_latex(self.strength)}\psi\left(1+{u}\right)\ \left[\psi(t)={self.divergence.latex()}\right]"
 
 
 @dataclasses.dataclass(frozen=True)

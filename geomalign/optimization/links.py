@@ -172,7 +172,7 @@ class SquaredHinge(BregmanGeometry):
         return Interval(-math.inf, 2 * self.beta)
 
     def latex(self, u: str, drive: str) -> str:
-        return rf"\left(1-{self.beta:g}{u}\right)_+^2+{2 * self.beta:g}{u}"
+        return rf"\left(1-{self.beta:g}\,{u}\right)_+^2+{2 * self.beta:g}\,{u}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,7 @@ from geomalign import optimization, recipes, sampling
 from geomalign.objective import SLOTS, BaseObjective, Objective, UnboundedLossWarning
 from geomalign.recipes.publications import PUBLICATIONS
 from geomalign.recipes.reference import Reference
+from geomalign.recipes.symbolic import formula
 from geomalign.unit import Token
 
 __all__ = ["PULLS", "RESISTS", "Entry", "Tile", "bibtex", "entries", "own_parts", "periodic_table"]
@@ -88,6 +89,11 @@ class Entry:
     def terms(self) -> tuple[tuple[float, Objective], ...]:
         """The single-term objectives, each with its coefficient."""
         return self.objective.terms
+
+    @property
+    def formula(self) -> str:
+        """What it makes, in LaTeX, with symbols in the place of its numbers."""
+        return formula(self.name)
 
     @property
     def source(self) -> str:

@@ -16,7 +16,7 @@ from geomalign._util.words import literal, named
 from geomalign.objective import BaseObjective
 from geomalign.recipes import plugins
 
-__all__ = ["builder", "get", "names"]
+__all__ = ["builder", "get", "names", "parameters"]
 
 _ROOMS = tuple(f"geomalign.recipes.{room}" for room in ("rewards.", "preferences.", "distillation"))
 
@@ -81,6 +81,16 @@ def get(description: str, /, **hyperparameters: Any) -> BaseObjective:
             f"{name} returned {type(built).__name__}, not an objective; it must return a geomalign objective."
         )
     return built
+
+
+def parameters(name: str) -> Mapping[str, inspect.Parameter]:
+    """The parameters of a recipe, with their annotations evaluated.
+
+    >>> list(parameters("ipo")), parameters("ipo")["tau"].annotation
+    (['tau', 'normalize'], <class 'float'>)
+    """
+    found = builder(name)
+    return _parameters(found) if not isinstance(found, BaseObjective) else {}
 
 
 def builder(name: str) -> Callable[..., BaseObjective] | BaseObjective:

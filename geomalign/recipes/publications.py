@@ -123,6 +123,7 @@ PUBLICATIONS: dict[str, Reference] = {
         conventions=(
             "not divided by the standard deviation",
             "the group is the k of pass@k",
+            "the mean over the N responses is 1/k of ∇E[max of k], whose estimate is the sum over the group",
         ),
         departures=(
             (
@@ -290,8 +291,10 @@ PUBLICATIONS: dict[str, Reference] = {
             "δ is a probability (TV) or nats (KL), not a distance of the ratio",
             "the mask stops only a token that moves further out",
             "A = r − mean: the paper's runs do not divide by the standard deviation",
+            "cap = 20 is the default of verl's function",
         ),
         departures=(
+            ("the authors' code", "a cap of 10: the weight of a token whose ratio exceeds 20 is half of this one's"),
             (
                 "verl 0.9",
                 "δ is the `clip_ratio`, so the default is 0.2; the cap is `clip_ratio_c`, 3 in its configuration; "
@@ -340,6 +343,11 @@ PUBLICATIONS: dict[str, Reference] = {
             "β here is the paper's β_π with β_r = 1",
         ),
         departures=(
+            (
+                "the authors' code",
+                "log-probabilities 0 and −10 of the two labels, not normalised: a drive of 10, where ε = 1e-3 gives "
+                "log(0.999/0.001) = 6.9, so that this gradient is 0.69 of theirs at the reference",
+            ),
             ("TRL 1.16", "`exo_pair`, as published"),
             ("Liger 0.8", "as published; refuses ε = 0"),
         ),
@@ -403,9 +411,20 @@ PUBLICATIONS: dict[str, Reference] = {
         authors="Wang, Zixian",
         year=2026,
         arxiv="2602.21269",
-        equation="the empirical objective of §4",
+        equation="§4.5, eq. 23–24 of the author's LaTeX (28 February 2026)",
         loss="(1/N) Σ_i [ (μ/2) v_i² − μ v*_i v_i ], v* = max(−1, (A − λ)/μ), Σ v* = 0 in the group",
-        conventions=("the projection is exact here, by sorting; bisection in the paper",),
+        conventions=(
+            "the projection is exact here; by bisection in the paper",
+            "without the constant (μ/2) v*_i² of eq. 24",
+        ),
+        departures=(
+            (
+                "the author's code",
+                "the ratio is e^x with x the log-ratio averaged over the response's tokens and clamped at ±5, beyond "
+                "which it has no gradient; here it is the response's. Advantages are divided by the group's standard "
+                "deviation by default",
+            ),
+        ),
     ),
     "gpg": Reference(
         title="GPG: A Simple and Strong Reinforcement Learning Baseline for Model Reasoning",
@@ -576,13 +595,20 @@ PUBLICATIONS: dict[str, Reference] = {
         authors="Wang, Zixian",
         year=2026,
         arxiv="2601.12415",
-        equation="the surrogate of §4",
-        loss="(1/N) Σ_i [ (μ/2) u_i² − (ω̃_α − 1) u_i ], ω̃_α ∝ exp((1−α)A/β) of mean one in the group",
+        equation="the surrogate, eq. 19 of §5.1 in the author's LaTeX (28 February 2026)",
+        loss="(1/N) Σ_i [ (μ/2) Δ_i² − (ω̃_i − mean ω̃) Δ_i ], ω̃ = exp((1−α)A) · sg π_k^{−(1−α)} (Algorithm 1)",
         conventions=(
             "α = 1 is uniform, 0 target-driven",
             "log form: Δ averaged over tokens; ratio form: of the response",
+            "ω̃ is divided by its mean in the group, and the factor sg π_k^{−(1−α)} is left out",
         ),
         departures=(
+            (
+                "Algorithm 1",
+                "as printed ω̃ is not normalised and has the factor, and Δ is of the whole response: on responses of "
+                "1 to 7 tokens this recipe's first step is 0.03 of its size. With ω̃/mean ω̃ in the place of ω̃ it is "
+                "`Escort(α, inverse_probability=True)` on `Sequence()`, exactly",
+            ),
             (
                 "the author's code",
                 "α reversed; weights softmax(A/β)^α · softmax(u)^{1−α}; the drive summed over the group and scaled "
@@ -688,6 +714,7 @@ PUBLICATIONS: dict[str, Reference] = {
         equation="the relative-reward regression",
         loss="(1/P) Σ ((1/η)(log(π(y)/π_t(y)) − log(π(y')/π_t(y'))) − (r(y) − r(y')))²",
         conventions=("measured from the old policy: pass its log-probabilities as the pairs' reference",),
+        departures=(("the authors' code", "(Δ − Δ' − η(r − r'))²: η² times this loss, the same minimiser"),),
     ),
     "reinforce": Reference(
         title="Simple statistical gradient-following algorithms for connectionist reinforcement learning",
@@ -730,6 +757,13 @@ PUBLICATIONS: dict[str, Reference] = {
         loss="−(1/N) Σ_i (r(y_i) − r(ȳ_i)) log π(y_i), ȳ the greedy response to the same prompt",
         conventions=(
             "the baseline is the reward of a response that is not in the batch: pass r − r(ȳ) as `advantage`",
+        ),
+        departures=(
+            (
+                "the authors' code",
+                "a mean over the response's tokens, so that a token of a response counts by 1/|y|; PPO's clip of the "
+                "ratio; and a KL penalty in the reward of every token",
+            ),
         ),
     ),
     "rloo": Reference(
@@ -820,7 +854,10 @@ PUBLICATIONS: dict[str, Reference] = {
             "β = 1/η; the winner's probability is 1, the loser's 0",
             "summed over the two responses of a pair",
         ),
-        departures=(("TRL 1.16", "`sppo_hard`, this form; soft probabilities need a preference model"),),
+        departures=(
+            ("the authors' code", "halves the loss: the mean of the two squares"),
+            ("TRL 1.16", "`sppo_hard`, this form; soft probabilities need a preference model"),
+        ),
     ),
     "topr": Reference(
         title="Tapered Off-Policy REINFORCE: Stable and efficient reinforcement learning for LLMs",
@@ -834,7 +871,11 @@ PUBLICATIONS: dict[str, Reference] = {
             "R = ±1, a baseline shifts it",
         ),
         departures=(
-            ("ROLL", "weighs the positive and the negative part with coefficients of their own, 1 and 1 by default"),
+            (
+                "ROLL",
+                "clips the ratio of every token, not that of the response; weighs the positive and the negative part "
+                "with coefficients of their own, 1 and 1 by default",
+            ),
         ),
     ),
     "vespo": Reference(
@@ -861,7 +902,7 @@ PUBLICATIONS: dict[str, Reference] = {
         authors="Wang, Zixian",
         year=2026,
         arxiv="2602.21269",
-        equation="W-GOPO, eq. 9, 18 and Proposition 4.5 of its later form",
+        equation="W-GOPO in the author's LaTeX (28 February 2026), eq. 11, 17–19 and Proposition 4.4",
         loss=(
             "(1/N) Σ_i (v_i − v*_i)², v* the bounded projection of centred [(1−α)Ā + αĀe^Ā]/μ, Ā = centred tanh(r − "
             "mean)"
@@ -872,7 +913,11 @@ PUBLICATIONS: dict[str, Reference] = {
             "not divided by the standard deviation",
         ),
         departures=(
-            ("the author's code", "½μ(v − v*)², by its published description: μ/2 of the paper's loss"),
+            (
+                "the author's code",
+                "½μ(v − v*)²: μ/2 of the paper's loss; the ratio is e^x with x the log-ratio averaged over tokens and "
+                "clamped at ±5; squashes advantages divided by the standard deviation by default",
+            ),
             (
                 "the paper's claim",
                 "that the drive is of second order for poor responses: it is Ā + αĀ² + …, of first order",

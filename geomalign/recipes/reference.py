@@ -3,8 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+import unicodedata
 
 __all__ = ["Reference"]
+
+
+_ACCENTS = {"'": "\u0301", "`": "\u0300", '"': "\u0308", "^": "\u0302", "~": "\u0303", "c": "\u0327", "u": "\u0306"}
+"""Accents of LaTeX, each with its combining character."""
+
+_ACCENTED = re.compile(r"""\{?\\(['`"^~]|[cu](?=\{))\{?([A-Za-z])\}?\}?""")
+
+
+def _plain(name: str) -> str:
+    r"""A name in BibTeX's form as it is printed.
+
+    >>> _plain(r"{\c{C}}a{\u{g}}atan"), _plain(r"Kiant{\'e}"), _plain("D'Oosterlinck")
+    ('Çağatan', 'Kianté', "D'Oosterlinck")
+    """
+    return unicodedata.normalize("NFC", _ACCENTED.sub(lambda found: found[2] + _ACCENTS[found[1]], name))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,16 +56,27 @@ class Reference:
 
     @property
     def key(self) -> str:
-        """The BibTeX key: first author's surname, year, first word of the title that is not an article."""
-        surname = self.authors.split(" and ")[0].split(",")[0].lower().replace(" ", "").replace("-", "")
+        """The BibTeX key, of lower-case letters and digits alone: first author's surname, year, first word of the title
+        that is not an article.
+
+        >>> from geomalign.recipes import PUBLICATIONS
+        >>> PUBLICATIONS["cfpo"].key, PUBLICATIONS["apo_zero"].key
+        ('cagatan2026clippingfree', 'doosterlinck2024anchored')
+        """
         words = ["".join(c for c in word if c.isalnum()) for word in self.title.lower().split()]
-        return surname + str(self.year) + next(word for word in words if word and word not in ("a", "an", "the", "on"))
+        word = next(word for word in words if word and word not in ("a", "an", "the", "on"))
+        # BibTeX and biber read a brace, an apostrophe or a backslash as the end of the key.
+        letters = unicodedata.normalize("NFKD", self._surname + str(self.year) + word).lower()
+        return re.sub("[^a-z0-9]", "", letters)
+
+    @property
+    def _surname(self) -> str:
+        return _plain(self.authors.split(" and ")[0].split(",")[0])
 
     @property
     def source(self) -> str:
         """First author and year."""
-        surname = self.authors.split(" and ")[0].split(",")[0]
-        return f"{surname} {self.year}".replace("{\\c{C}}a{\\u{g}}atan", "Çağatan")
+        return f"{self._surname} {self.year}"
 
     @property
     def url(self) -> str:
@@ -62,9 +90,10 @@ class Reference:
         >>> print(PUBLICATIONS["dpo"].bibtex().splitlines()[0])
         @misc{rafailov2023direct,
         """
-        fields = {"title": f"{{{self.title}}}", "author": self.authors, "year": str(self.year)}
+        title = re.sub(r"(?<!\\)([#$%&_])", r"\\\1", self.title)
+        fields = {"title": f"{{{title}}}", "author": self.authors, "year": str(self.year)}
         if self.venue:
-            fields["howpublished"] = self.venue
+            fields["url" if self.venue.startswith("https://") else "howpublished"] = self.venue
         if self.arxiv:
             fields |= {"eprint": self.arxiv, "archivePrefix": "arXiv"}
         body = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items())

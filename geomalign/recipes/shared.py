@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 from geomalign._util import check
+from geomalign._util.symbol import Symbol
 from geomalign.chart import Chart, LogRatio
 from geomalign.objective import Objective
 from geomalign.optimization import Logistic
 from geomalign.sampling import Label
 from geomalign.unit import MeanSequence, ResponseUnit, Sequence, Unit
 
-__all__ = ["LENGTHS", "check_smoothing", "logistic"]
+__all__ = ["LENGTHS", "check_smoothing", "log_odds", "logistic"]
 
 LENGTHS: dict[str, ResponseUnit] = {"mean": MeanSequence(), "sum": Sequence()}
 """What `normalize` means: a response's log-ratio averaged or summed over its tokens."""
@@ -21,6 +24,16 @@ def check_smoothing(recipe: str, label_smoothing: float) -> None:
     >>> check_smoothing("dpo", 0.1)
     """
     check.within(recipe, 0, 0.5, "the probability that a label is wrong", ends="[)", label_smoothing=label_smoothing)
+
+
+def log_odds(epsilon: float) -> float:
+    """log((1 − ε)/ε), which is written so where ε is a symbol.
+
+    >>> round(log_odds(1e-3), 4)
+    6.9068
+    """
+    value = math.log1p(-epsilon) - math.log(epsilon)
+    return Symbol(value, rf"\log\frac{{1-{epsilon:g}}}{{{epsilon:g}}}") if isinstance(epsilon, Symbol) else value
 
 
 def logistic(

@@ -46,7 +46,7 @@ FIGURES: tuple[tuple[str, str, tuple[Row, ...]], ...] = (
         "geometry",
         "Effect of the geometry: the share of events that it switches off, its scale-free stiffness (mean curvature "
         "over the standard deviation of the drive, both at the anchor; not drawn where the curvature is 0, as inside a "
-        "clip range), and the share of updates at Δ ≈ 0, where no geometry can act.",
+        "clip range), and the share of updates at Δ ≈ 0, where no potential can act.",
         (
             ("clip_fraction", "share of events switched off", "linear"),
             ("stiffness", "stiffness μ/sd(g)", "log"),

@@ -117,7 +117,7 @@ _LEGEND = {
     "responses trained on as the last pass sees them, which tends to overstate the distance",
     "clip_fraction": "*off*: share of events that the geometry switches off",
     "stiffness": "*μ/sd(g)*: scale-free stiffness at the anchor",
-    "inactive": "*Δ≈0*: share of updates where no geometry can act",
+    "inactive": "*Δ≈0*: share of updates where no potential can act",
 }
 
 

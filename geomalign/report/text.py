@@ -157,8 +157,9 @@ def _measured_warnings(results: Results) -> list[str]:
             warned |= {run.summary["name"] for run in runs}
             lines.append(
                 f"geometry inactive: {shares.mean():.0%} of the updates of {label} in the last 10 steps of its runs "
-                "were made at Δ ≈ 0, where the gradient is −E[g ∇log π] whatever the geometry. Take a larger step size "
-                "or more updates per rollout before you attribute differences to the geometry."
+                "were made at Δ ≈ 0, where the gradient is −c·E[g ∇log π], c the slope of the chart there, whatever "
+                "the potential. Take a larger step size or more updates per rollout before you attribute differences "
+                "to the geometry."
             )
         for quantity, text in (
             ("skipped", "updates were skipped because the loss or its gradient was not finite"),

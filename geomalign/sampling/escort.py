@@ -155,7 +155,7 @@ class ExponentialAdvantage(SamplingGeometry):
     Raises:
         ValueError: α outside [0, 1], a scale that is not positive; in `drive`, drives of tokens or pairs.
 
-    Source: W-GOPO (later than GOPO, arXiv 2602.21269) eq. 9 and Proposition 4.5.
+    Source: W-GOPO (later than GOPO, arXiv 2602.21269), eq. 11 and Proposition 4.4 of the author's LaTeX.
 
     >>> import torch, geomalign as ga
     >>> batch = ga.Batch(torch.zeros(2, 1), None, reward=torch.tensor([1.0, 0.0]))

@@ -32,7 +32,7 @@ class BoundedProjection(SamplingGeometry):
     Raises:
         ValueError: mu is not positive; in `drive`, drives of tokens or pairs.
 
-    Source: GOPO (arXiv 2602.21269), bounded Hilbert projection; solved exactly by sorting instead of bisection.
+    Source: GOPO (arXiv 2602.21269), bounded Hilbert projection; solved exactly instead of by bisection.
 
     >>> import torch, geomalign as ga
     >>> batch = ga.Batch(torch.zeros(3, 1), None, advantage=torch.tensor([3.0, 0.0, -3.0]))
@@ -50,10 +50,10 @@ class BoundedProjection(SamplingGeometry):
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
         batch, drive = responses(self, self.of, batch)
         groups = batch.groups()
-        fluctuation = target_policy(drive.double(), self.mu * PearsonChiSquare(), groups=groups).fluctuation
+        fluctuation = target_policy(drive, self.mu * PearsonChiSquare(), groups=groups).fluctuation
         # Where all drives of a group are equal the ratio is 1 only to rounding, and the drive must be exactly zero.
         moves = groups.valid & (groups.max(drive) + groups.max(-drive) > 0)
-        return self.mu * torch.where(moves, fluctuation, 0).to(drive.dtype)
+        return self.mu * torch.where(moves, fluctuation, 0)
 
     def latex(self) -> str:
         return rf"{self.mu:g}\max\left(-1,\frac{{{self.of.latex()}-\lambda}}{{{self.mu:g}}}\right)"

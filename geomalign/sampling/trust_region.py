@@ -149,7 +149,7 @@ class EscortESS(SamplingGeometry):
             per group.
 
     Raises:
-        ValueError: an argument out of its range.
+        ValueError: an argument out of its range; in `drive`, an advantage per token.
 
     Source: escort weights, OPO (arXiv 2601.12415); effective sample size, Kish 1965.
 
@@ -193,14 +193,23 @@ class EscortESS(SamplingGeometry):
         alpha = numerics.solve_newton(share, torch.full_like(zero, self.target), 0.0, 1.0, start=zero + 0.5)
         return torch.where(share(zero)[0] >= self.target, 0, alpha)
 
+    def _advantage(self, batch: Batch | PreferenceBatch) -> tuple[Batch, Tensor]:
+        batch, advantage = signal(self, batch)
+        if batch.advantage is not None and advantage.ndim == 2:
+            raise ValueError(
+                f"{type(self).__name__} needs one advantage per response: `advantage` is {tuple(advantage.shape)}, one "
+                "per token, and its sum over tokens is none of a response. Pass (row,) advantages, or the rewards."
+            )
+        return batch, batch.per_response(advantage)
+
     def alpha(self, batch: Batch | PreferenceBatch) -> Tensor:
         """The α that meets the target: `()`, or `(row,)` with within="group"."""
-        batch, advantage = signal(self, batch)
-        return self._solve(batch.per_response(advantage), batch.groups())
+        batch, advantage = self._advantage(batch)
+        return self._solve(advantage, batch.groups())
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
-        batch, advantage = signal(self, batch)
-        advantage, groups = batch.per_response(advantage), batch.groups()
+        batch, advantage = self._advantage(batch)
+        groups = batch.groups()
         beta = (1 - self._solve(advantage, groups)).to(advantage.dtype)
         exponent = beta * (advantage - groups.max(advantage)) / self.temperature
         shift = torch.log1p(groups.mean(torch.expm1(torch.where(groups.valid, exponent, 0))))

@@ -25,8 +25,8 @@ from geomalign.tasks.task import held_out as held_out
 from geomalign.tasks.task import score as score
 from geomalign.tasks.verifiers import verifier as verifier
 from geomalign.tasks.verifiers.base import Exact as Exact
-from geomalign.tasks.verifiers.base import MultipleChoice as MultipleChoice
 from geomalign.tasks.verifiers.base import Verifier as Verifier
+from geomalign.tasks.verifiers.choice import MultipleChoice as MultipleChoice
 from geomalign.tasks.verifiers.instructions import Instructions as Instructions
 from geomalign.tasks.verifiers.mathematics import MathVerify as MathVerify
 from geomalign.tasks.verifiers.programs import UnitTests as UnitTests

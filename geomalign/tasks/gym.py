@@ -7,6 +7,8 @@ import string
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from geomalign._util.check import boolean
+from geomalign.tasks.cells import as_text
 from geomalign.tasks.task import Problem
 from geomalign.tasks.verifiers.base import conversation, extract
 
@@ -57,6 +59,7 @@ class Gym:
             raise ValueError("reasoning_gym is not installed: pip install 'geomalign[tasks]'.") from None
         from reasoning_gym.factory import CURRICULA, DATASETS
 
+        boolean("Gym", chat=chat)
         if name not in DATASETS:
             raise ValueError(f"reasoning_gym has no task {name!r}; it has {', '.join(sorted(DATASETS))}.")
         self.name, self.after, self.chat, self.system, self.pool = name, after, chat, system, pool
@@ -100,9 +103,16 @@ class Gym:
         entry = self._level(level)[rng.randrange(self.pool)]
         prompt = entry["question"]
         messages = conversation(prompt, self.system) if self.chat else ()
-        return Problem(prompt, str(entry["answer"]), level, messages, entry)
+        # A few tasks have no answer of their own, as many are right: their scorer judges what a response says.
+        answer = as_text(entry["answer"], f"the answer of reasoning_gym:{self.name}")
+        return Problem(prompt, answer, level, messages, entry)
 
     def demonstration(self, problem: Problem, rng: random.Random, noisy: bool) -> str:
+        if not problem.answer:
+            raise ValueError(
+                f"reasoning_gym:{self.name} has no answers that a warm start could learn from: start from a trained "
+                "model (--model PATH), or leave the warm start out (warm_start.enabled=no)."
+            )
         return f"{self.after}{problem.answer}"
 
     def reward(self, problem: Problem, response: str, ended: bool) -> float:

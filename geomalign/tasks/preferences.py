@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
-from typing import Any
+from typing import Any, NamedTuple
 
-from geomalign.tasks.rows import read
-from geomalign.tasks.table import MAX_RESPONSE_LENGTH, text
+from geomalign.tasks.cells import Messages, as_label, as_prompt, refuse, spoken
+from geomalign.tasks.rows import read, say
+from geomalign.tasks.table import MAX_RESPONSE_LENGTH, template
 from geomalign.tasks.task import Problem
-
-Messages = tuple[Mapping[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,16 @@ class Preference:
     rejected_messages: Messages = ()
 
 
+class _Pair(NamedTuple):
+    """A pair before it is known where its prompt ends; messages are tuples."""
+
+    row: Mapping[str, Any]
+    where: str
+    prompt: str | Messages | None
+    chosen: str | Messages
+    rejected: str | Messages
+
+
 def preferences(name: str, split: str = "train", subset: str | None = None) -> list[Preference]:
     """The pairs of a table in one of TRL's formats, standard (text) or conversational (lists of messages):
 
@@ -45,11 +55,17 @@ def preferences(name: str, split: str = "train", subset: str | None = None) -> l
     * `prompt`, `completion`, `label`: every response that is labelled true is paired with one to the same prompt that
       is labelled false, in order.
 
+    Where the responses repeat the prompt it is taken out of them: a conversation that begins with the prompt's
+    messages, or with a message of the user that is the prompt; texts, if all of the table do, and with a warning.
+    Columns `tools` and `chat_template_kwargs` are handed to the chat template. Pairs of equal responses and labelled
+    responses without a partner are left out, with a warning that counts them.
+
     Args:
         name, split, subset: see `geomalign.tasks.rows.read`.
 
     Raises:
-        ValueError: the table is in none of the formats, a row lacks a column or has another type, or there is no pair.
+        ValueError: the table is in none of the formats, a row lacks a column or has another type, a label is neither
+            true nor false, or there is no pair. The message names file, row and column.
 
     >>> import tempfile
     >>> from pathlib import Path
@@ -62,19 +78,23 @@ def preferences(name: str, split: str = "train", subset: str | None = None) -> l
     rows = read(name, split, subset)
     have = set(rows[0])
     if {"chosen", "rejected"} <= have:
-        _complete(name, rows, ("chosen", "rejected"))
-        triples = [_triple(row) for row in rows]
+        explicit = any(row.get("prompt") is not None for row in rows)
+        _complete(name, rows, ("prompt", "chosen", "rejected") if explicit else ("chosen", "rejected"))
+        found = [_of_row(row, f"row {number} of {name}") for number, row in enumerate(rows, 1)]
     elif {"prompt", "completion", "label"} <= have:
         _complete(name, rows, ("prompt", "completion", "label"))
-        triples = _paired(rows)
+        found = _paired(name, rows)
     else:
         raise ValueError(
             f"{name} has the columns {', '.join(rows[0])}; preferences have prompt, chosen, rejected; or chosen, "
             "rejected, with the prompt in both; or prompt, completion, label."
         )
-    pairs = [_preference(*triple) for triple in triples if triple[1] != triple[2]]
+    found = _without_repeated_prompts(name, [_separated(pair) for pair in found])
+    pairs = [_preference(pair) for pair in found if pair.chosen != pair.rejected]
     if not pairs:
         raise ValueError(f"{name} has no prompt with both a preferred and another, different response.")
+    if len(pairs) < len(found):
+        say(f"{len(found) - len(pairs)} of {len(found)} pairs of {name} are left out: their responses are equal.")
     return pairs
 
 
@@ -93,42 +113,124 @@ def _complete(name: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[st
             )
 
 
-def _triple(row: Mapping[str, Any]) -> tuple[Any, Any, Any]:
-    chosen, rejected = row["chosen"], row["rejected"]
-    if row.get("prompt") is not None:
-        return row["prompt"], chosen, rejected
-    if isinstance(chosen, str):
-        shared = "".join(a for a, b in takewhile(lambda both: both[0] == both[1], zip(chosen, rejected)))
-        length = len(shared.removesuffix(" "))
-        return shared[:length], chosen[length:], rejected[length:]
-    length = len(list(takewhile(lambda both: both[0] == both[1], zip(chosen, rejected))))
-    return chosen[:length], chosen[length:], rejected[length:]
+def _of_row(row: Mapping[str, Any], where: str) -> _Pair:
+    parts = {
+        column: None if row.get(column) is None else as_prompt(row[column], f"{where}, column {column!r}")
+        for column in ("prompt", "chosen", "rejected")
+    }
+    return _Pair(row, where, **parts)  # type: ignore[arg-type]
 
 
-def _paired(rows: Sequence[Mapping[str, Any]]) -> list[tuple[Any, Any, Any]]:
-    sides: dict[str, tuple[Any, list[Any], list[Any]]] = {}
-    for row in rows:
-        _, wanted, unwanted = sides.setdefault(text(row["prompt"]), (row["prompt"], [], []))
-        good = row["label"] in (True, "True", "true", "1")
-        (wanted if good else unwanted).append(row["completion"])
-    return [(prompt, *both) for prompt, wanted, unwanted in sides.values() for both in zip(wanted, unwanted)]
+def _paired(name: str, rows: Sequence[Mapping[str, Any]]) -> list[_Pair]:
+    sides: dict[str, tuple[list[Any], list[Any]]] = {}
+    for number, row in enumerate(rows, 1):
+        where = f"row {number} of {name}"
+        asked, said = (as_prompt(row[column], f"{where}, column {column!r}") for column in ("prompt", "completion"))
+        good = as_label(row["label"], f"{where}, column 'label'")
+        sides.setdefault(json.dumps(asked), ([], []))[not good].append((row, where, asked, said))
+    pairs = [
+        _Pair(row, where, asked, better, worse)
+        for both in sides.values()
+        for (row, where, asked, better), (*_, worse) in zip(*both)
+    ]
+    if pairs and 2 * len(pairs) < len(rows):
+        say(
+            f"{len(rows) - 2 * len(pairs)} of {len(rows)} rows of {name} are left out: no response to the same prompt "
+            "has the other label and is still without a partner."
+        )
+    return pairs
 
 
-def _preference(prompt: Any, chosen: Any, rejected: Any) -> Preference:
-    said = tuple(_messages(side) for side in (chosen, rejected))
-    if isinstance(prompt, str) and any(said):
-        prompt = [{"role": "user", "content": prompt}]
-    problem = Problem(text(prompt), text(chosen), 1, _messages(prompt))
-    return Preference(problem, text(chosen), text(rejected), *said)
+def _separated(pair: _Pair) -> _Pair:
+    """The pair with the prompt taken out of conversations that repeat it, or from what both responses begin with."""
+    prompt, chosen, rejected, where = pair.prompt, pair.chosen, pair.rejected, pair.where
+    if chosen == rejected:
+        return pair
+    if isinstance(chosen, str) or isinstance(rejected, str):
+        if isinstance(chosen, tuple) or isinstance(rejected, tuple):
+            raise ValueError(f"{where} has one response as text and one as messages; both are the one or the other.")
+        if prompt is None:
+            begin = "".join(_shared(chosen, rejected)).removesuffix(" ")
+            return pair._replace(prompt=begin, chosen=chosen[len(begin) :], rejected=rejected[len(begin) :])
+        if isinstance(prompt, str):
+            return pair
+        chosen, rejected = ({"role": "assistant", "content": chosen},), ({"role": "assistant", "content": rejected},)
+    else:
+        shared = tuple(_shared(chosen, rejected))
+        if prompt is not None and shared and shared[0]["role"] == "assistant":
+            shared = ()  # the beginning of the responses
+        if isinstance(prompt, str) and shared and not any(_asks(message, prompt) for message in shared):
+            refuse(
+                f"{where}, column 'prompt'",
+                prompt,
+                f"its responses begin with the messages {shared!r:.200}, which say otherwise.",
+            )
+        if prompt is None or (isinstance(prompt, str) and shared):
+            prompt, repeated = shared, len(shared)
+        else:
+            prompt = ({"role": "user", "content": prompt},) if isinstance(prompt, str) else prompt
+            repeated = len(prompt) if chosen[: len(prompt)] == prompt == rejected[: len(prompt)] else 0
+        chosen, rejected = chosen[repeated:], rejected[repeated:]
+    for column, said in (("chosen", chosen), ("rejected", rejected)):
+        if not said or said[0]["role"] != "assistant":
+            refuse(
+                f"{where}, the response {column!r} behind its prompt",
+                list(said),
+                "it begins with a message of the assistant.",
+            )
+    if not prompt or prompt[-1]["role"] == "assistant":
+        refuse(f"{where}, the prompt", list(prompt), "it is at least one message, and the last is not the assistant's.")
+    return pair._replace(prompt=prompt, chosen=chosen, rejected=rejected)
 
 
-def _messages(value: Any) -> Messages:
-    if not isinstance(value, list):
-        return ()
-    try:
-        return tuple({"role": str(message["role"]), "content": str(message["content"])} for message in value)
-    except (TypeError, KeyError):
-        raise ValueError(f"{str(value)[:80]} is no list of messages, each with a role and a content.") from None
+def _shared(chosen: Sequence[Any], rejected: Sequence[Any]) -> list[Any]:
+    return [one for one, _ in takewhile(lambda both: both[0] == both[1], zip(chosen, rejected))]
+
+
+def _asks(message: Mapping[str, Any], prompt: str) -> bool:
+    return bool(message["role"] == "user" and message["content"].strip() == prompt.strip())
+
+
+def _without_repeated_prompts(name: str, pairs: list[_Pair]) -> list[_Pair]:
+    """The pairs without the prompt in texts that all begin with it, where it does not end inside a word."""
+
+    def repeats(pair: _Pair) -> bool:
+        prompt, sides = pair.prompt, (pair.chosen, pair.rejected)
+        return bool(prompt) and all(
+            isinstance(prompt, str)
+            and isinstance(side, str)
+            and side.startswith(prompt)
+            and not (prompt[-1].isalnum() and side[len(prompt) :][:1].isalnum())
+            for side in sides
+        )
+
+    count = sum("prompt" in pair.row and repeats(pair) for pair in pairs)
+    if pairs and count == len(pairs):
+        say(
+            f"all {count} pairs of {name} repeat their prompt at the beginning of both responses; it was taken out of "
+            "them. If they are meant to repeat it, write one pair that does not."
+        )
+        return [
+            pair._replace(
+                chosen=pair.chosen[len(pair.prompt or "") :], rejected=pair.rejected[len(pair.prompt or "") :]
+            )
+            for pair in pairs
+        ]
+    if count > len(pairs) / 2:
+        say(
+            f"{count} of {len(pairs)} pairs of {name} repeat their prompt at the beginning of both responses; it stays "
+            "there."
+        )
+    return pairs
+
+
+def _preference(pair: _Pair) -> Preference:
+    asked, chosen, rejected = (
+        spoken(side) if isinstance(side, tuple) else str(side) for side in (pair.prompt, pair.chosen, pair.rejected)
+    )
+    messages, *said = (side if isinstance(side, tuple) else () for side in (pair.prompt, pair.chosen, pair.rejected))
+    problem = Problem(asked, chosen, 1, messages, template=template(pair.row, pair.where))
+    return Preference(problem, chosen, rejected, *said)
 
 
 @dataclass(frozen=True)

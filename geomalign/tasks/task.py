@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
+from geomalign._util.importing import told
+
 #: One prompt in eight, chosen by its checksum, is kept for evaluation and never trained on.
 HELD_OUT = 8
 
@@ -25,8 +27,12 @@ class Problem:
         prompt: as plain text; its checksum decides whether it is held out.
         answer: the true answer, as text; empty where the verifier needs none.
         level: of difficulty.
-        messages: the prompt as a conversation, `{"role": …, "content": …}` each, for models with a chat template.
+        messages: the prompt as a conversation, for models with a chat template: `{"role": …, "content": …}` each, with
+            whatever else the template reads, such as `tool_calls`.
         row: whatever else the verifier needs.
+        alternatives: answers that are right as well as each other, where a table's answer is a list; `answer` is the
+            JSON of the list.
+        template: keyword arguments of the chat template, such as `tools`.
 
     >>> Problem("3+8;", "11", level=1).answer
     '11'
@@ -35,8 +41,10 @@ class Problem:
     prompt: str
     answer: str
     level: int
-    messages: tuple[Mapping[str, str], ...] = field(default=(), hash=False)
+    messages: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
     row: Mapping[str, Any] = field(default_factory=dict, hash=False, repr=False)
+    alternatives: tuple[str, ...] = ()
+    template: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @runtime_checkable
@@ -109,13 +117,22 @@ class _Timeout(BaseException):
 
 
 def score(
-    task: Task, problems: Sequence[Problem], responses: Sequence[str], ended: Sequence[bool], timeout: float = 0.0
+    task: Task,
+    problems: Sequence[Problem],
+    responses: Sequence[str],
+    ended: Sequence[bool],
+    timeout: float = 0.0,
+    failed: Callable[[str], None] = lambda message: None,
 ) -> list[float]:
     """The reward of every response; NaN where the verifier raised, took too long or returned no finite number.
+
+    Whatever the verifier raises costs its own response only, also `SystemExit`; Ctrl-C alone passes.
 
     Args:
         timeout: seconds for one response; 0 waits for ever. In the main thread of a Unix process an alarm ends the
             call, unless it never returns to Python; elsewhere the call is left to itself in a thread of its own.
+        failed: is told of the first response without a reward: what the verifier raised or returned, and the row. A
+            NaN that the verifier returns is its own verdict, and no failure.
 
     >>> from geomalign.tasks import Chain
     >>> score(Chain(), [Problem("3+8;", "11", 1)] * 2, ["3+8=11#11", "#12"], [True, True])
@@ -124,38 +141,75 @@ def score(
     guarded = timeout > 0 and threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
     previous: Any = signal.signal(signal.SIGALRM, _alarm) if guarded else None
     rewards: list[float] = []
+    first = ""
     try:
         for problem, response, end in zip(problems, responses, ended):
+            seen = ""
             try:
                 if guarded:
                     signal.setitimer(signal.ITIMER_REAL, timeout)
                 if guarded or timeout <= 0:
-                    reward = float(task.reward(problem, response, end))
+                    reward = _number(task.reward(problem, response, end))
                 else:
-                    reward = float(_in_thread(partial(task.reward, problem, response, end), timeout))
-            except (Exception, _Timeout):
-                reward = math.nan
+                    reward = _number(_in_thread(partial(task.reward, problem, response, end), timeout))
+            except KeyboardInterrupt:
+                raise
+            except _Timeout:
+                reward, seen = math.nan, f"took longer than {timeout:g} s (reward_timeout)"
+            except BaseException as error:  # a verifier may call exit(), or run tests that raise beside Exception
+                reward, seen = math.nan, str(error) if isinstance(error, _NoNumber) else f"raised {told(error)}"
             finally:
                 if guarded:
                     signal.setitimer(signal.ITIMER_REAL, 0.0)
-            rewards.append(reward if math.isfinite(reward) else math.nan)
+            rewards.append(reward)
+            if seen and not first:
+                first = (
+                    f"the verifier {seen} for the response {_shown(response)} to {_shown(problem.prompt)}, whose "
+                    f"answer is {_shown(problem.answer)}. Responses without a reward are masked."
+                )
     finally:
         if guarded:
             signal.signal(signal.SIGALRM, previous)
+    if first:
+        failed(first)
     return rewards
 
 
-def _in_thread(act: Callable[[], float], timeout: float) -> float:
+class _NoNumber(ValueError):
+    """What a verifier returned is no reward."""
+
+
+def _number(returned: Any) -> float:
+    """What a verifier returned as a number, which texts are not, even where Python would read them."""
+    if not isinstance(returned, (str, bytes, bytearray)):
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            found = float(returned)
+            if not math.isinf(found):
+                return found
+    raise _NoNumber(f"returned {_shown(returned)}, which is no finite number,")
+
+
+def _shown(value: object, longest: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def _in_thread(act: Callable[[], Any], timeout: float) -> Any:
     """`act()`, if it returns within `timeout` seconds; otherwise its thread is left running."""
-    returned: list[float] = []
+    returned: list[Any] = []
+    raised: list[BaseException] = []
 
     def work() -> None:
-        with contextlib.suppress(Exception):
+        try:
             returned.append(act())
+        except BaseException as error:  # raised again where the caller waits
+            raised.append(error)
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     thread.join(timeout)
+    if raised:
+        raise raised[0]
     if not returned:
         raise _Timeout
     return returned[0]

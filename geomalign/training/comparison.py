@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import platform
@@ -23,6 +24,7 @@ from geomalign.training.config import to_dict
 from geomalign.training.config.settings import CompareConfig
 from geomalign.training.directory import acquire, release
 from geomalign.training.events import WARM_START, Event, Failed, Interrupted, Progress, silent
+from geomalign.training.fit import refuse_unfit
 from geomalign.training.policy import Placement
 from geomalign.training.warmstart import base_name
 from geomalign.training.workers import Pool, terminable
@@ -96,6 +98,10 @@ def _check(config: CompareConfig) -> None:
         objective = recipes.get(choice.name, **choice.options)
         if choice.control:
             controller_of(choice.control).check(objective)
+        if ":" not in choice.name:  # code of the user's runs in the workers alone, which it may kill
+            refuse_unfit(
+                dataclasses.replace(config.run, objective=choice.name, options=dict(choice.options)), objective
+            )
     build_task(config.run.task)
     Placement(config.run.device)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
+
+from geomalign._util.importing import called
 
 Kind = Literal["plan", "start", "step", "done", "skipped", "failed", "warning"]
 
@@ -48,7 +51,24 @@ def silent(event: Event) -> None:
 
 
 class Failed(RuntimeError):
-    """The code of the user raised, or a process died. The message says what and where; a file has the traceback."""
+    """The code of the user raised or called `exit()`, a process died, or a run could not make a single update. The
+    message says what and where.
+    """
+
+
+@contextlib.contextmanager
+def no_exit() -> Iterator[None]:
+    """Code of the user's that calls `exit()` inside fails; it would end the process as if all were well.
+
+    >>> with no_exit():
+    ...     exit(0)
+    Traceback (most recent call last):
+    geomalign.training.events.Failed: exit(0) was called in <doctest ...>, line 2.
+    """
+    try:
+        yield
+    except SystemExit as error:
+        raise Failed(f"exit({error.code!r}) was called in {called(error)}.") from error
 
 
 class Interrupted(KeyboardInterrupt):

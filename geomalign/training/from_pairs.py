@@ -15,14 +15,15 @@ from torch import Tensor
 from geomalign import distributed
 from geomalign.batch import PreferenceBatch
 from geomalign.objective import Outcome
+from geomalign.objective.node import policies
 from geomalign.tasks import HELD_OUT, draw, held_out, score
 from geomalign.tasks.preferences import preferences
 from geomalign.training import checkpoint
 from geomalign.training.config.settings import OfflineConfig
-from geomalign.training.events import Event
-from geomalign.training.generation import Rollout, log_probs, sample, score_rows
+from geomalign.training.generation import Rollout, evaluate, sample, score_rows
 from geomalign.training.pair_tokens import tokenise_pairs
 from geomalign.training.policy import Policy
+from geomalign.training.prompts import UNTEMPLATED
 from geomalign.training.run import Run
 from geomalign.training.step import largest_log_ratio, optimizer_step, step_metrics
 
@@ -124,12 +125,10 @@ def _step(run: Run, pairs: Pairs, batch: PreferenceBatch, drive: Any, rows: Tens
         for part in mine.chunk(settings.accumulation) if len(mine) else ():
             index = rows[part]
             with run.timed("loss"):
-                chosen, rejected = (
-                    log_probs(policy, side[index], settings.temperature) for side in (pairs.chosen, pairs.rejected)
-                )
-                now_chosen[part], now_rejected[part] = chosen.detach(), rejected.detach()
-                micro = _with(batch[index], chosen, rejected)
-                outcome = run.objective(micro, drive=pull[part], counts=whole.counts())
+                sides = [side[index] for side in (pairs.chosen, pairs.rejected)]
+                micro, drive = batch[index], pull[part]
+                outcome = evaluate(policy, run.objective, sides, micro, settings.temperature, drive, whole.counts())
+                now_chosen[part], now_rejected[part] = policies(outcome.batch)
                 run.observe(outcome)
                 moved.append(largest_log_ratio(outcome))
             yield outcome.loss
@@ -189,9 +188,21 @@ def table_pairs(run: Run, base: Policy) -> tuple[Pairs, Pairs | None]:
             "give it more pairs."
         )
     sides, kept = tokenise_pairs(base, trained, settings.max_length)
+    if not base.tokenizer.chat_template and any(pair.problem.messages or pair.chosen_messages for pair in kept):
+        run.say("chat", UNTEMPLATED)
+    limit = min(settings.max_length, base.positions)
+    whose = "offline.max_length" if limit == settings.max_length else "the model's positions"
     if len(kept) < len(trained):
-        message = f"{len(trained) - len(kept)} of {len(trained)} pairs left out: their prompts fill offline.max_length."
-        run.progress(Event("warning", run.name, message=message))
+        left = len(trained) - len(kept)
+        run.say("long", f"{left} of {len(trained)} pairs left out: their prompts fill {whose}, {limit} tokens.")
+    cut = sum(int((~s.ended & (s.mask.sum(-1) + s.prompt_mask.sum(-1) == limit)).sum()) for s in sides)
+    if cut:
+        run.say("cut", f"{cut} of {2 * len(kept)} responses lose their end: they pass {whose}, {limit} tokens.")
+    width = min(side.response.shape[1] for side in sides)
+    heads = [torch.where(side.mask, side.response, -1) for side in sides]
+    alike = (heads[0][:, :width] == heads[1][:, :width]).all(-1) & (sides[0].mask.sum(-1) == sides[1].mask.sum(-1))
+    if same := int(alike.sum()):
+        run.say("alike", f"{same} of {len(kept)} pairs have two equal responses, which nothing can be learnt from.")
     apart = [pair for pair in found if held_out(pair.problem)][: run.config.task.eval_prompts]
     with contextlib.suppress(ValueError):  # raised where no held-out prompt fits
         return Pairs(*sides), Pairs(*tokenise_pairs(base, apart, settings.max_length)[0]) if apart else None
@@ -232,7 +243,14 @@ def _sampled(
         generator=generator,
     )
     asked = [problem for problem in problems for _ in range(settings.samples)]
-    rewards = score(task, asked, rollout.texts(base), rollout.ended.tolist(), settings.reward_timeout)
+    rewards = score(
+        task,
+        asked,
+        rollout.texts(base),
+        rollout.ended.tolist(),
+        settings.reward_timeout,
+        partial(run.say, "unverified"),
+    )
     chosen: list[int] = []
     rejected: list[int] = []
     for first in range(0, rollout.rows, settings.samples):

@@ -7,6 +7,7 @@ numbers, drives, minibatches and normalisers are those of the whole batch; gradi
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor
 from geomalign import distributed
 from geomalign.batch import Batch, Counts
 from geomalign.tasks import draw, score
-from geomalign.training.generation import Rollout, log_probs, sample, score_rows
+from geomalign.training.generation import Rollout, evaluate, sample, score_rows
 from geomalign.training.policy import Policy
 from geomalign.training.run import Run
 from geomalign.training.step import OptimizerStep, largest_log_ratio, optimizer_step, step_metrics
@@ -48,7 +49,9 @@ def iteration(run: Run, reference: Policy | None) -> dict[str, float]:
         rollout = _rollout(run, [run.policy.ask(problem) for problem in problems], rows)
     with run.timed("scoring"):
         asked = [problem for problem in problems for _ in range(settings.samples)]
-        scores = score(run.task, asked, rollout.texts(run.policy), rollout.ended.tolist(), settings.reward_timeout)
+        texts, ended, told = rollout.texts(run.policy), rollout.ended.tolist(), list[str]()
+        scores = score(run.task, asked, texts, ended, settings.reward_timeout, told.append)
+        run.unverified(told)
         rewards = run.placement.put(torch.tensor(scores, dtype=torch.float32))
         policies = (policy for policy in (run.policy, reference) if policy)
         log_p = (score_rows(policy, rollout, settings.temperature, _rows_at_once(run)) for policy in policies)
@@ -152,10 +155,10 @@ class _Mine:
         for part in rows.chunk(settings.accumulation) if len(rows) else ():
             part = run.placement.put(part)
             with run.timed("loss"):
-                now = log_probs(run.policy, self.rollout[part], settings.temperature)
-                self.seen[part] = now.detach()
-                batch = dataclasses.replace(self.batch[part], policy=now)
-                outcome = run.objective(batch, drive=self.drive[part], counts=counts)
+                batch, drive = self.batch[part], self.drive[part]
+                rollout = self.rollout[part]
+                outcome = evaluate(run.policy, run.objective, [rollout], batch, settings.temperature, drive, counts)
+                self.seen[part] = outcome.batch.rows.policy
                 run.observe(outcome)
                 moved.append(largest_log_ratio(outcome))
             yield outcome.loss
@@ -167,14 +170,16 @@ def _rollout_metrics(rollout: Rollout, rewards: Tensor, rows: slice, prompts: in
     everywhere[rows] = rewards
     rewards = distributed.summed(everywhere)
     known = rewards[~rewards.isnan()].double()
-    groups = torch.nan_to_num(rewards).view(-1, samples)
+    # A response without a reward is in no group, so it makes no difference between the others.
+    groups = torch.where(rewards.isnan(), torch.tensor([-math.inf, math.inf])[:, None].to(rewards), rewards)
+    best, worst = groups.view(2, -1, samples)[0].amax(-1), groups.view(2, -1, samples)[1].amin(-1)
     counts = torch.stack([rollout.mask.sum(), (~rollout.ended).sum(), rollout.entropy.sum()])
     tokens, unended, entropy = distributed.summed(counts).tolist()
     row = {
         "response_length": tokens / len(rewards),
         "truncated": unended / len(rewards),
         "entropy": entropy / max(tokens, 1),
-        "zero_groups": float((groups.amax(-1) == groups.amin(-1)).double().mean()),
+        "zero_groups": float((best <= worst).double().mean()),
         "masked": float(rewards.isnan().sum()),
         "tokens": tokens,
     }

@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from geomalign.batch import Batch, Counts, PreferenceBatch
+from geomalign.objective import BaseObjective, Outcome
+from geomalign.ops import fused_log_probs, fused_objective
 from geomalign.training.policy import Policy
 
 
@@ -120,6 +123,9 @@ def sample(
     Returns:
         rows `prompt 0 sample 0, prompt 0 sample 1, …`.
 
+    Raises:
+        ValueError: a prompt and its response could have more tokens than the model has positions.
+
     >>> from geomalign.training import ModelConfig
     >>> from geomalign.training.policy import Placement, build
     >>> small = ModelConfig(hidden=16, layers=1, heads=2, intermediate=16)
@@ -127,9 +133,10 @@ def sample(
     >>> sample(policy, ["1+2=", "3+4="], samples=2, temperature=0.0, max_new_tokens=5).rows
     4
     """
-    encoded = policy.tokenizer(list(prompts), padding=True, return_tensors="pt", add_special_tokens=True)
-    prompt = policy.placement.put(encoded["input_ids"])
-    prompt_mask = policy.placement.put(encoded["attention_mask"]).bool()
+    asked = policy.prompt_tokens(prompts)
+    check_room(policy, [len(ids) for ids in asked], max_new_tokens)
+    prompt, prompt_mask = (policy.placement.put(x.flip(-1)) for x in padded([ids[::-1] for ids in asked], policy.pad))
+    ends = prompt.new_tensor(policy.ends)
     decoder = _Decoder(policy, prompt_mask)
     logits = decoder(prompt).repeat_interleave(samples, 0)
     decoder.repeat(samples)
@@ -152,7 +159,7 @@ def sample(
         response[alive, position] = torch.where(going, token[:, 0], policy.pad)
         mask[alive, position] = going
         log_prob[alive, position] = log_p.gather(-1, token)[:, 0]
-        ended[alive] |= token[:, 0] == policy.end
+        ended[alive] |= torch.isin(token[:, 0], ends)
         left = (~ended[alive]).nonzero()[:, 0]
         if len(left) == 0 or position + 1 == max_new_tokens:
             break
@@ -164,12 +171,47 @@ def sample(
     return Rollout(prompt, prompt_mask, response, mask, ended, log_prob * mask, entropy * mask)
 
 
+def check_room(policy: Policy, lengths: Sequence[int], max_new_tokens: int) -> None:
+    """Raise a ValueError where prompts of these lengths leave no room for a response.
+
+    >>> from geomalign.training import ModelConfig
+    >>> from geomalign.training.policy import Placement, build
+    >>> small = ModelConfig(hidden=16, layers=1, heads=2, intermediate=16, positions=8)
+    >>> check_room(build(small, "0123456789+=", seed=0, placement=Placement()), [3, 7], max_new_tokens=4)
+    Traceback (most recent call last):
+    ValueError: 1 of 2 prompts are too long: the longest has 7 tokens, the response up to 4, and the model 8 ...
+    """
+    # The last token of a response is not read again, so it needs no position.
+    room = policy.positions - max_new_tokens + 1
+    long = sum(length > room for length in lengths)
+    if long:
+        raise ValueError(
+            f"{long} of {len(lengths)} prompts are too long: the longest has {max(lengths)} tokens, the response up to "
+            f"{max_new_tokens}, and the model {policy.positions} positions. Lower max_new_tokens, shorten the prompts, "
+            "leave them out (rl.long_prompts=drop), or take a model with more positions."
+        )
+
+
+def padded(rows: Sequence[Sequence[int]], value: int) -> tuple[Tensor, Tensor]:
+    """Rows of tokens padded on the right with `value`, and which of them exist.
+
+    >>> padded([[5, 6], [7]], 0)[0]
+    tensor([[5, 6],
+            [7, 0]])
+    """
+    lengths = torch.tensor([len(row) for row in rows])
+    mask = torch.arange(int(lengths.max())) < lengths[:, None]
+    tokens = torch.full(mask.shape, value)
+    tokens[mask] = torch.tensor([token for row in rows for token in row])
+    return tokens, mask
+
+
 def _drawn(log_p: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """`(rows, 1)` first tokens where the cumulated probabilities pass `noise` of their sum; `(rows,)` entropies."""
     p = log_p.exp()
     cumulated = p.cumsum(-1)
     passed = torch.searchsorted(cumulated, noise[:, None].to(p) * cumulated[:, -1:], right=True)
-    return passed.clamp(max=p.shape[-1] - 1), -(p * log_p).sum(-1)
+    return passed.clamp(max=p.shape[-1] - 1), torch.special.entr(p).sum(-1)
 
 
 def log_probs(policy: Policy, rollout: Rollout, temperature: float = 1.0) -> Tensor:
@@ -189,6 +231,64 @@ def log_probs(policy: Policy, rollout: Rollout, temperature: float = 1.0) -> Ten
     >>> torch.allclose(log_probs(policy, rollout), rollout.log_prob, atol=1e-5)
     True
     """
+    tokens, seen, response, mask = _teacher_forced(rollout)
+    width = response.shape[1]
+    if policy.head is None:
+        log_p = (policy.logits(tokens, seen, keep=width) / temperature).log_softmax(-1)
+        chosen = torch.where(mask, log_p.gather(-1, response.unsqueeze(-1)).squeeze(-1), 0.0)
+    else:
+        hidden = policy.hidden(tokens, seen, keep=width)
+        chosen = fused_log_probs(hidden, targets=response, mask=mask, **policy.head.arguments(temperature))
+    return pad(chosen, (0, rollout.mask.shape[1] - width))
+
+
+def evaluate(
+    policy: Policy,
+    objective: BaseObjective,
+    rollouts: Sequence[Rollout],
+    batch: Batch | PreferenceBatch,
+    temperature: float,
+    drive: Any,
+    counts: Counts,
+) -> Outcome:
+    """The objective with the log-probabilities that the policy has now, which `outcome.batch` holds.
+
+    Args:
+        rollouts: the responses of the batch; of pairs two, the chosen ones and the rejected ones.
+        batch: everything else.
+        temperature, drive, counts: as of `log_probs` and of the objective.
+
+    >>> import geomalign as ga
+    >>> from geomalign.training import ModelConfig
+    >>> from geomalign.training.policy import Placement, build
+    >>> small = ModelConfig(hidden=16, layers=1, heads=2, intermediate=16)
+    >>> policy = build(small, "0123456789+=", seed=0, placement=Placement())
+    >>> rollout = sample(policy, ["1+2="], samples=2, max_new_tokens=3, generator=torch.Generator().manual_seed(0))
+    >>> batch = ga.Batch(rollout.log_prob, rollout.log_prob, rollout.mask, reward=torch.tensor([1.0, 0.0]))
+    >>> opo = ga.recipes.opo()
+    >>> evaluate(policy, opo, [rollout], batch, 1.0, opo.drive(batch), batch.counts()).loss.requires_grad
+    True
+    """
+    if policy.head is None:
+        now = [log_probs(policy, rollout, temperature) for rollout in rollouts]
+        if isinstance(batch, PreferenceBatch):
+            return objective(replace(batch, chosen=now[0], rejected=now[1]), drive=drive, counts=counts)
+        return objective(replace(batch, policy=now[0]), drive=drive, counts=counts)
+    width = max(rollout.mask.shape[1] for rollout in rollouts)
+    hidden = []
+    for rollout in rollouts:
+        tokens, seen, response, _ = _teacher_forced(rollout)
+        part = policy.hidden(tokens, seen, keep=response.shape[1])
+        hidden.append(pad(part, (0, 0, 0, width - part.shape[1])))
+    targets = torch.cat([pad(rollout.response, (0, width - rollout.response.shape[1])) for rollout in rollouts])
+    head = policy.head.arguments(temperature)
+    return fused_objective(
+        objective, torch.cat(hidden), targets=targets, batch=batch, drive=drive, counts=counts, **head
+    )
+
+
+def _teacher_forced(rollout: Rollout) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+    """What a model reads to score responses, which of it exists, and the responses without common padding."""
     width = max(int(rollout.mask.sum(-1).max()), 1)
     first = int(rollout.prompt_mask.any(0).long().argmax())  # columns before it are padding in all of these rows
     prompt, prompt_mask = rollout.prompt[:, first:], rollout.prompt_mask[:, first:]
@@ -196,14 +296,9 @@ def log_probs(policy: Policy, rollout: Rollout, temperature: float = 1.0) -> Ten
     # The last response token predicts nothing that is needed. Padding on the right is invisible to a causal model; on
     # the left it is masked.
     tokens = torch.cat([prompt, response[:, :-1]], -1)
-    seen = (
-        None
-        if bool(prompt_mask.all())
-        else torch.cat([prompt_mask, torch.ones_like(response[:, :-1], dtype=torch.bool)], -1)
-    )
-    log_p = (policy.logits(tokens, seen, keep=width) / temperature).log_softmax(-1)
-    chosen = log_p.gather(-1, response.unsqueeze(-1)).squeeze(-1)
-    return pad(torch.where(mask, chosen, 0.0), (0, rollout.mask.shape[1] - width))
+    if bool(prompt_mask.all()):
+        return tokens, None, response, mask
+    return tokens, torch.cat([prompt_mask, torch.ones_like(response[:, :-1], dtype=torch.bool)], -1), response, mask
 
 
 @torch.no_grad()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import os
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from geomalign.ops import LanguageHead, language_head
 from geomalign.training.config.settings import ModelConfig
+from geomalign.training.hub import is_local, quiet
+from geomalign.training.placement import Placement as Placement
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -22,70 +27,8 @@ if TYPE_CHECKING:
     from geomalign.tasks import Problem
 
 
-@dataclass(frozen=True)
-class Placement:
-    """The device and the precision of a policy, which no other code decides.
-
-    Args:
-        device: a torch device.
-        dtype: `"float32"`, or `"bfloat16"` for autocast. Weights, log-probabilities and losses are float32 in both.
-            `"float64"` for checks of exactness.
-        gradient_checkpointing: activations are computed again in the backward pass instead of being kept.
-
-    Raises:
-        ValueError: torch does not have the device here.
-
-    >>> Placement("cpu", "bfloat16").weights
-    torch.float32
-    """
-
-    device: str = "cpu"
-    dtype: str = "float32"
-    gradient_checkpointing: bool = False
-
-    def __post_init__(self) -> None:
-        try:
-            kind = torch.device(self.device).type
-            if kind != "cuda":
-                torch.empty(1, device=self.device)
-        # torch's ways to say it: an unknown name or no driver, no kernels, a build without the backend.
-        except (RuntimeError, NotImplementedError, AssertionError) as error:
-            raise ValueError(
-                f"device is {self.device!r}, which torch {torch.__version__} does not have here "
-                f"({str(error).splitlines()[0][:120]}); use device='cpu', or 'cuda' or 'mps' where there is one."
-            ) from error
-        if kind == "cuda" and not torch.cuda.is_available():
-            raise ValueError(
-                f"device is {self.device!r}, but torch {torch.__version__} finds no CUDA device here; use device='cpu'."
-            )
-
-    @contextlib.contextmanager
-    def autocast(self) -> Iterator[None]:
-        """Mixed precision, for the forward pass alone."""
-        with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.dtype == "bfloat16"):
-            yield
-
-    @property
-    def weights(self) -> torch.dtype:
-        """The dtype of weights, log-probabilities and losses."""
-        return torch.float64 if self.dtype == "float64" else torch.float32
-
-    def precise(self, logits: Tensor) -> Tensor:
-        """Logits in the type that log-probabilities are computed in."""
-        return logits.to(self.weights)
-
-    def put(self, tensor: Tensor) -> Tensor:
-        """The tensor on the device."""
-        return tensor.to(self.device)
-
-    def synchronize(self) -> None:
-        """Wait for the device, so that a clock read next counts what it did."""
-        if torch.device(self.device).type == "cuda":
-            torch.cuda.synchronize(self.device)
-
-    def generator(self, seed: int) -> torch.Generator:
-        """A random generator on the device."""
-        return torch.Generator(self.device).manual_seed(seed)
+class PromptWarning(UserWarning):
+    """A prompt is not what the model can be asked as it stands; the message says what is taken instead."""
 
 
 @dataclass(frozen=True)
@@ -111,25 +54,79 @@ class Policy:
         return int(self.tokenizer.eos_token_id)
 
     @property
+    def ends(self) -> list[int]:
+        """The tokens that end a response: the tokenizer's own first, then those of the model's `generation_config`,
+        with which chat models end a turn. What the tokenizer does not have, or has for unknown words, is none of them:
+        configurations that were never set name such tokens.
+        """
+        listed = getattr(self.model.generation_config, "eos_token_id", None)
+        theirs = listed if isinstance(listed, (list, tuple)) else [] if listed is None else [listed]
+        unknown = self.tokenizer.unk_token_id
+        return [self.end, *(int(i) for i in theirs if i != self.end and i != unknown and 0 <= i < len(self.tokenizer))]
+
+    @property
+    def positions(self) -> int:
+        """Longest sequence of the model, in tokens; 2³⁰ where its configuration names none."""
+        return _longest(self.model)
+
+    @property
     def parameters(self) -> list[torch.nn.Parameter]:
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
 
     def ask(self, problem: Problem) -> str:
         """The prompt as the model reads it: through its chat template, where it has one and the problem is a chat."""
-        return self.chat(problem.messages) if problem.messages and self.tokenizer.chat_template else problem.prompt
+        if not (problem.messages and self.tokenizer.chat_template):
+            return problem.prompt
+        return self.chat(problem.messages, **problem.template)
 
-    def chat(self, messages: Sequence[Mapping[str, str]], reply: bool = True) -> str:
+    def chat(self, messages: Sequence[Mapping[str, Any]], reply: bool = True, **template: Any) -> str:
         """Messages as text.
 
         Args:
             reply: end where the model's reply begins.
+            **template: what else the chat template reads, such as `tools`.
+
+        Raises:
+            ValueError: the template does not take them.
         """
         said = [dict(message) for message in messages]
-        text = str(self.tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=reply))
+        try:
+            text = str(
+                self.tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=reply, **template)
+            )
+        except Exception as error:  # a template raises what it likes, where it does not take a role or an order
+            raise ValueError(
+                f"the model's chat template does not take the messages {str(said)[:200]}: {type(error).__name__}: "
+                f"{error}. Change the rows, or give the tokenizer another template."
+            ) from error
         # Templates write the begin token, and tokenizers that have one write it again.
         begin = self.tokenizer.bos_token
         doubled = begin is not None and self.tokenizer("")["input_ids"][:1] == [self.tokenizer.bos_token_id]
         return text.removeprefix(begin) if doubled else text
+
+    def prompt_tokens(self, prompts: Sequence[str]) -> list[list[int]]:
+        """The tokens of prompts, each at least one.
+
+        What the tokenizer appends to a text, such as an end token, is left out, as the response follows. A prompt
+        without a token is the begin token, or without one the end token: the first token of a response needs something
+        before it.
+        """
+        if not prompts:
+            return []
+        bare, marked = (self.tokenizer("a", add_special_tokens=marks)["input_ids"] for marks in (False, True))
+        ends = (i for i in range(len(marked), len(bare) - 1, -1) if marked[i - len(bare) : i] == bare)
+        appended = len(marked) - next(ends, len(marked))
+        tokens = [ids[: len(ids) - appended] for ids in self.tokenizer(list(prompts))["input_ids"]]
+        empty = sum(not ids for ids in tokens)
+        begin = self.tokenizer.bos_token_id if self.tokenizer.bos_token_id is not None else self.end
+        if empty:
+            warnings.warn(
+                f"prompts without a token: {empty} of {len(tokens)}; the token "
+                f"{self.tokenizer.convert_ids_to_tokens(begin)!r} stands for each of them.",
+                PromptWarning,
+                stacklevel=2,
+            )
+        return [ids or [begin] for ids in tokens]
 
     def logits(self, tokens: Tensor, mask: Tensor | None, keep: int) -> Tensor:
         """float32 logits of the last `keep` positions, `(rows, keep, vocabulary)`.
@@ -139,9 +136,7 @@ class Policy:
             mask: `(rows, length)`, False on the padding; None where there is none.
             keep: positions wanted. ≥ 1.
         """
-        extra: dict[str, Any] = {}
-        if mask is not None:
-            extra = {"attention_mask": mask.long(), "position_ids": (mask.long().cumsum(-1) - 1).clamp(min=0)}
+        extra = _positions(mask)
         # Every decoder-only model of transformers 4.45 and later takes it; without it the head runs over the prompt
         # too.
         if "logits_to_keep" in inspect.signature(self.model.forward).parameters:
@@ -149,6 +144,33 @@ class Policy:
         with self.placement.autocast(), _recomputed(self):
             out = self.model(tokens, use_cache=False, **extra).logits
         return self.placement.precise(out[:, -keep:])
+
+    def hidden(self, tokens: Tensor, mask: Tensor | None, keep: int) -> Tensor:
+        """The hidden states that `head` makes these logits of, `(rows, keep, hidden)`; arguments as of `logits`."""
+        with self.placement.autocast(), _recomputed(self):
+            out = self.model.base_model(tokens, use_cache=False, **_positions(mask)).last_hidden_state
+        out = out[:, -keep:]
+        return out.to(torch.bfloat16) if self.placement.dtype == "bfloat16" else out
+
+    @functools.cached_property
+    def head(self) -> LanguageHead | None:
+        """How the model makes logits of its last hidden states; None where it does so in a way of its own."""
+        config = self.model.config.get_text_config()
+        tokens = self.placement.put(torch.arange(min(8, config.vocab_size))[None])
+        try:
+            with torch.no_grad():
+                hidden, logits = self.hidden(tokens, None, keep=8), self.logits(tokens, None, keep=8)
+        except (AttributeError, TypeError):  # a model without a backbone of its own, or one with other arguments
+            return None
+        cap = getattr(config, "final_logit_softcapping", None)
+        return language_head(self.model.get_output_embeddings(), hidden, logits, cap)
+
+
+def _positions(mask: Tensor | None) -> dict[str, Any]:
+    """What a model is told of padding on the left."""
+    if mask is None:
+        return {}
+    return {"attention_mask": mask.long(), "position_ids": (mask.long().cumsum(-1) - 1).clamp(min=0)}
 
 
 @contextlib.contextmanager
@@ -247,14 +269,15 @@ def load(path: str | Path, placement: Placement) -> Policy:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     directory = Path(path).expanduser()
-    path = directory if directory.is_dir() else path
     if not directory.is_dir() and (directory.is_absolute() or str(path).startswith((".", "~"))):
         seen = "is a file" if directory.exists() else "does not exist"
         raise ValueError(f"model {str(path)!r} {seen}; it is a directory with a checkpoint and its tokenizer.")
+    local = directory.is_dir() or is_local(str(path))
     try:
         with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
-            model = AutoModelForCausalLM.from_pretrained(path)
+            name = directory if directory.is_dir() else str(path)
+            tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left", local_files_only=local)
+            model = AutoModelForCausalLM.from_pretrained(name, local_files_only=local)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"model {str(path)!r} is no checkpoint that AutoModelForCausalLM and AutoTokenizer can load: "
@@ -262,6 +285,13 @@ def load(path: str | Path, placement: Placement) -> Policy:
         ) from error
     if tokenizer.eos_token_id is None:
         raise ValueError(f"the tokenizer of {str(path)!r} has no end token (eos_token), so no response could ever end.")
+    rows = len(model.get_input_embeddings().weight)  # type: ignore[arg-type]
+    if len(tokenizer) > rows:
+        raise ValueError(
+            f"the tokenizer of {str(path)!r} has {len(tokenizer)} tokens and the model embeddings for {rows}: tokens "
+            "were added and the model was not resized, or the two belong to different models. Call "
+            "model.resize_token_embeddings(len(tokenizer)) and save both."
+        )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return Policy(_ready(model, placement), tokenizer, placement)
@@ -279,7 +309,8 @@ def _ready(model: PreTrainedModel, placement: Placement) -> PreTrainedModel:
 
 
 def _longest(model: PreTrainedModel) -> int:
-    return int(getattr(model.config, "max_position_embeddings", None) or 1 << 30)
+    known = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return int(known) if known and known > 0 else 1 << 30
 
 
 def write(policy: Policy, directory: Path) -> None:
@@ -321,25 +352,3 @@ def replace_directory(source: Path, target: Path) -> None:
                 os.fsync(handle.fileno())
     shutil.rmtree(target, ignore_errors=True)
     os.replace(source, target)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """transformers without its own progress bars and notes, inside this block.
-
-    >>> from transformers.utils import logging
-    >>> with quiet():
-    ...     logging.is_progress_bar_enabled()
-    False
-    """
-    from transformers.utils import logging as theirs
-
-    level, bars = theirs.get_verbosity(), theirs.is_progress_bar_enabled()
-    theirs.set_verbosity_error()
-    theirs.disable_progress_bar()
-    try:
-        yield
-    finally:
-        theirs.set_verbosity(level)
-        if bars:
-            theirs.enable_progress_bar()

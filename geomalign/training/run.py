@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from geomalign.tasks import build as build_task
 from geomalign.training import checkpoint, summary
 from geomalign.training.config.settings import OfflineConfig, RLConfig, TrainConfig
 from geomalign.training.evaluation import evaluate
-from geomalign.training.events import Event, Interrupted, Progress, silent
+from geomalign.training.events import Event, Failed, Interrupted, Progress, silent
+from geomalign.training.fit import unfit
 from geomalign.training.policy import Placement, Policy, load, save
+from geomalign.training.prompts import fitting
 from geomalign.training.runtime import Clock, Stop
 
 
@@ -62,8 +64,11 @@ class Run:
         self.config, self.objective, self.controller, self.offline = config, objective, controller, offline
         self.directory, self.base, self.name, self.progress = directory, base, name, progress
         self.placement = Placement(config.device, config.dtype, config.gradient_checkpointing)
-        self.task: Task = build_task(config.task)
         self.policy = load(base, self.placement)
+        self._warned: set[str] = set()
+        self.step = 0
+        response = 0 if offline and config.offline.data else self.settings.max_new_tokens
+        self.task: Task = fitting(build_task(config.task), self.policy, config, response, self.say)
         self.generator = self.placement.generator(config.seed)
         self.order = torch.Generator().manual_seed(config.seed)
         betas, decay = self.settings.betas, self.settings.weight_decay
@@ -71,9 +76,8 @@ class Run:
         self.optimizer = torch.optim.AdamW(
             self.policy.parameters, lr=config.rate, betas=betas, weight_decay=decay, fused=True
         )
-        self.step = 0
+        self._rows: list[summary.Row] = []
         self._saved = directory / "checkpoint.pt"
-        self._warned: set[str] = set()
         self._kept = self._restore() if self._saved.exists() else 0
         self._clock = Clock(self.placement)
 
@@ -113,7 +117,8 @@ class Run:
         try:
             checkpoint.save(self._saved, state)
         except OSError as error:
-            self._say(f"the checkpoint of step {self.step} could not be written ({error}); the last one is kept.")
+            seen = f"the checkpoint of step {self.step} could not be written ({error}); the last one is kept."
+            self.say(f"checkpoint {self.step}", seen)
 
     def reference(self) -> Policy:
         """The policy that the run starts from, frozen."""
@@ -159,6 +164,8 @@ class Run:
             Interrupted: after Ctrl-C or SIGTERM in any process, when the step is done and saved.
         """
         self.progress(Event("start", self.name, self.step, total))
+        for about, message in unfit(self.config, self.objective).items():
+            self.say(about, message)
         kind = checkpoint.NoMetricsFile if distributed.rank() else checkpoint.MetricsFile
         metrics = kind(self.directory / "metrics.jsonl", self._kept)
         with contextlib.closing(metrics), Stop() as stop:
@@ -189,32 +196,44 @@ class Run:
             task = self.config.task
             prompts = task.eval_prompts if self.step == total else task.eval_interim_prompts
             with self.timed("evaluation"):
-                row |= evaluate(self.config, self.policy, self.task, prompts, together=True) | validate()
+                row |= self._evaluate(prompts) | validate()
         row |= {f"time/{part}": seconds for part, seconds in self._clock.read().items()}
         row |= {"time/step": took, "time/cpu": time.process_time() - cpu, "memory/peak": self._clock.memory()}
         if "tokens" in row:
             row["tokens_per_second"] = row["tokens"] / took
         return {"step": self.step, "rate": self.config.rate, **row}
 
+    def _evaluate(self, prompts: int) -> dict[str, float]:
+        told: list[str] = []
+        found = evaluate(self.config, self.policy, self.task, prompts, together=True, failed=told.append)
+        self.unverified(told)
+        return found
+
     def _base_accuracy(self) -> dict[str, float]:
         path = self.base / "warmstart.json"
         if not path.exists():
-            return evaluate(self.config, self.policy, self.task, self.config.task.eval_prompts, together=True)
+            return self._evaluate(self.config.task.eval_prompts)
         return {key: value for key, value in checkpoint.read_json(path).items() if key.startswith("accuracy")}
 
     def _warn(self, row: Mapping[str, float]) -> None:
         """Warn, once each, of what makes the run worthless."""
-        message = ""
-        if row.get("skipped", 0.0) > 0:
-            message = summary.SKIPPED
-        elif row.get("inactive", 0.0) == 1.0 and self.step > 1:
-            message = summary.INACTIVE
-        if message and message not in self._warned:
-            self._warned.add(message)
-            self._say(message)
+        self._rows.append(row)
+        so_far = summary.diagnosis(self.config, self._rows, self.offline)
+        for kind, message in summary.diagnosis(self.config, [row], self.offline).items():
+            # One step may have equal rewards by chance, and the first one of pairs is at log-ratio 0.
+            if kind in ("skipped", "masked") or (self.step > 1 and (kind in so_far or kind == "inactive")):
+                self.say(kind, so_far.get(kind, message))
 
-    def _say(self, warning: str) -> None:
-        self.progress(Event("warning", self.name, self.step, message=warning))
+    def say(self, kind: str, message: str) -> None:
+        """Warn, once of every kind."""
+        if kind not in self._warned:
+            self._warned.add(kind)
+            self.progress(Event("warning", self.name, self.step, message=message))
+
+    def unverified(self, told: Sequence[str]) -> None:
+        """Warn of the first response that could not be verified in any process; all processes call it."""
+        for first in filter(None, distributed.everyone(told[0] if told else "")):
+            self.say("unverified", first)
 
     def finish(self) -> dict[str, Any]:
         """Save the model, sum the run up, and mark it as finished by writing `summary.json` last."""
@@ -223,8 +242,14 @@ class Run:
         return result
 
     def _finish(self) -> dict[str, Any]:
-        save(self.policy, self.directory / "model")
         rows = checkpoint.read_metrics(self.directory / "metrics.jsonl")
+        if not any(row.get("grad_norm", 0.0) > 0 for row in rows):
+            causes = summary.diagnosis(self.config, rows[1:], self.offline).values()
+            raise Failed(
+                f"no update could be made in {self.step} steps, so the model is what it was before. "
+                + (" ".join(causes) or "The gradient of the objective is zero at every step.")
+            )
+        save(self.policy, self.directory / "model")
         result = summary.summarise(
             self.config, self.objective, rows, name=self.name, offline=self.offline, controller=self.controller
         )

@@ -11,6 +11,8 @@ from geomalign.training.config.settings import TrainConfig
 
 #: Steps whose mean is reported as the final value of a metric.
 LAST = 10
+#: Share of a run's responses or groups from which on they are called all.
+MOST = 0.95
 
 SKIPPED = (
     "updates were left out because the loss or its gradient was not finite; the weights stay as they were. Look for an "
@@ -18,7 +20,8 @@ SKIPPED = (
 )
 INACTIVE = (
     "geometry inactive: every update of this run is made at log-ratio 0, where the gradient of each objective is "
-    "−E[g ∇log π] and no geometry can act. Use more epochs or minibatches per rollout to compare geometries."
+    "−c·E[g ∇log π], c the slope of its chart there (1 of Δ and of t − 1), and no potential can act. Use more epochs "
+    "or minibatches per rollout to compare geometries."
 )
 
 Row = Mapping[str, float]
@@ -49,8 +52,6 @@ def summarise(
     ({'accuracy_in': 0.1}, {'reward': 0.5, 'accuracy_in': 0.2}, 'ChiSquare(mu=1.0)')
     """
     work = [row for row in rows if row["step"] > 0]
-    inactive = [row["inactive"] for row in work if "inactive" in row]
-    skipped = _sum(work, "skipped")
     terms = [{"coefficient": coefficient, **slots(term)} for coefficient, term in objective.terms]
     return {
         "name": name,
@@ -71,9 +72,61 @@ def summarise(
         "final": _final(work),
         **_cost(work),
         "masked": _sum(work, "masked"),
-        "skipped": skipped,
-        "warnings": [INACTIVE] if inactive and min(inactive) == 1.0 and not skipped else [],
+        "skipped": _sum(work, "skipped"),
+        "warnings": [text for kind, text in diagnosis(config, work, offline).items() if kind != "skipped"],
     }
+
+
+def diagnosis(config: TrainConfig, rows: Sequence[Row], offline: bool = False) -> dict[str, str]:
+    """Why these steps moved nothing that they should have moved, by kind, with the figures that show it.
+
+    Args:
+        rows: of the steps taken, without that of step 0.
+        offline: whether they were taken on pairs.
+
+    >>> rows = [{"masked": 128.0, "zero_groups": 1.0, "truncated": 0.2, "drive_range": 0.0, "inactive": 1.0}] * 2
+    >>> diagnosis(TrainConfig(), rows)["masked"][:18]
+    'masked 256 of 256:'
+    """
+    found: dict[str, str] = {}
+    if _sum(rows, "skipped"):
+        found["skipped"] = SKIPPED
+    if not rows:
+        return found
+    masked, zero, truncated = _sum(rows, "masked"), _mean(rows, "zero_groups"), _mean(rows, "truncated")
+    rl, total = config.rl, config.rl.prompts * config.rl.samples * len(rows)
+    unpulled = sum(row.get("drive_range", 1.0) == 0 for row in rows) / len(rows)
+    equal = f"zero groups {zero:.2f}: the rewards of all responses to a prompt are equal"
+    if not offline and masked == total:
+        found["masked"] = (
+            f"masked {masked:.0f} of {total}: no response has a reward, so nothing pulls. For each of them the "
+            "verifier raised, took too long or returned no number; a warning shows the first with its row."
+        )
+    elif truncated >= MOST and zero >= MOST:
+        found["truncated"] = (
+            f"truncated {truncated:.2f}: responses are cut off at rl.max_new_tokens = {rl.max_new_tokens} before their "
+            f"end token, and a cut-off response earns 0 in most tasks ({equal}, {_mean(rows, 'reward'):.2f} in the "
+            "mean). Raise rl.max_new_tokens, or check that the model ends its responses."
+        )
+    elif zero >= MOST and unpulled >= MOST:
+        found["equal"] = (
+            f"{equal}, {_mean(rows, 'reward'):.2f} in the mean, so nothing pulls. Take prompts that the model solves "
+            f"now and then, more samples (rl.samples = {rl.samples}), or check the verifier."
+        )
+    if masked and masked < total and masked >= MOST * total and not offline:
+        found["masked"] = f"masked {masked:.0f} of {total}: nearly no response has a reward."
+    if found or min(row.get("inactive", 0.0) for row in rows) < 1 or not all(row.get("grad_norm", 1.0) for row in rows):
+        return found
+    steps = 1 if offline else rl.epochs * rl.minibatches
+    if steps == 1:
+        found["inactive"] = INACTIVE
+    else:
+        found["inactive"] = (
+            f"geometry inactive: {steps} steps are taken on every rollout, and none moves the log-probability of a "
+            f"token by more than 1e-4 nats, so no potential can act. The gradient's norm is "
+            f"{_mean(rows, 'grad_norm'):.2g} and the step size {config.rate:g}: raise the rate."
+        )
+    return found
 
 
 def slots(term: Objective) -> dict[str, str]:
@@ -116,3 +169,9 @@ def _cost(work: Sequence[Row]) -> dict[str, Any]:
 
 def _sum(rows: Sequence[Row], key: str) -> float:
     return sum(row.get(key, 0.0) for row in rows)
+
+
+def _mean(rows: Sequence[Row], key: str) -> float:
+    """The mean over the rows that have it; 0 where none has."""
+    values = [row[key] for row in rows if key in row]
+    return sum(values) / len(values) if values else 0.0

@@ -15,7 +15,8 @@ from geomalign.tasks.preferences import preferences
 from geomalign.training import checkpoint
 from geomalign.training.config.settings import TrainConfig
 from geomalign.training.directory import acquire, release
-from geomalign.training.events import Event, Progress, silent
+from geomalign.training.events import Event, Progress, no_exit, silent
+from geomalign.training.fit import refuse_unfit
 from geomalign.training.from_pairs import learn_from_pairs
 from geomalign.training.from_rewards import learn_from_rewards
 from geomalign.training.policy import Placement
@@ -26,6 +27,7 @@ from geomalign.training.warmstart import warm_start
 FREE = ("device", "threads", "gradient_checkpointing")
 
 
+@no_exit()
 def train(
     config: TrainConfig,
     directory: str | Path,
@@ -55,29 +57,36 @@ def train(
 
     Raises:
         ValueError: the directory holds another run, or the configuration does not fit its objective, model or task.
+        Failed: no update could be made, because no response has a reward, say, or because no two rewards differ; or
+            the code of the user called `exit()`.
         Interrupted: after Ctrl-C, when everything is saved.
         RankLost: another process of the run has ended.
 
-    >>> import tempfile
-    >>> from geomalign.training import ModelConfig, RLConfig, TaskConfig, TrainConfig, WarmStartConfig
+    >>> import json, tempfile
+    >>> from geomalign.training import ModelConfig, OfflineConfig, TaskConfig, TrainConfig, WarmStartConfig
+    >>> place = Path(tempfile.mkdtemp())
+    >>> rows = [{"prompt": f"{n}+1;", "chosen": str(n + 1), "rejected": "0"} for n in range(9)]
+    >>> _ = (place / "pairs.jsonl").write_text("\\n".join(map(json.dumps, rows)))
     >>> config = TrainConfig(
-    ...     objective="opo",
+    ...     objective="dpo",
     ...     task=TaskConfig(train_levels=(1,), eval_levels=(1,), eval_prompts=2),
     ...     model=ModelConfig(hidden=16, layers=1, heads=2, intermediate=16),
     ...     warm_start=WarmStartConfig(steps=1, noisy_steps=0, batch=2),
-    ...     rl=RLConfig(iterations=1, prompts=2, samples=2, max_new_tokens=4, minibatches=2),
+    ...     offline=OfflineConfig(data=str(place / "pairs.jsonl"), epochs=2),
     ... )
-    >>> train(config, tempfile.mkdtemp())["iterations"]
-    1
+    >>> train(config, place / "run")["iterations"]
+    2
     """
     torch.set_num_threads(config.threads)
     objective = recipes.get(config.objective, **config.options)
     controller = controller_of(config.control) if config.control else None
     if controller is not None:
         controller.check(objective)
+    refuse_unfit(config, objective)
     offline = config.trains_offline(objective)
     Placement(config.device)
-    directory, name = Path(directory), name or run_name(config)
+    # Absolute: a verifier may change the working directory.
+    directory, name = Path(directory).absolute(), name or run_name(config)
     with distributed.joined(config.device) as device:
         distributed.on_first(lambda: _begin(config, offline, directory, resume))
         summary = directory / "summary.json"

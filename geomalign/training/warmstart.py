@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import random
 import time
@@ -20,6 +21,7 @@ from geomalign.training.config.settings import TrainConfig
 from geomalign.training.evaluation import evaluate
 from geomalign.training.events import WARM_START, Event, Progress, silent
 from geomalign.training.policy import Placement, Policy, build, load, replace_directory, write
+from geomalign.training.prompts import fitting
 from geomalign.training.runtime import Stop
 
 
@@ -85,9 +87,14 @@ def warm_start(config: TrainConfig, directory: Path, progress: Progress = silent
         policy = build(config.model, task.alphabet, config.warm_start.seed, placement)
     else:
         policy = load(config.model.path, placement)
+    warn = functools.partial(Event, "warning", WARM_START, total, total)
+    response = 0 if config.offline.data else min(config.rl.max_new_tokens, config.offline.max_new_tokens)
+    task = fitting(task, policy, config, response, lambda kind, message: None)  # the run says what it leaves out
     spent = _Teaching(config, policy, task, partial, progress).run() if total else 0.0
     write(policy, partial)
-    evaluation = evaluate(config, policy, task, config.task.eval_prompts)
+    evaluation = evaluate(
+        config, policy, task, config.task.eval_prompts, failed=lambda message: progress(warn(message=message))
+    )
     seconds = spent + time.perf_counter() - began
     checkpoint.write_json(
         partial / "warmstart.json",
@@ -182,12 +189,17 @@ def imitation_loss(policy: Policy, prompts: Sequence[str], responses: Sequence[s
     >>> imitation_loss(policy, ["1+2=", "10+2="], ["3", "12"]).shape
     torch.Size([])
     """
-    ask = policy.tokenizer(list(prompts))["input_ids"]
+    ask = policy.prompt_tokens(prompts)
     answer = [
         [*tokens, policy.end] for tokens in policy.tokenizer(list(responses), add_special_tokens=False)["input_ids"]
     ]
     traces = [((a + b)[:-1], [-100] * (len(a) - 1) + b) for a, b in zip(ask, answer)]
     width = max(len(tokens) for tokens, _ in traces)
+    if width > policy.positions:
+        raise ValueError(
+            f"a prompt and its demonstration have {width} tokens, and the model {policy.positions} positions. Leave "
+            "such rows out, or take more positions (model.positions, for the model that is made here)."
+        )
     rows = pack([len(tokens) for tokens, _ in traces], width)
     tokens, target = torch.full((len(rows), width), policy.pad), torch.full((len(rows), width), -100)
     position, owner = torch.zeros_like(tokens), torch.full_like(tokens, -1)

@@ -212,7 +212,7 @@ def _serve(pipe: Connection, directory: Path, number: int) -> None:
                     train(config, directory / "runs" / name, resume=True, progress=pipe.send, base=base, name=name)
             except (BrokenPipeError, ConnectionResetError):
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 _note(directory, name, traceback.format_exc())
                 failure = f"{type(error).__name__}: {error}".splitlines()[0]
             pipe.send(failure)

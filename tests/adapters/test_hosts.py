@@ -16,66 +16,11 @@ from typing import Any
 
 import pytest
 import torch
+from adapters.common import ROWS, TOKENS, Rows, assert_same, clipped, opo, single, stand_in
 from torch import Tensor
 
 import geomalign as ga
 from geomalign.adapters import hosted
-
-ROWS, TOKENS = 6, 9
-
-
-@dataclasses.dataclass
-class Rows:
-    """A batch as hosts have it: per-token tensors, ragged masks, advantages equal along a response."""
-
-    policy: Tensor
-    old: Tensor
-    reference: Tensor
-    advantages: Tensor
-    mask: Tensor
-
-
-@pytest.fixture
-def rows() -> Rows:
-    old = -torch.rand(ROWS, TOKENS)
-    return Rows(
-        policy=(old + 0.3 * torch.randn(ROWS, TOKENS)).requires_grad_(),
-        old=old,
-        reference=old + 0.2 * torch.randn(ROWS, TOKENS),
-        advantages=torch.randn(ROWS, 1).expand(ROWS, TOKENS),
-        mask=torch.arange(TOKENS) < torch.tensor([9, 4, 1, 6, 2, 7])[:, None],
-    )
-
-
-def clipped(policy: Tensor, rows: Rows) -> Tensor:
-    """PPO's token losses, written out."""
-    ratio = torch.exp(policy - rows.old)
-    return -torch.min(ratio * rows.advantages, ratio.clamp(0.8, 1.2) * rows.advantages)
-
-
-def opo(policy: Tensor, rows: Rows, mu: float) -> Tensor:
-    """The log form's losses of responses, written out, with the host's advantage as drive."""
-    u = ((policy - rows.old) * rows.mask).sum(1) / rows.mask.sum(1)
-    return mu / 2 * u**2 - rows.advantages[:, 0] * u
-
-
-def assert_same(ours: Tensor, theirs: Tensor, policy: Tensor) -> None:
-    torch.testing.assert_close(ours, theirs)
-    gradients = [torch.autograd.grad(x, policy, retain_graph=True)[0] for x in (ours, theirs)]
-    torch.testing.assert_close(*gradients)
-    assert gradients[0].abs().sum() > 0
-
-
-def stand_in(monkeypatch: pytest.MonkeyPatch, name: str, **contents: Any) -> None:
-    """A module of this name with these contents, and its packages."""
-    parts = name.split(".")
-    for k in range(1, len(parts) + 1):
-        module = types.ModuleType(".".join(parts[:k]))
-        module.__path__ = []  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-    for key, value in contents.items():
-        setattr(sys.modules[name], key, value)
-
 
 # -------------------------------------------------------------------------------------------------------- shared
 
@@ -118,6 +63,21 @@ def test_engine_weights_survive_a_hosts_advantages(rows: Rows) -> None:
     assert_same(outcome.loss, (weight * clipped(rows.policy, rows))[rows.mask].mean(), rows.policy)
     given = hosted.evaluate(ga.recipes.ppo(), batch, rows.advantages, importance=weight)
     assert_same(given.loss, hosted.evaluate(ga.recipes.ppo(), batch, rows.advantages * weight).loss, rows.policy)
+
+
+@pytest.mark.parametrize("name", single())
+def test_a_recipe_keeps_its_weights_under_a_hosts_advantages(name: str) -> None:
+    """With advantages that are the recipe's own drive it is the recipe: clips, masks, tapers and halves by sign too."""
+    objective, batch = ga.recipes.get(name), ga.laws.sample_batch(8, 5)
+    policy, reward = batch.policy.detach().requires_grad_(), (torch.arange(8) == 0).double()  # one in eight is right
+    batch = dataclasses.replace(batch, policy=policy, reward=reward, advantage=reward - 0.1, group=None)
+    drives = {term.sampling for term in objective.driven_terms}
+    halves = [sampling.of for sampling in drives if isinstance(sampling, ga.sampling.SignWeighted)]
+    advantages = halves[0].drive(batch) if len(drives) > 1 else objective.drive(batch)
+    outcome = hosted.evaluate(objective, batch, advantages)
+    ours, theirs = (torch.autograd.grad(x.loss, batch.policy)[0] for x in (objective(batch), outcome))
+    torch.testing.assert_close(theirs, ours)
+    assert ours.abs().max() > 0
 
 
 def test_what_micro_batches_report_adds_up(rows: Rows) -> None:
@@ -255,8 +215,10 @@ def test_slime(monkeypatch: pytest.MonkeyPatch, rows: Rows, per_token: bool, for
     args = types.SimpleNamespace(geomalign_objective="opo mu=2.0")
     ours, _ = loss(args, batch, flat, reduce)
     assert_same(ours, (opo(rows.policy, rows, 2.0) * (rows.mask.sum(1) if per_token else 1)).sum(), rows.policy)
-    with pytest.raises(ValueError, match="parts of responses"):
-        loss(types.SimpleNamespace(geomalign_objective="opo", context_parallel_size=2), batch, flat, reduce)
+    for whole in ("opo", "luspo", "vespo"):  # by its unit, and by weights of whole responses on tokens
+        with pytest.raises(ValueError, match="parts of responses"):
+            loss(types.SimpleNamespace(geomalign_objective=whole, context_parallel_size=2), batch, flat, reduce)
+    loss(types.SimpleNamespace(geomalign_objective="ppo", context_parallel_size=2), batch, flat, reduce)
 
 
 @pytest.fixture
@@ -311,6 +273,25 @@ def test_slime_anchors(slime_flat: dict[str, Any]) -> None:
     assert slime_flat["top_p_token_ids"] == [[1]] and slime_flat["top_p_token_offsets"] == [[0, 1]]
     with pytest.raises(ValueError, match="use-tis weighs slime's own"):
         loss(types.SimpleNamespace(use_tis=True), slime_batch(lengths), flat, reduce)
+
+
+def test_miles_has_its_forward_pass_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read in `miles/backends/training_utils/loss.py` at commit 0336a443: slime's arguments, another module."""
+
+    def get_log_probs_and_entropy(logits: Tensor, *, response_lengths: list[int], **more: Any) -> Any:
+        return {"log_probs": list(logits.split(response_lengths))}
+
+    stand_in(monkeypatch, "miles.backends.training_utils.loss", get_log_probs_and_entropy=get_log_probs_and_entropy)
+    monkeypatch.setitem(sys.modules, "slime", None)
+    from geomalign.adapters.slime import loss
+
+    lengths = [3, 2]
+    flat, old = (-torch.rand(5)).requires_grad_(), torch.rand(5) - 1.5
+    batch = slime_batch(lengths, log_probs=list(old.split(lengths)))
+    reduce = slime_reducer([torch.ones(n) for n in lengths], True)
+    ours, _ = loss(types.SimpleNamespace(geomalign_objective="ppo"), batch, flat, reduce)
+    ratio, advantages = torch.exp(flat - old), torch.cat(batch["advantages"])
+    assert_same(ours, -torch.min(ratio * advantages, ratio.clamp(0.8, 1.2) * advantages).sum(), flat)
 
 
 def test_slime_without_a_token(slime_flat: dict[str, Any]) -> None:

@@ -93,6 +93,47 @@ def test_evaluation_is_the_mean_of_all_rows(worker: Any) -> None:
     assert 0 < result["eval"] < 2
 
 
+@pytest.mark.float32
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["dpo", "dapo"])
+def test_training_without_logits_gives_the_same_weights(worker: Any, name: str) -> None:
+    """The output layer evaluated with the objective, tied to the embedding or not, in two micro-batches."""
+    case = CASES[name] | {"args": {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 2}}
+    plain, fused = worker.run(case), worker.run(case | {"fused": True})
+    torch.testing.assert_close(fused["weights"], plain["weights"], atol=1e-6, rtol=0)
+
+
+@pytest.mark.float32
+def test_the_head_of_a_model_is_found_by_its_numbers() -> None:
+    """Scaled and capped logits; what is neither is refused."""
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes |= {"num_key_value_heads": 2, "vocab_size": 32, "head_dim": 8}
+    rows = [{"prompt_ids": [3], "response_ids": [4, 5], "old": [-1.0, -2.0], "drive": 1.0}] * 2
+    for config in (
+        transformers.LlamaConfig(**sizes),
+        transformers.GraniteConfig(**sizes, logits_scaling=8.0),
+        transformers.CohereConfig(**sizes, logit_scale=0.25),
+        transformers.Gemma2Config(**sizes, final_logit_softcapping=0.1),
+    ):
+        model = transformers.AutoModelForCausalLM.from_config(config)
+        plain, fused = ObjectiveLoss("opo"), ObjectiveLoss("opo", model=model)
+        values = []
+        for loss in (plain, fused):
+            batch = loss.collate(rows)
+            out = model(**{key: value for key, value in batch.items() if key != "labels"})
+            value = loss(out, batch["labels"])
+            values.append((value, *torch.autograd.grad(value, list(model.parameters()))))
+            assert (out["logits"].shape[1] == 1) == (loss is fused)
+        for a, b in zip(*values, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    model.lm_head = torch.nn.Sequential(model.lm_head)
+    model.get_output_embeddings = lambda: model.lm_head[0]
+    model.lm_head.append(torch.nn.Tanh())
+    with pytest.raises(ValueError, match="leave out model="):
+        ObjectiveLoss("opo", model=model)
+
+
 def outputs(rows: int, width: int) -> Any:
     return {"logits": torch.randn(rows, width, 16, requires_grad=True)}
 

@@ -45,6 +45,7 @@ CORNERS = {
     for a, b, i in itertools.product((1, 4), (0.0, 0.04), (1, 2))
 }
 ENGINE = {"num_iterations": 2, "gradient_accumulation_steps": 2}
+TWICE = {"num_iterations": 2, "max_steps": 6}
 
 GRPO: dict[str, dict[str, Any]] = CORNERS | {
     "dapo": {
@@ -122,6 +123,20 @@ GRPO: dict[str, dict[str, Any]] = CORNERS | {
         "objective": ("grpo", ADVANTAGE | {"beta": 0.04}),
         "args": NESTED | {"num_iterations": 2, "beta": 0.04},
         "peft": True,
+    },
+    # TRL's constants by name, and nothing set but the loss.
+    "constants of grpo": {"objective": ("geomalign.adapters.trl.constants:grpo", {}), "args": NESTED | TWICE},
+    "constants of dapo": {
+        "objective": ("geomalign.adapters.trl.constants:dapo", {}),
+        "args": {"loss_type": "dapo"} | TWICE,
+    },
+    "constants of gspo": {
+        "objective": ("geomalign.adapters.trl.constants:gspo", {}),
+        "args": {"loss_type": "grpo", "importance_sampling_level": "sequence"} | TWICE,
+    },
+    "constants of sapo": {
+        "objective": ("geomalign.adapters.trl.constants:sapo", {}),
+        "args": {"loss_type": "sapo"} | TWICE,
     },
 }
 if "entropy_coef" in trl.GRPOConfig.__dataclass_fields__:
@@ -215,6 +230,21 @@ def test_our_weights_of_an_engine_are_trls() -> None:
     assert max((w - unweighted["weights"][n]).abs().max() for n, w in mine["weights"].items()) > 1e-3
 
 
+def test_the_constants_of_the_papers_train_other_weights() -> None:
+    mine = ours("grpo", GRPO["constants of dapo"] | {"objective": ("dapo", {})})
+    host = theirs("grpo", GRPO["constants of dapo"])
+    assert max((w - host["weights"][n]).abs().max() for n, w in mine["weights"].items()) > 1e-4
+
+
+def test_the_standard_deviation_of_trl_pulls_alike_rewards_less() -> None:
+    reward = torch.tensor([0.01, -0.01], dtype=torch.float64) / 2**0.5  # a standard deviation of 0.01
+    batch = ga.Batch(torch.zeros(2, 1, dtype=torch.float64), reward=reward)
+    papers, trls = (
+        ga.recipes.get(name).terms[0][1].drive(batch) for name in ("grpo", "geomalign.adapters.trl.constants:grpo")
+    )
+    torch.testing.assert_close(trls / papers, torch.full_like(papers, 0.010001 / 0.0101), rtol=1e-9, atol=0)
+
+
 @pytest.mark.parametrize("name", DPO)
 def test_dpo_trains_the_same_weights(name: str) -> None:
     assert_same_training(ours("dpo", DPO[name]), theirs("dpo", DPO[name]))
@@ -264,17 +294,24 @@ def controlled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     recorded = str(folder / "rollouts")
     adaptive = ADAPTIVE | {"control": "kl=3 rate=1.0", "trainer": "grpo", "ours": True}
     pairs = {"objective": ("dpo", {"beta": 0.3}), "control": "kl=6 rate=0.5 low=1.0 initial=2.0", "trainer": "dpo"}
+    region: dict[str, Any] = {"objective": ("tests.adapters.trl_worker:region", {}), "trainer": "dpo"}
     cases = [
         adaptive | {"args": ROLLOUTS, "ours_args": {"record": recorded}},
         adaptive | {"args": saved, "resume": 4},
         pairs | {"ours": True, "args": {"per_device_train_batch_size": 2, "max_steps": 4}},
         pairs
         | {"ours": True, "args": {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2, "max_steps": 4}},
+        region | {"ours": True, "args": {"per_device_train_batch_size": 2, "max_steps": 3}},
     ]
-    names = ("straight", "resumed", "pairs", "pairs, accumulated")
+    names = ("straight", "resumed", "pairs", "pairs, accumulated", "region")
     found = dict(zip(names, on_two_processes(cases, folder), strict=True))
     one = pairs | {"args": {"per_device_train_batch_size": 4, "max_steps": 4}}
-    return found | {"rollouts": recorded, "pairs, one process": ours("dpo", one)}
+    alone = region | {"args": {"per_device_train_batch_size": 4, "max_steps": 3}}
+    return found | {
+        "rollouts": recorded,
+        "pairs, one process": ours("dpo", one),
+        "region, one process": ours("dpo", alone),
+    }
 
 
 def test_two_processes_set_the_stiffness_of_one(controlled: dict[str, Any]) -> None:
@@ -311,6 +348,12 @@ def test_pairs_on_two_processes_set_the_stiffness_of_one(controlled: dict[str, A
     assert len(set(stiffness)) > 2
     for name, weight in whole["weights"].items():
         torch.testing.assert_close(parts["weights"][name], weight, atol=1e-6, rtol=0)
+
+
+def test_a_drive_of_all_pairs_is_that_of_one_process(controlled: dict[str, Any]) -> None:
+    """`TrustRegion` solves one stiffness from all pairs of a step, whichever process holds them."""
+    for name, weight in controlled["region, one process"]["weights"].items():
+        torch.testing.assert_close(controlled["region"]["weights"][name], weight, atol=1e-6, rtol=0)
 
 
 def test_a_description_is_its_objective() -> None:
@@ -424,6 +467,42 @@ def test_on_policy_single_steps_are_called_inactive() -> None:
     active = ours("grpo", GRPO["grpo, accumulation 1, beta 0, 2 iterations"])
     assert not any(text.startswith("InactiveGeometryWarning") for text in active["warnings"])
     assert active["log"][1]["geom/inactive"] < 1.0
+
+
+UNFIT = "UnfitObjectiveWarning: the "
+
+
+@pytest.mark.parametrize(
+    ("kind", "case", "said"),
+    [
+        ("dpo", {"objective": ("grpo", {})}, "objective reads the rewards of sampled responses"),
+        ("dpo", {"objective": ("reinforce", {})}, "objective reads the rewards of sampled responses"),
+        ("dpo", {"objective": ("kto", {})}, None),
+        ("dpo", {"objective": ("dpo", {}), "args": {"gradient_accumulation_steps": 2}}, None),
+        ("dpo", {"objective": ("aot", {}), "args": {"gradient_accumulation_steps": 2}}, "objective sorts the pairs"),
+        ("dpo", {"objective": ("aot", {})}, None),
+        ("dpo", {"objective": (f"{__package__}.trl_worker:region", {})}, None),
+        (
+            "dpo",
+            {"objective": (f"{__package__}.trl_worker:region", {}), "args": {"gradient_accumulation_steps": 2}},
+            "drive of a pair depends on the other pairs",
+        ),
+        ("grpo", {"objective": ("ppo", {})}, "objective reads advantages, and TRL has rewards"),
+        ("grpo", {"objective": ("remax", {})}, "objective reads advantages, and TRL has rewards"),
+        ("grpo", {"objective": ("ppo", {}), "ours_args": {"advantage": "trl"}}, None),
+        ("grpo", {"objective": ("grpo", {})}, None),
+    ],
+)
+def test_an_objective_that_does_not_fit_is_warned_of(kind: str, case: dict[str, Any], said: str | None) -> None:
+    case = case | {"args": case.get("args", {}) | {"max_steps": 1}}
+    seen = [text for text in ours(kind, case)["warnings"] if text.startswith(UNFIT)]
+    assert [text[len(UNFIT) :][: len(said or "")] for text in seen] == ([said] if said else [])
+
+
+def test_what_nothing_drives_is_refused() -> None:
+    for kind, said in (("grpo", "driven by rewards"), ("dpo", "which response is preferred")):
+        with pytest.raises(ValueError, match=said):
+            ours(kind, {"objective": ("generalized_jsd", {}), "args": {"beta": 0.1}})
 
 
 def test_superseded_arguments_are_named() -> None:

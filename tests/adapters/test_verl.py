@@ -312,6 +312,185 @@ def test_the_configuration_survives_the_way_to_a_worker() -> None:
     assert pickle.loads(pickle.dumps(config)).policy_loss.hyperparameters == {"mu": 3.0}
 
 
+def functions_of(path: str, *names: str, **known: Any) -> dict[str, Any]:
+    """Functions of one of verl's files that imports what is not installed: taken out of it and compiled alone."""
+    import verl
+
+    tree = ast.parse(Path(next(iter(verl.__path__)), path).read_text(encoding="utf-8"))
+    found = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name in names]
+    assert {n.name for n in found} == set(names)
+    for function in found:
+        function.decorator_list, function.returns = [], None
+        for argument in function.args.args:
+            argument.annotation = None
+    made: dict[str, Any] = dict(known)
+    exec(compile(ast.Module(found, []), path, "exec"), made)
+    return made
+
+
+def sessions(config: Any, adv_estimator: str) -> torch.Tensor:
+    """The advantages that verl's default trainer gives to four sessions, the last of which has five outputs."""
+    from verl import DataProto
+    from verl.trainer.ppo import core_algos
+
+    made = functions_of(
+        "trainer/ppo/ray_trainer.py",
+        "compute_advantage",
+        core_algos=core_algos,
+        AdvantageEstimator=core_algos.AdvantageEstimator,
+    )
+    name = "compute_advantage_for_multi_trajectories"
+    made = functions_of("trainer/ppo/v1/utils.py", name, torch=torch, **made)
+    session = [0, 1, 2, 3, 3, 3, 3, 3]
+    scores = torch.zeros(8, 4)
+    scores[:, -1] = torch.tensor([1.0, 0, 0, 1])[session]
+    tensors = {"token_level_rewards": scores, "response_mask": torch.ones(8, 4)}
+    rows = DataProto.from_dict(tensors=tensors, non_tensors={"uid": numpy.array(["u"] * 8, dtype=object)})
+    keys = [f"u_{s}_{session[:i].count(s)}" for i, s in enumerate(session)]
+    rows = made[name](rows, keys, adv_estimator, norm_adv_by_std_in_grpo=False, config=config)
+    return rows.batch["advantages"][:, 0]
+
+
+def test_outputs_of_one_session_are_counted_as_responses_or_refused() -> None:
+    """verl takes a session once for its own `grpo`; every other estimator gets rows, and cannot see the sessions."""
+    once = sessions({}, "grpo")
+    torch.testing.assert_close(once, torch.tensor([0.5, -0.5, -0.5, 0.5, 0.5, 0.5, 0.5, 0.5]))
+    each = sessions({"hyperparameters": {}}, "geomalign/dr_grpo")
+    torch.testing.assert_close(each[:4], torch.tensor([0.25, -0.75, -0.75, 0.25]))
+    with pytest.raises(ValueError, match=r"8 rows, but algorithm\.group_size says 4 sessions"):
+        sessions({"hyperparameters": {}, "group_size": 4}, "geomalign/dr_grpo")
+
+
+def test_padding_of_verl_is_no_session() -> None:
+    """verl appends rows without tokens, all of one made-up prompt."""
+    from verl.trainer.ppo.core_algos import get_adv_estimator_fn
+
+    inputs = rewards()
+    inputs["response_mask"][5:] = False
+    inputs["index"] = numpy.array(["a"] * 5 + ["pad"] * 7, dtype=object)
+    estimate = get_adv_estimator_fn("geomalign/rloo")
+    found, _ = estimate(**inputs, config={"hyperparameters": {}, "group_size": 5})
+    assert found[:5].abs().max() > 0 and found[5:].abs().max() == 0
+    with pytest.raises(ValueError, match="5 rows"):
+        estimate(**inputs, config={"hyperparameters": {}, "group_size": 4})
+
+
+class Queue:
+    """verl's transfer queue, of one batch."""
+
+    def __init__(self, fields: dict[str, torch.Tensor]):
+        self.fields = fields
+
+    def kv_batch_get(self, select_fields: list[str], **where: Any) -> dict[str, torch.Tensor]:
+        return {name: self.fields[name] for name in select_fields}
+
+    def kv_batch_put(self, fields: dict[str, torch.Tensor], **where: Any) -> None:
+        self.fields |= fields
+
+
+def test_bypass_exchanges_the_old_policy_and_keeps_the_loss() -> None:
+    """verl's default trainer, its own function: old becomes the rollout engine's, and `loss_mode` stays."""
+    from types import SimpleNamespace
+
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.create(
+        {
+            "algorithm": {"rollout_correction": {"bypass_mode": True}},
+            "actor_rollout_ref": {"actor": {"policy_loss": {"loss_mode": "geomalign/opo"}}},
+        }
+    )
+    before = OmegaConf.to_container(config)
+    engine = -torch.rand(3, 5)
+    queue = Queue({"rollout_log_probs": engine, "responses": torch.zeros(3, 5)})
+    made = functions_of("trainer/ppo/v1/trainer_base.py", "_compute_old_log_prob", tq=queue)
+    made["_compute_old_log_prob"](SimpleNamespace(config=config), SimpleNamespace(keys=[], partition_id=""), {})
+    assert queue.fields["old_log_probs"] is engine and OmegaConf.to_container(config) == before
+
+
+def test_the_check_knows_bypass() -> None:
+    bypass = "algorithm.rollout_correction.bypass_mode=true"
+    assert adapter.check([bypass], str(EXAMPLE))[-1] == "ok"
+    with pytest.raises(RuntimeError, match="calculate_log_probs=true"):
+        adapter.check([bypass, "actor_rollout_ref.rollout.calculate_log_probs=false"], str(EXAMPLE))
+    with pytest.raises(RuntimeError, match="overwrites loss_mode 'geomalign/opo'"):
+        adapter.check([bypass, "trainer.use_v1=false"], str(EXAMPLE))
+
+
+def test_a_distillation_is_configured_as_the_page_says(tmp_path: Path) -> None:
+    """The YAML of docs/trainers/verl.md, composed on top of verl's own."""
+    from verl.utils.config import omega_conf_to_dataclass
+
+    from geomalign.adapters.verl.preflight import _compose
+
+    page = (ROOT / "docs" / "trainers" / "verl.md").read_text()
+    block = next(b for b in page.split("```") if b.startswith("yaml\ndistillation:")).removeprefix("yaml\n")
+    head = "hydra:\n  searchpath:\n    - pkg://verl.trainer.config\n\ndefaults:\n  - ppo_trainer\n  - _self_\n\n"
+    path = tmp_path / "distil.yaml"
+    path.write_text(head + block)
+    section = omega_conf_to_dataclass(_compose([], str(path)).distillation.distillation_loss)
+    assert (section.policy_loss_mode, dict(section.hyperparameters)) == ("geomalign/ppo", {"epsilon": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("mode", "hyperparameters"), [("geomalign/ppo", {"dual_clip": 3.0}), ("geomalign/opo", {"mu": 2.0})]
+)
+def test_distillation_by_policy_gradient(mode: str, hyperparameters: dict[str, Any]) -> None:
+    """verl's `distillation_loss` passes its own section as configuration, and the distillation loss as advantage."""
+    from types import SimpleNamespace
+
+    from tensordict import TensorDict
+    from verl.trainer.distillation.losses import distillation_loss
+    from verl.utils import tensordict_utils as tu
+    from verl.workers.config import DistillationLossConfig
+
+    inputs = data()
+    mask = torch.arange(7) < (inputs["response_mask"].sum(-1, keepdim=True)).clamp(min=1)
+    lengths = mask.sum(-1).tolist()
+    teacher = (inputs["old_log_prob"] + 0.5 * torch.randn(12, 7)).clamp(max=-0.05)
+
+    def jagged(x: torch.Tensor) -> torch.Tensor:
+        return torch.nested.as_nested_tensor([row[:n] for row, n in zip(x, lengths)], layout=torch.jagged)
+
+    def whole(x: torch.Tensor) -> torch.Tensor:  # prompt of two tokens and response, scores one token early
+        rows = [torch.cat([x.new_zeros(1), row[:n], x.new_zeros(1)]) for row, n in zip(x, lengths)]
+        return torch.nested.as_nested_tensor(rows, layout=torch.jagged)
+
+    def run(section: Any) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
+        policy = inputs["log_prob"].clone().requires_grad_()
+        fields = {
+            "prompts": torch.nested.as_nested_tensor([torch.zeros(2, dtype=torch.long)] * 12, layout=torch.jagged),
+            "responses": jagged(torch.zeros(12, 7, dtype=torch.long)),
+            "input_ids": torch.nested.as_nested_tensor(
+                [torch.zeros(2 + n, dtype=torch.long) for n in lengths], layout=torch.jagged
+            ),
+            "response_mask": jagged(mask.long()),
+            "old_log_probs": jagged(inputs["old_log_prob"]),
+            "teacher_logprobs": whole(teacher),
+        }
+        batch = TensorDict(fields, batch_size=[12])
+        tu.assign_non_tensor(batch, dp_size=1, batch_num_tokens=sum(lengths), global_batch_size=12, max_response_len=7)
+        config = actor("vanilla", None, loss_agg_mode="seq-mean-token-mean")
+        both = SimpleNamespace(distillation_loss=section)
+        loss, found = distillation_loss(config, both, {"log_probs": whole(policy)}, batch)
+        return loss.detach(), torch.autograd.grad(loss, policy)[0], found
+
+    options = {"loss_mode": "k1", "use_policy_gradient": True, "loss_max_clamp": None}
+    section = adapter.GeometryDistillationLossConfig(policy_loss_mode=mode, hyperparameters=hyperparameters, **options)
+    loss, gradient, found = run(section)
+    if mode == "geomalign/ppo":
+        theirs = run(DistillationLossConfig(**options))
+        assert_same((loss, gradient), theirs[:2])
+    else:
+        batch = ga.Batch(inputs["log_prob"], inputs["old_log_prob"], mask=mask)
+        drive = ((teacher - inputs["log_prob"]) * mask).sum(-1) / mask.sum(-1)
+        objective = ga.recipes.opo(mu=2.0)
+        torch.testing.assert_close(gradient, objective.gradient(batch, drive=drive), rtol=1e-7, atol=1e-12)
+    assert {"distillation/geom/ess", "distillation/ppo_kl", "distillation/pg_clipfrac"} <= set(found)
+    with pytest.raises(NotImplementedError, match="Only vanilla"):  # what is not ours is verl's to judge
+        adapter.GeometryDistillationLossConfig(policy_loss_mode="gspo", **options)
+
+
 def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     env = os.environ | {"OMP_NUM_THREADS": "1"} | environment
     return subprocess.run(
@@ -324,16 +503,10 @@ def test_rollouts_of_verl_are_read_by_the_audit(tmp_path: Path) -> None:
 
     The trainer's module imports the servers of the rollout engines, so its function is taken out of the file.
     """
-    import verl
-
     from geomalign.audit import audit
 
-    source = Path(next(iter(verl.__path__)), "trainer", "ppo", "ray_trainer.py").read_text(encoding="utf-8")
     name = "_write_generations"
-    (writer,) = (n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef) and n.name == name)
-    writer.decorator_list = []
-    made: dict[str, Any] = {"json": json, "os": os}
-    exec(compile(ast.Module([writer], []), "ray_trainer.py", "exec"), made)
+    made = functions_of("trainer/ppo/ray_trainer.py", name, json=json, os=os)
     prompts = ["2+2", "2+2", "3+3", "3+3"]
     for step in (9, 10):
         scores, extra = [1.0, 0.0, float(step), float(step)], {"acc": [True, False, True, True], "uid": ["a"] * 3}

@@ -61,7 +61,8 @@ def rows(paired: bool, count: int) -> list[dict[str, Any]]:
 def run(case: dict[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(1)
     name, hyperparameters = case["objective"]
-    loss = ObjectiveLoss(ga.recipes.get(name, **hyperparameters))
+    policy = model()
+    loss = ObjectiveLoss(ga.recipes.get(name, **hyperparameters), model=policy if case.get("fused") else None)
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder,
@@ -82,7 +83,7 @@ def run(case: dict[str, Any]) -> dict[str, Any]:
         data = rows(loss.paired, case["rows"])
         # In the order of the data, so that micro-batches of any size make the same optimiser steps.
         trainer = InOrder(
-            model=model(), args=arguments, train_dataset=data, data_collator=loss.collate, compute_loss_func=loss
+            model=policy, args=arguments, train_dataset=data, data_collator=loss.collate, compute_loss_func=loss
         )
         trainer.train()
         evaluated = trainer.evaluate(eval_dataset=data)["eval_loss"] if case.get("evaluate") else None

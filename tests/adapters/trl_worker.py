@@ -240,6 +240,20 @@ def run_dpo(case: dict[str, Any], folder: str) -> Any:
     return GeometryDPOTrainer(**shared, objective=objective(case), controller=controller(case))
 
 
+@dataclasses.dataclass(frozen=True)
+class Longer(ga.SamplingGeometry):
+    """Pairs pull by how much longer the preferred response is."""
+
+    def drive(self, batch: Any) -> torch.Tensor:
+        chosen, rejected = batch.rows.support.sum(-1).to(batch.rows.dtype).chunk(2)
+        return chosen - rejected
+
+
+def region() -> Any:
+    """A step of a given size over all pairs, so that each pair's drive depends on the others."""
+    return dataclasses.replace(ga.recipes.ipo(), sampling=ga.TrustRegion(Longer(), chi2=4.0))
+
+
 def objective(case: dict[str, Any]) -> Any:
     if isinstance(case["objective"], str):
         return case["objective"]  # a description, which the trainer reads

@@ -5,7 +5,10 @@ import re
 from pathlib import Path
 
 import catalogue_pages
+import pybtex
+import pybtex.database
 import pytest
+import yaml
 
 import geomalign as ga
 from geomalign.recipes import PUBLICATIONS
@@ -58,6 +61,38 @@ def test_bibtex_has_each_publication_once() -> None:
     for reference in PUBLICATIONS.values():
         twins = {r.title for r in PUBLICATIONS.values() if r.key == reference.key}
         assert len(twins) == 1, f"two publications share the key {reference.key}"
+
+
+@pytest.mark.parametrize("reference", {r.key: r for r in PUBLICATIONS.values()}.values(), ids=lambda r: r.key)
+def test_bibtex_compiles_every_publication(reference: ga.recipes.Reference) -> None:
+    """A brace, an apostrophe or a backslash ends a key for bibtex and biber; special characters end a line of LaTeX."""
+    assert re.fullmatch("[a-z]+[0-9]{4}[a-z0-9]+", reference.key)
+    entry = reference.bibtex()
+    assert entry.isascii() and "\\" not in entry.split(",")[0]
+    title = next(line for line in entry.splitlines() if line.startswith("  title"))
+    assert not re.search(r"(?<!\\)[#$%&_]", title)
+    compiled = pybtex.format_from_string(entry, "plain", output_backend="latex")
+    assert rf"\bibitem[1]{{{reference.key}}}" in compiled and str(reference.year) in compiled
+    assert any(word in compiled for word in reference.title.split())
+    found = pybtex.database.parse_string(entry, "bibtex").entries[reference.key]
+    assert found.persons["author"][0].last_names and found.fields["title"].startswith("{")
+
+
+def test_names_are_printed_as_they_are_read() -> None:
+    assert PUBLICATIONS["cfpo"].source == "Çağatan 2026" and PUBLICATIONS["apo_zero"].source == "D'Oosterlinck 2024"
+    assert PUBLICATIONS["cfpo"].key == "cagatan2026clippingfree"
+
+
+def test_the_citation_file_cites_the_package() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert cited["cff-version"] == "1.2.0" and cited["type"] == "software" and cited["message"]
+    assert cited["title"] == "geomalign" and cited["version"] == ga.__version__ and cited["license"] == "Apache-2.0"
+    assert all(author.get("name") or author.get("family-names") for author in cited["authors"])
+    for reference in cited["references"]:
+        assert {"type", "title", "authors", "year"} <= reference.keys()
+        number = next(i["value"] for i in reference["identifiers"] if i["type"] == "other").removeprefix("arXiv:")
+        known = next(r for r in PUBLICATIONS.values() if r.arxiv == number)
+        assert (reference["title"], reference["year"]) == (known.title, known.year)
 
 
 def test_homonyms_name_recipes_that_exist() -> None:

@@ -9,11 +9,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 import geomalign as ga
 from geomalign._util import words
-from geomalign.adapters import export, hosted, nemo_rl, openrlhf, prime_rl, slime, torchtune
+from geomalign.adapters import export, hosted, nemo_rl, openrlhf, prime_rl, rllm, skyrl, slime, torchtune
 from geomalign.adapters.verl.losses import objective_from
 from geomalign.cli import options as cli
 from geomalign.objective import BaseObjective
@@ -43,7 +44,7 @@ def make(
     free=None,
 ):
     """An objective that knows what it was made with."""
-    return ga.Objective(unit=ga.Sequence(), sampling=Seen(repr(sorted(locals().items()))), optimization=ga.ChiSquare())
+    return ga.Objective(unit=ga.Token(), sampling=Seen(repr(sorted(locals().items()))), optimization=ga.ChiSquare())
 
 def strict(mu: float):
     return ga.recipes.opo(mu=mu)
@@ -239,6 +240,33 @@ def read_torchtune(text: str) -> BaseObjective:
     return torchtune.PreferenceLoss(**loss).objective
 
 
+def read_skyrl(text: str) -> BaseObjective:
+    line = next(line for line in text.splitlines() if "skyrl.register(" in line)
+    found: list[BaseObjective] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(skyrl, "register", lambda cfg, objective: found.append(hosted.objective_of(objective)))
+        eval(line.strip(), {"cfg": None, "skyrl": skyrl})
+    return found[0]
+
+
+def read_rllm(text: str) -> BaseObjective:
+    context = SimpleNamespace(params=yaml.safe_load(text)["algorithm"]["loss_params"], logp_curr=torch.zeros(1))
+    asked: list[BaseObjective] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rllm.hosted, "weights_of", lambda *arguments: torch.zeros(1, 1))
+        patch.setattr(rllm.hosted, "evaluate", lambda objective, *arguments: asked.append(objective) or 1 / 0)
+        context.__dict__.update(dict.fromkeys(("logp_old", "action_mask", "logp_ref", "logp_rollout", "advantages")))
+        with pytest.raises(ZeroDivisionError):
+            rllm.loss(context)
+    return asked[0]
+
+
+def read_torchtitan(text: str) -> BaseObjective:
+    line = next(line for line in text.splitlines() if "GeometryLoss.Config(" in line)
+    described = line.split("GeometryLoss.Config(objective=", 1)[1]
+    return hosted.objective_of(json.JSONDecoder().raw_decode(described)[0])
+
+
 READERS: dict[str, Callable[[str], BaseObjective]] = {
     "trl": read_trl,
     "verl": read_verl,
@@ -247,6 +275,12 @@ READERS: dict[str, Callable[[str], BaseObjective]] = {
     "openrlhf": read_openrlhf,
     "nemo-rl": read_nemo_rl,
     "torchtune": read_torchtune,
+    "skyrl": read_skyrl,
+    "rllm": read_rllm,
+    "torchtitan": read_torchtitan,
+    "tinker": lambda text: hosted.objective_of(
+        json.loads(next(line for line in text.splitlines() if line.startswith("objective = ")).split(" = ", 1)[1])
+    ),
 }
 
 
@@ -266,6 +300,10 @@ def test_an_export_makes_the_same_objective(host: str, value: str) -> None:
 @pytest.mark.parametrize("host", READERS)
 @pytest.mark.parametrize("description", ["opo mu=2 scaled=false", "gspo std-epsilon=0", "cispo high=none low=0.5"])
 def test_an_export_of_a_recipe_makes_the_recipe(host: str, description: str) -> None:
+    if host == "torchtitan" and not hosted.of_tokens(ga.recipes.get(description)):
+        with pytest.raises(ValueError, match="reads whole responses"):
+            export.configuration(host, description)
+        return
     assert READERS[host](export.configuration(host, description)) == ga.recipes.get(description)
 
 

@@ -20,7 +20,7 @@ def escorts(problem, alpha):
 def test_escorts_are_an_e_geodesic(problem, alpha, other):
     """log ρ_α is affine in α up to its normaliser, from P* at α = 0 to π_k at α = 1.
 
-    Source: OPO, Proposition 4.2; Amari 2016, §2.4
+    Source: OPO, Proposition 3.2; Amari 2016, §2.4
     Notebook: 04 §6
     """
 
@@ -39,7 +39,7 @@ def test_escorts_are_an_e_geodesic(problem, alpha, other):
 def test_the_escort_weight_is_the_density_of_the_escort(problem, alpha):
     """ω̃_α = ρ_α/π_k: reweighting anchor samples by it gives the escort's expectations, and its mean is one.
 
-    Source: OPO, Definition 4.1
+    Source: OPO, Definition 3.1
     Notebook: 04 §6
     """
     weight = ((1 - alpha) * problem.drive).exp()
@@ -66,7 +66,7 @@ def test_the_drive_is_centred_and_does_not_see_a_shift(reward, alpha):
 def test_alpha_to_one_is_the_plain_advantage(reward, gap):
     """Scaled by 1/(1 − α) the drive tends to the centred advantage, at rate 1 − α; unscaled it tends to zero.
 
-    Source: geomalign (scaled escort); OPO, §4.1 for the unscaled limit
+    Source: geomalign (scaled escort); OPO, §3.1 for the unscaled limit
     Notebook: 04 §7
     """
     batch = rows(torch.zeros(5), torch.zeros(5), reward=reward)
@@ -81,7 +81,7 @@ def test_alpha_to_one_is_the_plain_advantage(reward, gap):
 def test_alpha_to_zero_is_the_targets_density(reward, temperature):
     """At α = 0 the weight is P*/π_k with P* ∝ π_k e^{A/β}; as β → 0 it becomes the group's best response alone.
 
-    Source: OPO, §4.1
+    Source: OPO, §3.1
     Notebook: 04 §7
     """
     batch = rows(torch.zeros(5), torch.zeros(5), reward=reward)
@@ -134,7 +134,7 @@ def test_the_inverse_probability_factor_adds_the_entropy_direction(anchor, advan
 def test_w_gopo_reduces_to_gopo(reward, mu):
     """At α = 0 and c → ∞ W-GOPO's target is GOPO's: A/μ while no response is cut, the bounded projection always.
 
-    Source: W-GOPO, Theorem 5.1
+    Source: W-GOPO, Theorem 5.2
     Notebook: 04 §8
     """
     w_gopo = ga.recipes.w_gopo(alpha=0.0, mu=mu, scale=1e6)

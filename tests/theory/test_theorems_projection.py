@@ -30,7 +30,7 @@ def test_closed_form_by_projection(problem, mu, other):
     """v* = (g − E g)/μ maximises ⟨g, v⟩ − (μ/2)‖v‖² over {E v = 0}: every other v falls short by (μ/2)‖v − v*‖²
     exactly.
 
-    Source: OPO, Theorem 4.5; GOPO, Theorem 3.4
+    Source: OPO, Theorem 3.5; GOPO, Theorem 4.1
     Notebook: 04 §1
     """
 
@@ -48,7 +48,8 @@ def test_closed_form_by_projection(problem, mu, other):
 @pytest.mark.parametrize("divergence", DIVERGENCES, ids=repr)
 @given(problem=problems())
 def test_the_multiplier_is_unique_on_a_finite_support(divergence, problem):
-    """E[(ψ')⁻¹(g − λ)] decreases strictly in λ wherever it is positive, and passes one: there is one λ.
+    """For a strictly convex and differentiable ψ, E[(ψ')⁻¹(g − λ)] decreases strictly in λ wherever it is positive,
+    and passes one: there is one λ.
 
     Source: geomalign, *The multiplier*
     Notebook: 04 §3
@@ -61,6 +62,23 @@ def test_the_multiplier_is_unique_on_a_finite_support(divergence, problem):
     torch.testing.assert_close(mass(found), torch.ones(()), rtol=1e-8, atol=1e-8)
     for step in (1e-3, 0.1, 1.0):
         assert float(mass(found + step)) < 1 < float(mass(found - step))
+
+
+def test_a_kink_leaves_the_multiplier_open():
+    """ψ = (t − 1)²/2 + |t − 1|/2 is strictly convex with a kink at t = 1: the target policy is unique and λ is not. For
+    g = (0.2, 0, −0.2) every λ in [−0.3, 0.3] gives t = 1, and none outside.
+
+    Source: geomalign, *The multiplier*
+    Notebook: 04 §3
+    """
+    divergence, drive = ga.PearsonChiSquare() + ga.TotalVariation(), torch.tensor([0.2, 0.0, -0.2])
+    for multiplier in torch.linspace(-0.2999, 0.2999, 13):
+        torch.testing.assert_close(divergence.inverse_mirror(drive - multiplier), torch.ones(3), rtol=0, atol=1e-12)
+    for multiplier in (-0.301, 0.301):
+        assert (divergence.inverse_mirror(drive - multiplier) - 1).abs().max() > 5e-4
+    found = target_policy(drive, divergence)
+    torch.testing.assert_close(found.ratio, torch.ones(3))
+    assert -0.3 <= float(found.multiplier) <= 0.3
 
 
 def test_without_a_best_outcome_there_may_be_no_multiplier():
@@ -86,7 +104,7 @@ def test_projection_mirror_step_and_linear_response_agree(problem, mu):
     The projection is least squares against the constant; the mirror step is the χ² inverse mirror at the
     multiplier; the linear response is d/dh of the Gibbs ratio e^{hg}/E[e^{hg}] at h = 0, over μ.
 
-    Source: OPO, §5 and Corollary 5.1
+    Source: OPO, §4 and Corollary 4.1
     Notebook: 04 §2
     """
     root = problem.anchor.sqrt()
@@ -111,7 +129,7 @@ def test_projection_mirror_step_and_linear_response_agree(problem, mu):
 def test_conservation(divergence, problem, mu):
     """Σ_y π_k(y) t*(y) = 1 and t* ≥ 0, to 1e-12, for every divergence.
 
-    Source: OPO, eq. (2); GOPO, §2.2; issue-level bound of geomalign
+    Source: OPO, eq. (2); GOPO, §3.2; the bound is geomalign's
     Notebook: 04 §3
     """
     target = solved(problem, mu * divergence)
@@ -126,7 +144,7 @@ def test_conservation(divergence, problem, mu):
 def test_shift_invariance(divergence, problem, mu, shift):
     """Adding a constant to the drive changes λ by that constant and the target policy not at all.
 
-    Source: OPO, Remark 4.4
+    Source: OPO, Remark 3.4
     Notebook: 04 §3
     """
     here, there = (solved(p, mu * divergence) for p in (problem, problem._replace(drive=problem.drive + shift)))
@@ -140,7 +158,7 @@ def test_shift_invariance(divergence, problem, mu, shift):
 def test_the_target_policy_is_the_best_of_all_policies(divergence, problem, mu, other):
     """ψ'(t*) = g − λ where t* > 0, ≤ where t* = 0, and no policy has a higher ⟨g, π⟩ − μD(π‖π_k).
 
-    Source: KKT conditions; GOPO, Theorem 3.6 for χ²
+    Source: KKT conditions; GOPO, Theorem 4.3 for χ²
     Notebook: 04 §3
     """
     scaled = mu * divergence
@@ -162,7 +180,7 @@ def test_positivity_if_and_only_if(problem, mu):
     """π_k(1 + (g − E g)/μ) ≥ 0 everywhere if and only if μ ≥ E g − min g; then it is the target policy. Below,
     it is not.
 
-    Source: OPO, Proposition 7.4
+    Source: OPO, Proposition 6.4
     Notebook: 04 §4
     """
     threshold = problem.mean(problem.drive) - problem.drive.min()
@@ -179,7 +197,7 @@ def test_exact_sparsity(problem, mu):
     """With t ≥ 0 an outcome has target probability exactly zero if and only if g ≤ λ* − μ; elsewhere v* = (g −
     λ*)/μ.
 
-    Source: GOPO, Theorem 3.6 and Corollary 3.7
+    Source: GOPO, Theorem 4.3 and Corollary 4.4
     Notebook: 04 §4
     """
     target = solved(problem, mu * ga.PearsonChiSquare())
@@ -238,7 +256,7 @@ def test_two_projections_are_one(problem, mu):
     """P_K(P_{H₀} u) = P_K(u): conserving first and then projecting onto the densities, in the same metric,
     changes nothing.
 
-    Source: OPO, §7.5 (iii), with the metric it needs; H₀ ⊃ K
+    Source: OPO, §6.5 (iii), with the metric it needs; H₀ ⊃ K
     Notebook: 04 §4
     """
     divergence = mu * ga.PearsonChiSquare()
@@ -251,7 +269,7 @@ def test_two_projections_are_one(problem, mu):
 def test_the_bounded_projection_agrees_with_a_convex_solver(problem, mu):
     """The sorted projection of a group is what scipy's SLSQP finds for max ⟨g, v⟩ − (μ/2)‖v‖², Σv = 0, v ≥ −1.
 
-    Source: GOPO, Theorem 3.6 with eq. (19)
+    Source: GOPO, Theorem 4.3 with eq. (20)
     Notebook: 04 §4
     """
     g = problem.drive.numpy()
@@ -340,7 +358,7 @@ def test_the_free_energys_gradient_is_the_target_policy(divergence, problem, mu)
 def test_chi_square_is_the_linearised_gibbs_response(problem):
     """For large μψ''(1) all targets agree to O(1/μ²): near the anchor every divergence is one geometry.
 
-    Source: OPO, §5.2, made quantitative
+    Source: OPO, §4.2, made quantitative
     Notebook: 04 §2
     """
     for mu in (50.0, 500.0):

@@ -339,7 +339,7 @@ def test_resuming_on_a_table_changes_nothing(tiny: TrainConfig, table: Table, tm
 
     from geomalign.training.events import Event, Interrupted
 
-    config = on(tiny, table("a.jsonl", SUMS), chat=True)
+    config = on(tiny, table("a.jsonl", SUMS))
     whole = train(config, tmp_path / "whole")
 
     def interrupt(event: Event) -> None:

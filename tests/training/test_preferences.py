@@ -1,6 +1,7 @@
 """Preference data in TRL's formats: read, as tokens, as a task, and trained on offline."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from geomalign.tasks import Preferences, build, held_out
 from geomalign.tasks.config import TaskConfig
 from geomalign.tasks.preferences import preferences
+from geomalign.tasks.rows import DataWarning
 from geomalign.training.checkpoint import read_metrics
 from geomalign.training.config import override
 from geomalign.training.config.settings import TrainConfig, WarmStartConfig
@@ -57,7 +59,9 @@ FORMATS: dict[str, list[dict[str, Any]]] = {
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_every_format_gives_the_same_pair(kind: str, tmp_path: Path) -> None:
-    (pair,) = preferences(write(tmp_path / "a.jsonl", FORMATS[kind]))
+    left_out = pytest.warns(DataWarning, match="2 of 4 rows .* are left out") if kind == "unpaired" else nullcontext()
+    with left_out:
+        (pair,) = preferences(write(tmp_path / "a.jsonl", FORMATS[kind]))
     assert (pair.problem.prompt, pair.chosen, pair.rejected) == ("1+1 is", " 2.", " 3.")
     if "conversational" in kind:
         assert pair.problem.messages == (user("1+1 is"),) and pair.chosen_messages == (assistant(" 2."),)

@@ -8,7 +8,7 @@ import pytest
 
 from geomalign.tasks import Problem
 from geomalign.tasks.verifiers import sandbox
-from geomalign.tasks.verifiers.programs import UnitTests, extract_code
+from geomalign.tasks.verifiers.programs import UnitTests
 from geomalign.tasks.verifiers.sandbox import Execution, Limits
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="limits of processes are Unix's")
@@ -71,6 +71,35 @@ def test_the_limit_of_processes_is_the_kernels() -> None:
         seconds=10,
     )
     assert ran.end == "finished" and ran.out == "[-1]\n", ran
+
+
+def test_what_the_kernel_bounds_holds_in_c_too(tmp_path: Path) -> None:
+    """Around the audit hook: other files, every network, other processes."""
+    (tmp_path / "secret.txt").write_text("mine")
+    bounds = sandbox.kernel_bounds()
+    asked = "import ctypes, os, struct\nlibc = ctypes.CDLL(None)\n"
+    address = "struct.pack('>HH4s8x', 0x0200, 9, bytes([127, 0, 0, 1]))"
+    for bound, code, wanted in [
+        ("files", f"print(libc.open({os.fsencode(tmp_path / 'secret.txt')!r}, 0))", "-1"),
+        ("files", f"print(libc.open({os.fsencode(tmp_path / 'new')!r}, 65, 0o600))", "-1"),
+        ("files", "print(libc.open(b'own', 65, 0o600) > 0)", "True"),
+        ("network", f"print(libc.sendto(libc.socket(2, 2, 0), b'x', 1, 0, {address}, 16))", "-1"),
+        ("network", f"print(libc.connect(libc.socket(2, 1, 0), {address}, 16))", "-1"),
+        ("signals", "print(libc.kill(os.getppid(), 0))", "-1"),
+    ]:
+        if bound in bounds:
+            assert run(asked + code).out == wanted + "\n", (bound, code)
+    if "files" in bounds:
+        assert "PermissionError" in run(f"open({str(tmp_path / 'secret.txt')!r}).read()").err
+
+
+def test_files_without_number_end_the_program() -> None:
+    for code in (
+        "for i in range(10**7): open(str(i), 'w').close()",
+        "for i in range(900): open(str(i), 'wb').write(x)",
+    ):
+        ran = run(f"x = bytes(1 << 20)\n{code}\nimport time; time.sleep(1)", seconds=20)
+        assert ran.end == "output" and ran.passed == (), ran
 
 
 def test_a_hoarder_of_small_pieces_runs_out_of_memory() -> None:
@@ -178,9 +207,3 @@ def test_rows_without_tests_are_refused() -> None:
             UnitTests().prepare([problem(**row)])
     with pytest.raises(ValueError, match="memory >= 32"):
         Limits(memory=1)
-
-
-def test_the_program_is_the_last_block() -> None:
-    assert extract_code("```\na\n```\n```py\nb\n```") == "b\n"
-    assert extract_code("```python\nb = 1") == "b = 1"
-    assert extract_code("b = 1") == "b = 1"

@@ -321,11 +321,13 @@ def test_a_kl_penalty_to_the_reference_needs_no_setting(tiny: TrainConfig, base:
     assert 0 < far[30.0] < 0.5 * far[1e-9]
 
 
-def test_any_causal_model_can_be_trained(other_policy: Policy, tiny: TrainConfig, tmp_path: Path) -> None:
+def test_any_causal_model_can_be_trained(other_policy: Policy, letters: TrainConfig, tmp_path: Path) -> None:
     """A GPT-2 from disk: no warm start, so what begins is what was given; what ends is a GPT-2 that has moved."""
     from transformers import AutoModelForCausalLM
 
-    config = override(tiny, {"model.path": str(tmp_path / "gpt2"), "objective": "reinforce", "rl.iterations": 2})
+    settings = {"model.path": str(tmp_path / "gpt2"), "task.name": "letters_task:Varied", "objective": "reinforce"}
+    settings |= {"rl.iterations": 2, "rl.max_new_tokens": 8}
+    config = override(letters, settings)
     train(config, tmp_path / "run")
     before, after = (AutoModelForCausalLM.from_pretrained(tmp_path / name) for name in ("gpt2", "run/model"))
     assert type(after).__name__ == "GPT2LMHeadModel"
@@ -358,6 +360,8 @@ class Broken(Letters):
         if response[:1] == "b": raise RuntimeError("no")
         if response[:1] == "c": return math.nan
         return super().reward(problem, response, ended)
+class Varied(Letters):
+    def reward(self, problem, response, ended): return float(len(set(response)))
 """
 
 

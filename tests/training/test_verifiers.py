@@ -10,6 +10,7 @@ import pytest
 from geomalign.tasks import Problem, score
 from geomalign.tasks.table import Dataset
 from geomalign.tasks.verifiers import Exact, MultipleChoice, verifier
+from geomalign.tasks.verifiers.base import FromFunction
 from geomalign.tasks.verifiers.instructions import CHECKS, Instructions
 
 
@@ -26,7 +27,17 @@ def problem(answer: str = "", **row: Any) -> Problem:
         ("1,000", "1000", {}, True),
         ("1,2", "12", {}, False),
         ("ﬁn", "fin", {}, True),
-        ('["colour", "color"]', "Color", {}, True),
+        ("[0, 1]", "[0, 1]", {}, True),
+        ("[0, 1]", "1", {}, False),
+        ("[[1, 2], [3, 4]]", "[1, 2]", {}, False),
+        ("[1,200]", "[1200]", {}, False),
+        ("1,2,300", "12300", {}, False),
+        ("-5", "−5", {}, True),
+        ("−5", "–5.", {}, True),
+        ("10²", "102", {}, False),
+        ("x₂", "x2", {}, False),
+        ("½", "12", {}, False),
+        ("it's", "It’s", {}, True),
         ("[0, 1", "[0, 1", {}, True),
         ("7", "3 + 4 = 7", {}, False),
         ("7", "I think <answer> 7 </answer> is it", {}, True),
@@ -38,6 +49,17 @@ def problem(answer: str = "", **row: Any) -> Problem:
 )
 def test_exact_match(answer: str, response: str, options: dict[str, Any], right: bool) -> None:
     assert verifier("exact", **options)(response, problem(answer)) == right
+
+
+def test_only_a_list_of_the_table_holds_alternatives() -> None:
+    accepted = Problem("p", '["colour", "color"]', 1, alternatives=("colour", "color"))
+    assert Exact()("Color", accepted) == 1.0 == Exact()("colour.", accepted)
+    assert Exact()('["colour", "color"]', accepted) == 0.0 == Exact()("Color", problem('["colour", "color"]'))
+    for lacking in (problem("[]"), problem(" "), problem("."), Problem("p", '["a", ""]', 1, alternatives=("a", ""))):
+        with pytest.raises(ValueError, match=r"needs the true answer|is empty, or an empty"):
+            Exact().prepare([lacking])
+    with pytest.raises(ValueError, match="nothing follows '####'"):
+        Exact(after="####").prepare([problem("7 ####")])
 
 
 @pytest.mark.parametrize(
@@ -72,6 +94,62 @@ def test_the_true_choice_in_every_form() -> None:
             MultipleChoice().prepare([problem(answer, choices=choices)])
 
 
+@pytest.mark.parametrize(
+    "response, letter",
+    [
+        ("The answer is a tough one.", None),
+        ("My choice is a difficult decision, so I abstain.", None),
+        ("The answer is a prime number.\nSo: D.", "D"),
+        ("Answer: I think it is C", "C"),
+        ("Answer: A dog would do.", None),
+        ("The answer is A because it is.", "A"),
+        ("answer: b", "B"),
+        ("The answer is **B**.", "B"),
+        ("The answer is B. Option A is wrong.", "B"),
+        ("Option A is wrong, option C is right.", "C"),
+        ("The answer is A or B.", None),
+        ("A) is red\nB) is green\nC) is blue", None),
+        ("A) red\nB) green\nTherefore B.", "B"),
+        (r"\boxed{\textbf{(B)}}", "B"),
+        (r"\boxed{A dog}", None),
+        ("The answer is green.", "B"),
+        ("I choose D", "D"),
+        ("The answer is F.", None),
+        ("I", None),
+    ],
+)
+def test_an_article_is_no_choice(response: str, letter: str | None) -> None:
+    for answer in "ABCD":
+        row = problem(answer, choices=["red", "green", "blue", "grey"])
+        assert MultipleChoice()(response, row) == (answer == letter), answer
+
+
+def test_labels_are_those_of_the_row() -> None:
+    texts = ["ice", "steam", "rock", "dew"]
+    for labels, answer, right, wrong in [
+        ("1234", "1", ["A", "1", "ice", "The answer is 1."], ["B", "2", "steam"]),
+        ("1234", "4", ["D", "dew", "The answer is (4)"], ["C", "3"]),
+        ("EFGH", "F", ["F", "steam", "The answer is F"], ["B", "E", "ice"]),
+        ("ABCD", "2", ["C", "rock"], ["B", "steam"]),
+    ]:
+        row = problem(answer, choices={"text": texts, "label": list(labels)})
+        MultipleChoice().prepare([row])
+        assert [MultipleChoice()(said, row) for said in right] == [1.0] * len(right), (labels, answer)
+        assert [MultipleChoice()(said, row) for said in wrong] == [0.0] * len(wrong), (labels, answer)
+    assert MultipleChoice()("B", problem("steam", options={"A": "ice", "B": "steam"})) == 1.0
+    assert MultipleChoice()("B", problem("1", options='["ice", "steam"]')) == 1.0
+    assert MultipleChoice(first=1)("A", problem("1", options=["ice", "steam"])) == 1.0
+    for verify, rows, message in [
+        (MultipleChoice(), [problem("A", choices=["C", "A"])], "the label of one choice and the text of another"),
+        (MultipleChoice(), [problem("7", choices={"text": texts, "label": list("1234")})], "neither a letter"),
+        (MultipleChoice(), [problem("A", choices={"text": texts, "label": ["A"]})], "choices are a list of two"),
+        (MultipleChoice(choices="answers"), [problem("A", choices=texts)], "no column 'answers' of choices"),
+        (MultipleChoice(), [problem(str(1 + i % 3), choices=texts) for i in range(20)], "seem to count from 1"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            verify.prepare(rows)
+
+
 # ---------------------------------------------------------------------- math-verify
 
 
@@ -91,6 +169,49 @@ def test_mathematical_answers_are_compared_by_value(answer: str, response: str, 
     pytest.importorskip("math_verify")
     assert verifier("math-verify")(response, problem(answer)) == right
     assert verifier("math-verify", after="####")(response, problem(f"first 3 #### {answer}")) == right
+
+
+@pytest.mark.parametrize(
+    "answer, response, right",
+    [
+        ("-5", "so it is −5.", True),
+        ("5", "−5", False),
+        ("−5", r"\boxed{-5}", True),
+        ("1e-05", r"\boxed{10^{-5}}", True),
+        ("0.00001", "1e-05", True),
+        ("1e+22", r"\boxed{10^{22}}", True),
+        ("2e-5", r"\boxed{2e-5}", True),
+        ("2e-5", "0.00002", True),
+        ("10^{-5}", "It is 10⁻⁵.", True),
+        ("10", "It is 10⁻⁵.", False),
+        ("300000", "It is 3 × 10⁵.", True),
+        ("1½", "1.5", True),
+        ("1", "1½", False),
+        ("1 1/2", "1.5", True),
+        ("[0, 1]", "[0, 1]", True),
+        ("1", "[0, 1]", False),
+        ("1 000", "1000", True),
+        ("１２", "12", True),
+        ("√2", r"\boxed{\sqrt{2}}", True),
+        ("18 dollars", r"\boxed{18}", True),
+    ],
+)
+def test_signs_and_powers_of_ten_are_what_they_say(answer: str, response: str, right: bool) -> None:
+    pytest.importorskip("math_verify")
+    assert verifier("math-verify")(response, problem(answer)) == right
+
+
+def test_answers_that_mathematics_cannot_read_are_refused() -> None:
+    pytest.importorskip("math_verify")
+    verify = verifier("math-verify")
+    assert verify("0.5", Problem("p", '["1/2", "2/4"]', 1, alternatives=("1/2", "2/4"))) == 1.0
+    for answer, message in [
+        ("$$", "cannot read the true answer"),
+        ("1–4", "a range or a difference"),
+        ("", "needs the"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            verify.prepare([problem("7"), problem(answer)])
 
 
 def test_mathematics_works_in_threads() -> None:
@@ -208,6 +329,22 @@ def test_several_instructions_and_loose_reading() -> None:
             },
             "relation 'about'",
         ),
+        ({"instruction_id_list": "punctuation:no_comma", "kwargs": [{}]}, "column 'instruction_id_list' holds 'punct"),
+        ({"instruction_id_list": ["punctuation:no_comma"], "kwargs": ["{}"]}, "an object is expected"),
+        *(
+            ({"instruction_id_list": [name], "kwargs": [arguments]}, f"the argument {next(iter(arguments))} of the")
+            for name, arguments in [
+                ("keywords:existence", {"keywords": "cat dog"}),
+                ("keywords:existence", {"keywords": []}),
+                ("keywords:forbidden_words", {"forbidden_words": [""]}),
+                ("length_constraints:number_words", {"num_words": "3"}),
+                ("length_constraints:number_words", {"num_words": 2.5}),
+                ("detectable_content:number_placeholders", {"num_placeholders": 0}),
+                ("startend:end_checker", {"end_phrase": " "}),
+                ("combination:repeat_prompt", {"prompt_to_repeat": ""}),
+                ("keywords:letter_frequency", {"letter": "ab", "let_frequency": 1}),
+            ]
+        ),
     ]:
         with pytest.raises(ValueError, match=message):
             Instructions().prepare([problem(**bad)])
@@ -226,7 +363,15 @@ def test_verifiers_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         "    def __call__(self, response, problem): return float(response == problem.answer)\n"
         "    def prepare(self, problems): raise ValueError('not these')\n"
         "number = 3\n"
+        "def narrow(response): return 1.0\n"
+        "def words(response, problem): return 'yes'\n"
+        "class Odd:\n"
+        "    def __init__(self, weight=1.0): pass\n"
+        "    def __call__(self, response): return 1.0\n"
     )
+    for verdict in ("yes", None):
+        with pytest.raises(TypeError, match=r"returned .*; a reward is a number"):
+            FromFunction(lambda response, problem, said=verdict: said)("a", problem())  # type: ignore[misc]
     assert verifier("my_verifiers:short", most=2)("abc", problem()) == 0.0
     assert verifier("my_verifiers:short")("abc", problem()) == 1.0
     with pytest.raises(ValueError, match="not these"):
@@ -240,6 +385,13 @@ def test_verifiers_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ("my_verifiers:Strict", {"mode": 1}, "could not be built"),
         ("exacts", {}, "no verifier 'exacts'; there are exact"),
         ("exact", {"cases": 1}, "could not be built"),
+        ("my_verifiers:short", {"mots": 2}, "unexpected keyword argument 'mots'"),
+        ("my_verifiers:short", {"problem": 2}, "multiple values for argument 'problem'"),
+        ("my_verifiers:narrow", {}, "too many positional arguments"),
+        ("my_verifiers:Odd", {"wieght": 1}, "unexpected keyword argument 'wieght'"),
+        ("my_verifiers:Odd", {}, "too many positional arguments"),
+        ("exact", {"case": "false"}, "case='false' is of the type str; bool is expected"),
+        ("code", {"seconds": "3"}, "seconds='3' is of the type str; float is expected"),
     ]:
         with pytest.raises(ValueError, match=message):
             verifier(name, **options)

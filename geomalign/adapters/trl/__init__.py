@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from geomalign.adapters.trl.arguments import InactiveGeometryWarning, SupersededWarning
+from geomalign.adapters.trl.arguments import InactiveGeometryWarning, SupersededWarning, UnfitObjectiveWarning
 from geomalign.adapters.trl.dpo import DPOGeometry
 from geomalign.adapters.trl.grpo import GRPOGeometry
 from geomalign.adapters.trl.text import configuration
@@ -28,6 +28,7 @@ __all__ = [
     "GeometryGRPOTrainer",
     "InactiveGeometryWarning",
     "SupersededWarning",
+    "UnfitObjectiveWarning",
     "configuration",
 ]
 

@@ -7,11 +7,22 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from geomalign import recipes
-from geomalign.objective import BaseObjective
-from geomalign.sampling import SamplingGeometry, TruncatedImportance
+import torch
 
-__all__ = ["InactiveGeometryWarning", "SupersededWarning", "check_dpo", "check_grpo", "resolved"]
+from geomalign import recipes
+from geomalign._util.types import Locality
+from geomalign.batch import PreferenceBatch
+from geomalign.objective import BaseObjective, Objective, gradient_at_anchor
+from geomalign.sampling import Advantage, SamplingGeometry, TruncatedImportance
+
+__all__ = [
+    "InactiveGeometryWarning",
+    "SupersededWarning",
+    "UnfitObjectiveWarning",
+    "check_dpo",
+    "check_grpo",
+    "resolved",
+]
 
 _SUPERSEDED_GRPO = (
     "loss_type",
@@ -50,7 +61,8 @@ class SupersededWarning(UserWarning):
 
 
 class InactiveGeometryWarning(UserWarning):
-    """Every step is made where the policy is the old policy, so all objectives have the same gradient.
+    """Every step is made where the policy is the old policy, so that objectives of one drive have one gradient, up to
+    the slope of their charts.
 
     ```py
     warnings.filterwarnings("error", category=InactiveGeometryWarning)  # stop instead of training without effect
@@ -58,12 +70,21 @@ class InactiveGeometryWarning(UserWarning):
     """
 
 
-def _samplings(objective: BaseObjective) -> Iterator[SamplingGeometry]:
-    """The sampling geometries of an objective, and those they wrap."""
+class UnfitObjectiveWarning(UserWarning):
+    """The objective takes what the trainer has for something else, such as rewards for advantages.
+
+    ```py
+    warnings.filterwarnings("error", category=UnfitObjectiveWarning)  # stop instead
+    ```
+    """
+
+
+def _samplings(objective: BaseObjective) -> Iterator[tuple[SamplingGeometry, Objective]]:
+    """The sampling geometries of an objective and those they wrap, each with its term."""
     for _, term in objective.terms:
         sampling: Any = term.sampling
         while isinstance(sampling, SamplingGeometry):
-            yield sampling
+            yield sampling, term
             sampling = getattr(sampling, "of", None)
 
 
@@ -108,6 +129,22 @@ def check_grpo(objective: BaseObjective, args: Any, advantage: str) -> None:
     ```
     """
     by_tokens, referenced = objective.per_token, objective.needs_reference
+    if not objective.driven:
+        raise ValueError(
+            "no term of this objective is driven by rewards: it draws the policy to its reference, which in TRL "
+            "is the model that training starts from, so there is nothing to learn. Add it to an objective that is "
+            "driven."
+        )
+    # What measures from the reference reads rewards as labels of responses, as KTO does.
+    advantages = any(isinstance(s, Advantage) and term.anchor != "reference" for s, term in _samplings(objective))
+    if advantage == "objective" and advantages:
+        warnings.warn(
+            "the objective reads advantages, and TRL has rewards: they are taken as they are, as in "
+            'REINFORCE. Pass advantage="trl" for TRL\'s advantages, or an objective that makes them from rewards, '
+            "such as grpo or rloo.",
+            UnfitObjectiveWarning,
+            stacklevel=3,
+        )
     if referenced and args.beta == 0:
         raise ValueError(
             "a term of the objective is measured from the reference policy, which TRL scores only if beta is not zero: "
@@ -127,7 +164,7 @@ def check_grpo(objective: BaseObjective, args: Any, advantage: str) -> None:
         )
     if args.use_vllm and getattr(args, "vllm_importance_sampling_correction", False):
         mode = getattr(args, "vllm_importance_sampling_mode", "token")
-        if any(isinstance(sampling, TruncatedImportance) for sampling in _samplings(objective)):
+        if any(isinstance(sampling, TruncatedImportance) for sampling, _ in _samplings(objective)):
             raise ValueError(
                 "both TRL (vllm_importance_sampling_correction=True) and the objective (TruncatedImportance) would "
                 "weigh by the engine's probabilities: turn one off."
@@ -142,32 +179,80 @@ def check_grpo(objective: BaseObjective, args: Any, advantage: str) -> None:
     if at_anchor and objective.needs_old:
         warnings.warn(
             "geometry inactive: with num_iterations=1 and steps_per_generation <= gradient_accumulation_steps every "
-            "step is made where the policy equals the one that sampled, so each objective has the gradient "
-            "−E[g ∇log π] and only the drive matters. Set num_iterations > 1, or steps_per_generation to a multiple of "
-            "gradient_accumulation_steps.",
+            "step is made where the policy equals the one that sampled, so the gradient is "
+            f"{gradient_at_anchor(objective)}, and no potential matters. Set num_iterations > 1, or "
+            "steps_per_generation to a multiple of gradient_accumulation_steps.",
             InactiveGeometryWarning,
             stacklevel=3,
         )
 
 
-def check_dpo(args: Any) -> None:
+def check_dpo(objective: BaseObjective, args: Any, processes: int = 1) -> None:
     """The same of a `DPOConfig`.
 
     Args:
+        objective: as it was given to the trainer.
         args: a `trl.DPOConfig`.
+        processes: that share an optimiser step.
 
     Raises:
         ValueError: the objective cannot be computed under these arguments.
 
     ```py
-    check_dpo(DPOConfig())
+    check_dpo(ga.recipes.dpo(), DPOConfig())
     ```
     """
+    if not objective.paired and not objective.driven:
+        raise ValueError(
+            "no term of this objective is driven by which response is preferred: chosen and rejected responses alike "
+            "are drawn to the reference. Use an objective of pairs, such as dpo, or of labels, such as kto."
+        )
+    if not objective.paired and not objective.needs_reference:
+        warnings.warn(
+            "the objective reads the rewards of sampled responses, and DPOTrainer has pairs: each becomes a group of "
+            "two, with the rewards +1 and −1, and the reference stands for the policy that sampled them. Use "
+            "GeometryGRPOTrainer, an objective of pairs, such as dpo, or of labels, such as kto.",
+            UnfitObjectiveWarning,
+            stacklevel=3,
+        )
+    parts = args.gradient_accumulation_steps * processes
+    # Pairs that are sorted are compared with each other; a drive alone is gathered from all processes.
+    if objective.locality >= Locality.BATCH and parts > 1:
+        warnings.warn(
+            f"the objective sorts the pairs of a step, and each of the {parts} micro-batches of a step is sorted by "
+            "itself. Use gradient_accumulation_steps=1 and one process for the loss of the whole step.",
+            UnfitObjectiveWarning,
+            stacklevel=3,
+        )
     if getattr(args, "ld_alpha", None) is not None:
         raise ValueError(f"ld_alpha={args.ld_alpha} re-weights log-probabilities inside TRL's loss: leave it None.")
     if getattr(args, "padding_free", False):
         raise ValueError("padding_free=True flattens the pairs into one row: set it to False.")
+    if args.gradient_accumulation_steps > 1 and not _single_pairs(objective):
+        warnings.warn(
+            f"the drive of a pair depends on the other pairs, and each of gradient_accumulation_steps = "
+            f"{args.gradient_accumulation_steps} micro-batches has its own (those of all processes are one). Use "
+            "gradient_accumulation_steps=1 for the drive of the whole step.",
+            UnfitObjectiveWarning,
+            stacklevel=3,
+        )
     _warn_superseded(args, _SUPERSEDED_DPO)
+
+
+def _single_pairs(objective: BaseObjective) -> bool:
+    """Whether the drive of a pair is the same without the other pairs."""
+    generator = torch.Generator().manual_seed(0)
+    chosen, rejected, *reference = -torch.rand(4, 3, 2, generator=generator, dtype=torch.float64)
+    mask = torch.tensor([[1, 1], [1, 0], [1, 1]])
+    pairs = PreferenceBatch(chosen, rejected, *reference, chosen_mask=mask, margin=chosen[:, 0])  # type: ignore[misc]
+    try:
+        return all(
+            torch.equal(term.drive(pairs)[k : k + 1], term.drive(pairs[k : k + 1]))
+            for _, term in objective.terms
+            for k in range(pairs.size)
+        )
+    except ValueError:  # it is driven by something else, and its first step says by what
+        return True
 
 
 def _warn_superseded(args: Any, names: tuple[str, ...]) -> None:

@@ -14,7 +14,7 @@ from geomalign.adapters.trl import arguments
 from geomalign.adapters.trl.shared import GeometryTrainer, kept_gradient
 from geomalign.batch import Counts, PreferenceBatch
 from geomalign.control import Controller
-from geomalign.objective import BaseObjective
+from geomalign.objective import BaseObjective, TermDrives
 
 __all__ = ["DPOGeometry"]
 
@@ -38,6 +38,8 @@ class DPOGeometry(GeometryTrainer):
 
     Warns:
         SupersededWarning: an argument of TRL's own loss was set.
+        UnfitObjectiveWarning: the objective is one of sampled responses with rewards, or sorts the pairs of a step that
+            is computed in parts.
 
     ```py
     class Mine(DPOGeometry, MyDPOTrainer): ...
@@ -59,7 +61,7 @@ class DPOGeometry(GeometryTrainer):
         self._hold(objective, controller)
         self._geometry_counts: Counts | None = None
         self._geometry_completion_mask: Tensor | None = None
-        arguments.check_dpo(self.args)
+        arguments.check_dpo(objective, self.args, self.accelerator.num_processes)
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
         samples = super().get_batch_samples(*args, **kwargs)
@@ -96,7 +98,8 @@ class DPOGeometry(GeometryTrainer):
                 reference = _token_log_probs(seen[policy + 1], mask).chunk(2)
         batch = PreferenceBatch(chosen, rejected, reference[0], reference[1], masks[0], masks[1])
         training = self.model.training
-        drives = self._stiffened(self._geometry_sum.drive(batch))
+        # A drive may be solved from all pairs (`TrustRegion`): then from those of all processes.
+        drives = self._stiffened(TermDrives(distributed.drive(self._geometry_sum, batch)))
         outcome = self._geometry_outcome(batch, drives, self._geometry_counts if training else None)
         loss = outcome.loss
         if training:

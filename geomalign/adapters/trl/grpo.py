@@ -45,6 +45,11 @@ class GRPOGeometry(GeometryTrainer):
     Warns:
         SupersededWarning: an argument of TRL's own loss was set.
         InactiveGeometryWarning: every step would be made where the policy is the old policy.
+        UnfitObjectiveWarning: the objective takes the rewards for advantages.
+
+    The recipes have the constants of the papers, TRL others: `"grpo"` and `"dapo"` train other weights here than TRL's
+    `loss_type="grpo"` and `"dapo"` (the standard deviation plus 1e-6 and not 1e-4; DAPO's upper clip range 0.28 and not
+    0.2). `"geomalign.adapters.trl.constants:grpo"` is the recipe with TRL's.
 
     ```py
     class Mine(GRPOGeometry, MyGRPOTrainer): ...

@@ -3,8 +3,10 @@
 
 ```yaml
 algorithm:
+  _target_: geomalign.adapters.verl.GeometryAlgoConfig
   adv_estimator: geomalign/opo
   hyperparameters: ${actor_rollout_ref.actor.policy_loss.hyperparameters}
+  group_size: ${actor_rollout_ref.rollout.n}
 actor_rollout_ref:
   actor:
     loss_agg_mode: seq-mean-token-mean
@@ -33,12 +35,13 @@ import dataclasses
 import functools
 from typing import Any
 
-from geomalign.adapters.verl.losses import estimator, policy_loss, register
+from geomalign.adapters.verl.losses import PREFIX, estimator, policy_loss, register
 from geomalign.adapters.verl.preflight import check
 from geomalign.adapters.verl.text import configuration
 
 __all__ = [
     "GeometryAlgoConfig",
+    "GeometryDistillationLossConfig",
     "GeometryLossConfig",
     "check",
     "configuration",
@@ -47,24 +50,40 @@ __all__ = [
     "register",
 ]
 
-_CONFIGS = ("GeometryLossConfig", "GeometryAlgoConfig")
+_CONFIGS = ("GeometryLossConfig", "GeometryAlgoConfig", "GeometryDistillationLossConfig")
 
 
 @functools.cache
 def _config_classes() -> dict[str, type]:
     from verl.trainer.config import AlgoConfig
-    from verl.workers.config import PolicyLossConfig
+    from verl.workers.config import DistillationLossConfig, PolicyLossConfig
 
-    sections = ("actor_rollout_ref.actor.policy_loss", "algorithm")
+    options: Any = ("hyperparameters", dict[str, Any], dataclasses.field(default_factory=dict))
+    sessions: Any = ("group_size", int | None, None)
+    sections: list[tuple[type, str, list[Any], dict[str, Any]]] = [
+        (PolicyLossConfig, "actor_rollout_ref.actor.policy_loss", [options], {}),
+        (AlgoConfig, "algorithm", [options, sessions], {}),
+        (DistillationLossConfig, "distillation.distillation_loss", [options], {"__post_init__": _any_loss_of_ours}),
+    ]
     made = {}
-    for name, base, section in zip(_CONFIGS, (PolicyLossConfig, AlgoConfig), sections):
-        field: Any = ("hyperparameters", dict[str, Any], dataclasses.field(default_factory=dict))
-        kind = dataclasses.make_dataclass(name, [field], bases=(base,), namespace={"__module__": __name__})
+    for name, (base, section, fields, methods) in zip(_CONFIGS, sections):
+        kind = dataclasses.make_dataclass(name, fields, bases=(base,), namespace={"__module__": __name__} | methods)
         kind.__doc__ = (
             f"verl's {base.__name__} with `hyperparameters` of the objective; name it as `_target_` of `{section}`."
         )
         made[name] = kind
     return made
+
+
+def _any_loss_of_ours(config: Any) -> None:
+    """verl's checks of a distillation's loss, which know `vanilla` alone because others would ask for more options."""
+    mode = config.policy_loss_mode
+    ours = mode.startswith(PREFIX)
+    if ours:
+        object.__setattr__(config, "policy_loss_mode", "vanilla")
+    super(type(config), config).__post_init__()
+    if ours:
+        object.__setattr__(config, "policy_loss_mode", mode)
 
 
 def __getattr__(name: str) -> Any:

@@ -102,7 +102,8 @@ def policy_loss(name: str) -> Callable[..., tuple[Tensor, dict[str, float]]]:
     the weight itself where `rollout_is: sequence`.
 
     Args:
-        name: of a recipe, or "objective"; hyper-parameters come from `config.policy_loss.hyperparameters`.
+        name: of a recipe, or "objective"; hyper-parameters come from `config.policy_loss.hyperparameters`, and in
+            verl's distillation (`distillation_loss.policy_loss_mode`) from `config.hyperparameters`.
 
     >>> policy_loss("opo").__name__
     'geomalign_opo'
@@ -119,28 +120,32 @@ def policy_loss(name: str) -> Callable[..., tuple[Tensor, dict[str, float]]]:
     ) -> tuple[Tensor, dict[str, float]]:
         from verl.trainer.ppo.core_algos import agg_loss
 
-        objective = objective_from(name, None if config is None else config.policy_loss)
+        # verl's distillation passes its own section, which has no `policy_loss` in it.
+        distils = config is not None and getattr(config, "policy_loss", None) is None
+        objective = objective_from(name, config if config is None or distils else config.policy_loss)
         batch = Batch(log_prob, old_log_prob, mask=response_mask)
         mask = batch.support.to(batch.dtype)
         info = {} if config is None else config.global_batch_info
         reduce = lambda losses: agg_loss(losses, mask, loss_agg_mode, **info)  # noqa: E731
         weights = hosted.weights_of(reduce, batch.support, batch.dtype)
         outcome = hosted.evaluate(objective, batch, advantages, weights, importance=rollout_is_weights)
-        return outcome.loss, _verl_metrics(outcome)
+        return outcome.loss, _verl_metrics(outcome, "actor/geom/" if distils else "geom/")
 
     loss.__name__ = f"geomalign_{name}"
     loss.__doc__ = inspect.getdoc(getattr(recipes, name, None))
     return loss
 
 
-def _verl_metrics(outcome: Outcome) -> dict[str, float]:
-    """verl's names where it has one, ours under geom/. Moved to the host together, once."""
-    seen = hosted.host_metrics(outcome)
-    clipped = hosted.clip_fraction(seen)
-    seen.pop("geom/clip_fraction", None)
+def _verl_metrics(outcome: Outcome, prefix: str) -> dict[str, float]:
+    """verl's names where it has one, ours under a prefix. Moved to the host together, once.
+
+    verl's distillation cuts the six letters "actor/" off every name, so there the prefix begins with them.
+    """
+    found = hosted.host_metrics(outcome)
+    clipped = hosted.clip_fraction(found)
+    seen = {prefix + name.removeprefix("geom/"): x for name, x in found.items() if name != "geom/clip_fraction"}
     seen |= {"actor/ppo_kl": hosted.approximate_kl(outcome), "actor/pg_clipfrac": clipped}
-    numbers = torch.stack([value.detach().float() for value in seen.values()]).tolist()
-    return dict(zip(seen, numbers, strict=True))
+    return hosted.numbers(seen)
 
 
 def estimator(name: str) -> Callable[..., tuple[Tensor, Tensor]]:
@@ -150,9 +155,16 @@ def estimator(name: str) -> Callable[..., tuple[Tensor, Tensor]]:
     order. A group of one and a response without a token have zero advantage. Advantages and returns are the drive, the
     same for every token of a response.
 
+    Every row counts as a response. An agent loop of verl may return several outputs per session; verl hands each of
+    them on as a row (it takes a session once for its own `grpo` alone), and an estimator cannot see which rows belong
+    together. Where `config.group_size` says how many sessions a prompt has, more rows than that are refused.
+
     Args:
         name: of a recipe, "objective", or Advantage, Escort, GroupAdvantage; hyper-parameters come from
             `config.hyperparameters` (section `algorithm`).
+
+    Raises:
+        ValueError: (of the estimator) a prompt has more rows with tokens than `config.group_size`.
 
     >>> rewards = torch.tensor([[0.0, 1.0], [0.0, 0.0]])
     >>> advantages, returns = estimator("GroupAdvantage")(rewards, torch.ones(2, 2), index=["prompt", "prompt"])
@@ -164,9 +176,8 @@ def estimator(name: str) -> Callable[..., tuple[Tensor, Tensor]]:
     def estimate(
         token_level_rewards: Tensor, response_mask: Tensor, config: Any = None, index: Any = None, **unused: Any
     ) -> tuple[Tensor, Tensor]:
-        group = None if index is None else torch.as_tensor(_integers(index), device=token_level_rewards.device)
-        dtype = token_level_rewards.dtype
-        rows = hosted.rollout(response_mask, dtype, reward=token_level_rewards.sum(-1), group=group)
+        rows = hosted.outcomes(token_level_rewards, response_mask, index)
+        _refuse_sessions(rows, None if config is None else config.get("group_size", None))
         drive = _drive(name, config, rows)
         if drive.ndim == 1:
             drive = drive[:, None]
@@ -184,10 +195,17 @@ def _drive(name: str, config: Any, batch: Batch) -> Tensor:
     return hosted.drive_of(objective_from(name, config), batch)
 
 
-def _integers(index: Any) -> Any:
-    import numpy
-
-    return numpy.unique(numpy.asarray(index), return_inverse=True)[1].reshape(-1)
+def _refuse_sessions(batch: Batch, sessions: int | None) -> None:
+    """Padding that verl appends has a prompt of its own and no tokens: only rows with tokens are counted."""
+    if sessions is None or not isinstance(batch.group, Tensor):
+        return
+    largest = int(torch.bincount(batch.group[batch.support.any(-1)]).amax()) if bool(batch.support.any()) else 0
+    if largest > sessions:
+        raise ValueError(
+            f"a prompt has {largest} rows, but algorithm.group_size says {sessions} sessions: an agent loop returned "
+            "several outputs for one of them, and each would count as a response of its own. Use verl's estimator "
+            "`grpo`, which takes each session once, with a loss of geomalign; or have the agent loop return one output."
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -83,6 +83,23 @@ def _compose(overrides: list[str], config_path: str | None = None) -> Any:
         return hydra_compose(path.stem, overrides=overrides)
 
 
+def _check_bypass(config: Any, mode: str) -> None:
+    """Bypass mode puts the rollout engine's log-probabilities in the place of the old policy's."""
+    if not (config.algorithm.get("rollout_correction") or {}).get("bypass_mode", False):
+        return
+    if not config.trainer.use_v1 and mode.startswith(PREFIX):
+        raise RuntimeError(
+            f"algorithm.rollout_correction.bypass_mode with trainer.use_v1=false overwrites loss_mode {mode!r} with "
+            "verl's own loss. Set trainer.use_v1=true, which exchanges the old policy's log-probabilities and nothing "
+            "else."
+        )
+    if not config.actor_rollout_ref.rollout.calculate_log_probs:
+        raise RuntimeError(
+            "algorithm.rollout_correction.bypass_mode takes the rollout engine's log-probabilities, which are not "
+            "computed: set actor_rollout_ref.rollout.calculate_log_probs=true."
+        )
+
+
 def _check_run(overrides: list[str], config_path: str | None) -> list[str]:
     from verl.trainer.ppo.core_algos import get_adv_estimator_fn, get_policy_loss_fn
     from verl.trainer.ppo.utils import need_reference_policy
@@ -95,6 +112,7 @@ def _check_run(overrides: list[str], config_path: str | None) -> list[str]:
     except Exception as error:  # of Hydra, OmegaConf and verl, each with its own classes
         raise RuntimeError(f"verl does not accept the configuration: {error}") from error
     mode, estimate = actor.policy_loss.loss_mode, config.algorithm.adv_estimator
+    _check_bypass(config, mode)
     generator = torch.Generator().manual_seed(0)
     old = -torch.rand(8, 5, generator=generator) - 0.1
     policy = (old + 0.1 * torch.randn(8, 5, generator=generator)).requires_grad_()
@@ -107,7 +125,7 @@ def _check_run(overrides: list[str], config_path: str | None) -> list[str]:
     try:
         advantages = torch.where(mask, rewards.sum(-1, keepdim=True), 0.0)
         if str(estimate).startswith(PREFIX):
-            index = [f"prompt-{i // 4}" for i in range(8)]
+            index = [f"prompt-{i // min(4, config.algorithm.get('group_size') or 4)}" for i in range(8)]
             advantages, _ = get_adv_estimator_fn(estimate)(
                 token_level_rewards=rewards, response_mask=mask, config=config.algorithm, index=index
             )

@@ -52,6 +52,7 @@ def configuration(name: str, objective: BaseObjective, hyperparameters: Mapping[
         "  _target_: geomalign.adapters.verl.GeometryAlgoConfig",
         f"  adv_estimator: {PREFIX}{registered}",
         "  hyperparameters: ${actor_rollout_ref.actor.policy_loss.hyperparameters}",
+        "  group_size: ${actor_rollout_ref.rollout.n}  # more rows per prompt: sessions with several outputs, refused",
         "",
         "actor_rollout_ref:",
         "  actor:",

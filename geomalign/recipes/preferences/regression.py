@@ -20,7 +20,7 @@ def rebel(eta: float = 1.0) -> Objective:
 
     The drive is made from the `margin` of the pairs, r(y) − r(y').
 
-    Source: Gao et al. 2024 (arXiv 2404.16767).
+    Source: Gao et al. 2024 (arXiv 2404.16767). The authors' code has η² times this loss.
 
     >>> import geomalign as ga
     >>> outcome = ga.recipes.rebel(eta=1.0)(ga.laws.sample_pairs())

@@ -78,7 +78,7 @@ def sppo(beta: float = 1e-3) -> BaseObjective:
     Args:
         beta: 1/η of the paper, > 0.
 
-    Source: Wu et al. 2024 (arXiv 2405.00675) eq. 4.7.
+    Source: Wu et al. 2024 (arXiv 2405.00675) eq. 4.7. The authors' code has half of this loss.
 
     >>> import geomalign as ga
     >>> outcome = ga.recipes.sppo(beta=0.1)(ga.laws.sample_pairs())

@@ -52,7 +52,8 @@ def dppo(divergence: str = "tv", delta: float = 0.15, *, cap: float | None = 20.
     Args:
         divergence: "tv", |π − π_old|, or "kl", KL(π_old‖π) of the binary event.
         delta: threshold of the mask M on both sides, > 0; the authors take 0.15 for "tv" and 0.05 for "kl".
-        cap: upper bound of the importance weight, > 0; None for none.
+        cap: upper bound of the importance weight, > 0; None for none. 20 is the default of verl's function; 10 is that
+            of the authors' code, which differs where a ratio is above it.
 
     Source: Qi et al. 2026 (arXiv 2602.04879), the binary approximation. Its top-K form needs K log-probabilities per
     token.
@@ -71,7 +72,7 @@ def topr() -> Objective:
 
     The drive is the batch's `advantage`, or its `reward`; its sign decides the side.
 
-    Source: Le Roux et al. 2025 (arXiv 2503.14286).
+    Source: Le Roux et al. 2025 (arXiv 2503.14286). ROLL clips the ratio of every token instead.
 
     >>> import geomalign as ga
     >>> outcome = ga.recipes.topr()(ga.laws.sample_batch())

@@ -46,7 +46,9 @@ def opo(
 
     The drive comes from the batch's `advantage` where there is one, else its `reward`.
 
-    Source: Wang 2026 (OPO, arXiv 2601.12415), defaults of its experiments.
+    Source: Wang 2026 (OPO, arXiv 2601.12415), the surrogate, with the defaults of its experiments. Algorithm 1 as
+    printed takes ω̃ = exp((1−α)A)·sg π_k^{−(1−α)} of whole responses and does not divide it by its mean, so that its
+    step grows with their improbability. `Escort(alpha, inverse_probability=True)` has the factor.
 
     >>> import geomalign as ga
     >>> outcome = ga.recipes.opo(alpha=0.4, mu=1.0)(ga.laws.sample_batch())
@@ -72,7 +74,8 @@ def gopo(mu: float = 0.5, *, scale_rewards: str = "none", bounded: bool = True) 
             "batch".
         bounded: whether the target is kept at v* ≥ −1; without, v* = A/μ.
 
-    Source: GOPO (arXiv 2602.21269); the projection is solved exactly instead of by bisection.
+    Source: GOPO (arXiv 2602.21269); the projection is solved exactly instead of by bisection. The author's code reads
+    the log-ratio's mean over tokens, clamped at ±5; here it is that of the response.
 
     >>> import geomalign as ga
     >>> outcome = ga.recipes.gopo(mu=0.5)(ga.laws.sample_batch())
@@ -123,7 +126,8 @@ def w_gopo(alpha: float = 0.5, mu: float = 0.5, *, scale: float = 1.0, bounded: 
         scale: at which the advantage is squashed, scale·tanh((r − mean)/scale), > 0.
         bounded: whether the target is kept at v* ≥ −1.
 
-    Source: W-GOPO, eq. 9 and 18, the later form of GOPO (arXiv 2602.21269).
+    Source: W-GOPO, the later form of GOPO (arXiv 2602.21269), eq. 11 and 17–19 of the author's LaTeX. The author's code
+    has μ/2 of this loss, and clamps a log-ratio per token at ±5.
 
     >>> import geomalign as ga
     >>> outcome = ga.recipes.w_gopo(mu=0.5)(ga.laws.sample_batch())

@@ -119,7 +119,8 @@ def remax() -> Objective:
 
     The drive is the batch's `advantage`, which the caller makes from two rewards.
 
-    Source: Li et al. 2023 (arXiv 2310.10505).
+    Source: Li et al. 2023 (arXiv 2310.10505). The authors' code averages over a response's tokens, clips the ratio and
+    puts a KL penalty into the reward.
 
     >>> import dataclasses, geomalign as ga
     >>> batch = ga.laws.sample_batch()
@@ -147,6 +148,8 @@ def optimal_baseline() -> Objective:
 def best_of_k() -> Objective:
     """The policy gradient of the group's best reward, with its leave-one-out baseline: −(1/N) (r_best − r_second) log
     π(y_best).
+
+    As a mean over the N responses it is 1/k of ∇E[max of k], in groups of k.
 
     Source: Tang et al. 2025 (arXiv 2503.19595) §4.
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from typing import Any
+import inspect
+from collections.abc import Mapping
+from typing import Any, get_args, get_type_hints
 
 from geomalign._util.importing import imported
-from geomalign.tasks.verifiers.base import Exact, FromFunction, MultipleChoice, Verifier
+from geomalign.tasks.verifiers.base import Exact, FromFunction, Verifier
+from geomalign.tasks.verifiers.choice import MultipleChoice
 from geomalign.tasks.verifiers.instructions import Instructions
 from geomalign.tasks.verifiers.mathematics import MathVerify
 from geomalign.tasks.verifiers.programs import UnitTests
@@ -34,10 +38,38 @@ def verifier(name: str, **options: Any) -> Verifier:
     else:
         found = kind = _known(name)
     try:
+        if dataclasses.is_dataclass(kind) and issubclass(kind, Verifier):
+            _fits(kind, options)
         made = functools.partial(found, **options) if kind is None else kind(**options)
+        signature = _signature(found if kind is None else made)
+        if signature is not None:
+            signature.bind("response", "problem", **(options if kind is None else {}))
     except TypeError as error:
-        raise ValueError(f"verifier {name!r} could not be built with {options}: {error}") from error
+        raise ValueError(
+            f"verifier {name!r} could not be built with {options}: {error}. A verifier takes a response and its "
+            "Problem, and the options by their names."
+        ) from error
     return made if isinstance(made, Verifier) else FromFunction(made)
+
+
+def _signature(called: Any) -> inspect.Signature | None:
+    """The arguments of a verifier; None of what Python cannot look into, such as functions in C."""
+    if not callable(called):
+        raise TypeError(f"a {type(called).__name__} cannot be called")
+    try:
+        return inspect.signature(called)
+    except ValueError:
+        return None
+
+
+def _fits(kind: Any, options: Mapping[str, Any]) -> None:
+    """Refuse options of another type than a dataclass declares: the text "false" would count as true."""
+    types = get_type_hints(kind)
+    for option, value in options.items():
+        wanted = get_args(types.get(option)) or (types.get(option),)
+        if option in types and not (type(value) in wanted or (float in wanted and type(value) is int)):
+            names = " or ".join(getattr(one, "__name__", str(one)) for one in wanted)
+            raise TypeError(f"{option}={value!r} is of the type {type(value).__name__}; {names} is expected")
 
 
 def _known(name: str) -> type[Verifier]:

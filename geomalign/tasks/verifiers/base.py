@@ -1,8 +1,7 @@
-"""The contract of verifiers, and those that compare text: exact match and multiple choice."""
+"""The contract of verifiers, and the one that compares texts."""
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from abc import ABC, abstractmethod
@@ -10,6 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from geomalign.tasks.task import Problem
+
+#: Other signs for minus and for quotation marks. Superscripts and fractions are kept as they are: 10² is not 102.
+_SIGNS = str.maketrans({**dict.fromkeys("−‐‑‒–﹣－", "-"), **dict.fromkeys("‘’ʼ", "'"), **dict.fromkeys("“”", '"')})
 
 
 class Verifier(ABC):
@@ -45,7 +47,10 @@ class FromFunction(Verifier):
     function: Callable[[str, Problem], float]
 
     def __call__(self, response: str, problem: Problem) -> float:
-        return float(self.function(response, problem))
+        reward = self.function(response, problem)
+        if reward is None or isinstance(reward, (str, bytes)):
+            raise TypeError(f"the verifier returned {reward!r} (a {type(reward).__name__}); a reward is a number.")
+        return float(reward)
 
 
 def extract(response: str, after: str) -> str | None:
@@ -79,7 +84,7 @@ def needs_answer(problems: Sequence[Problem], verifier: str) -> None:
 
     >>> needs_answer([Problem("3+8;", "11", 1)], "exact")
     """
-    lacking = next((problem for problem in problems if not problem.answer), None)
+    lacking = next((problem for problem in problems if problem.answer.strip() in ("", "[]", "{}")), None)
     if lacking is not None:
         raise ValueError(
             f"the verifier {verifier!r} needs the true answer, and the row of the prompt {lacking.prompt[:60]!r} has "
@@ -90,12 +95,28 @@ def needs_answer(problems: Sequence[Problem], verifier: str) -> None:
 # ---------------------------------------------------------------------- exact match
 
 
+def plain(text: str) -> str:
+    """A text in one way of writing: Unicode's compatible characters and signs for minus, single white space.
+
+    >>> plain("ﬁn  −5"), plain("10²")
+    ('fin -5', '10²')
+    """
+    kept = "".join(
+        char
+        if unicodedata.decomposition(char).startswith(("<super>", "<sub>", "<fraction>"))
+        else unicodedata.normalize("NFKC", char)
+        for char in unicodedata.normalize("NFC", text)
+    )
+    return " ".join(kept.translate(_SIGNS).split())
+
+
 @dataclass(frozen=True)
 class Exact(Verifier):
     """1 if the answer in the response is the true one, else 0.
 
-    Both are normalised: Unicode NFKC, no surrounding or doubled white space, no final full stop, no commas between
-    digits; and case is ignored. Where the true answer is a JSON list, any of its items is right.
+    Both are normalised: Unicode's compatible characters (but 10² is not 102), signs for minus, no surrounding or
+    doubled white space, no final full stop, no commas that group digits by three, except in brackets; and case is
+    ignored. Where the table's answer is a list, any of its items is right; a text such as "[0, 1]" is one answer.
 
     Args:
         after: see `extract`; in the true answer, too, only what follows it counts.
@@ -116,82 +137,20 @@ class Exact(Verifier):
 
     def prepare(self, problems: Sequence[Problem]) -> None:
         needs_answer(problems, "exact")
+        for problem in problems:
+            if not all(map(self._normal, self._accepted(problem))):
+                raise ValueError(
+                    f"the true answer {problem.answer!r} of the prompt {problem.prompt[:60]!r} is empty, or an "
+                    f"empty list or item, or nothing follows {self.after!r} in it: an empty response would be right."
+                )
 
     def _accepted(self, problem: Problem) -> list[str]:
-        if problem.answer.startswith("["):
-            try:
-                return [str(item) for item in json.loads(problem.answer)]
-            except json.JSONDecodeError:
-                pass
-        answer = extract(problem.answer, self.after)
-        return [problem.answer if answer is None else answer]
+        answers = problem.alternatives or (problem.answer,)
+        found = [(answer, extract(answer, self.after)) for answer in answers]
+        return [answer if inner is None else inner for answer, inner in found]
 
     def _normal(self, text: str) -> str:
-        text = " ".join(unicodedata.normalize("NFKC", text).split()).removesuffix(".")
-        text = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)
+        text = plain(text).removesuffix(".")
+        if not re.search(r"[\[({]", text):
+            text = re.sub(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?![\d,])", lambda number: number[0].replace(",", ""), text)
         return text if self.case else text.casefold()
-
-
-# ---------------------------------------------------------------------- multiple choice
-
-_LETTER = r"\(?\b([A-Z])\b\)?"
-_CHOSEN = (
-    re.compile(r"\\boxed\{\s*(?:\\text\{)?\s*" + _LETTER),
-    re.compile(r"(?:answer|choice|option)\b[\s\W]{0,6}(?:is\b)?[\s\W]{0,6}" + _LETTER, flags=re.IGNORECASE),
-    re.compile(r"^\s*\W*([A-Z])\W*\s*$", flags=re.MULTILINE),
-    re.compile(r"^\s*\(?([A-Z])[).:]", flags=re.MULTILINE),
-    re.compile(r"\(([A-Z])\)"),
-)
-
-
-@dataclass(frozen=True)
-class MultipleChoice(Verifier):
-    r"""1 if the response names the letter of the true choice, else 0.
-
-    A letter is looked for in `<answer>` tags, in `\boxed{}`, behind "answer", "choice" or "option", alone on a line, as
-    `B)` or `B.` at the start of a line, and in brackets, in this order; of several the last one counts.
-
-    Args:
-        after: see `extract`.
-        choices: column with the texts of the choices (a list, or the hub's `{"text": …, "label": …}`); with it the true
-            answer may be a text or an index from 0, and a response that is the text of a choice counts as its letter.
-
-    >>> MultipleChoice()("A is close, but the answer is (B).", Problem("Which?", "B", 1))
-    1.0
-    """
-
-    after: str = ""
-    choices: str = "choices"
-
-    def __call__(self, response: str, problem: Problem) -> float:
-        found = extract(response, self.after)
-        return float(found is not None and self._letter(found, problem) == self._true(problem))
-
-    def prepare(self, problems: Sequence[Problem]) -> None:
-        needs_answer(problems, "choice")
-        for problem in problems:
-            self._true(problem)
-
-    def _texts(self, problem: Problem) -> list[str]:
-        given = problem.row.get(self.choices) or []
-        return [str(text) for text in (given["text"] if isinstance(given, Mapping) else given)]
-
-    def _letter(self, text: str, problem: Problem) -> str:
-        texts = [choice.casefold().strip() for choice in self._texts(problem)]
-        if text.casefold().strip() in texts:
-            return chr(ord("A") + texts.index(text.casefold().strip()))
-        return next((found[-1].upper() for pattern in _CHOSEN if (found := pattern.findall(text))), "")
-
-    def _true(self, problem: Problem) -> str:
-        answer, texts = problem.answer.strip(), self._texts(problem)
-        if texts and answer in texts:
-            return chr(ord("A") + texts.index(answer))
-        if answer.isdecimal() and (not texts or int(answer) < len(texts)):
-            return chr(ord("A") + int(answer))
-        letter = answer.strip("(). ").upper()
-        if len(letter) == 1 and letter.isalpha():
-            return letter
-        raise ValueError(
-            f"{problem.answer!r} is neither a letter, nor an index, nor one of the choices {texts}, of the prompt "
-            f"{problem.prompt[:60]!r}."
-        )

@@ -176,10 +176,10 @@ class Instructions(Verifier):
     def prepare(self, problems: Sequence[Problem]) -> None:
         for problem in problems:
             for check, arguments in self._instructions(problem.row):
-                check("A first try.", **arguments)
+                check("A first try.", **arguments)  # which raises for a relation that is not known
 
     def _instructions(self, row: Mapping[str, Any]) -> list[tuple[Check, dict[str, Any]]]:
-        names, given = _list(column(row, self.ids)), _list(column(row, self.kwargs))
+        names, given = _list(column(row, self.ids), self.ids), _list(column(row, self.kwargs), self.kwargs)
         given = given or [{}] * len(names)
         if not names or len(given) != len(names):
             raise ValueError(
@@ -192,16 +192,43 @@ class Instructions(Verifier):
 def _instruction(name: str, given: Mapping[str, Any]) -> tuple[Check, dict[str, Any]]:
     if name not in CHECKS:
         raise ValueError(f"there is no check for the instruction {name!r}; there are {', '.join(CHECKS)}.")
+    if not isinstance(given, Mapping):
+        raise ValueError(f"the arguments of the instruction {name!r} are {given!r}; an object is expected.")
     arguments = {key: value for key, value in given.items() if value is not None}
     try:
         inspect.signature(CHECKS[name]).bind("", **arguments)
     except TypeError as error:
         raise ValueError(f"the instruction {name!r} cannot be checked with {arguments}: {error}.") from None
-    return CHECKS[name], arguments
+    return CHECKS[name], {key: _argument(name, key, value) for key, value in arguments.items()}
 
 
-def _list(value: Any) -> list[Any]:
-    found = json.loads(value) if isinstance(value, str) else value
+def _argument(name: str, key: str, value: Any) -> Any:
+    """An argument of the kind that its name asks for; what every response would follow is refused."""
+    if key in ("keywords", "forbidden_words"):
+        if isinstance(value, list) and value and all(isinstance(word, str) and word.strip() for word in value):
+            return value
+        expected = "a list of words, at least one"
+    elif key.startswith(("num_", "nth_")) or key.endswith("frequency"):
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and value == int(value) and value >= 0:
+            if value > 0 or key in ("num_bullets", "num_sentences", "num_words") or key.endswith("frequency"):
+                return int(value)
+        expected = "a whole number, at least 1"
+    elif isinstance(value, str) and value.strip() and (key != "letter" or len(value) == 1):
+        return value
+    else:
+        expected = "one letter" if key == "letter" else "a text that is not empty"
+    raise ValueError(f"the argument {key} of the instruction {name!r} is {value!r}; {expected} is expected.")
+
+
+def _list(value: Any, name: str) -> list[Any]:
+    try:
+        found = json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        found = value
+    if found is not None and not isinstance(found, list):
+        raise ValueError(
+            f"column {name!r} holds {str(value)[:80]!r}; a list is expected, one item for each instruction."
+        )
     return list(found) if found is not None else []
 
 

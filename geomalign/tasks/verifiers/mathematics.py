@@ -12,6 +12,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import re
 import selectors
 import subprocess
 import sys
@@ -22,9 +23,10 @@ from dataclasses import dataclass
 
 from geomalign.tasks.task import Problem
 from geomalign.tasks.verifiers.base import Verifier, needs_answer
+from geomalign.tasks.verifiers.notation import readings
 
-#: Program of the process: for every line `{"answer", "response"}` it writes `{"reward"}` or `{"error"}`, after a first
-#: line that says that it is ready.
+#: Program of the process: for every line `{"answers", "responses"}` it writes `{"reward"}` or `{"error"}`, after a
+#: first line that says that it is ready.
 _SERVE = r"""
 import json, logging, os, sys
 logging.disable(logging.CRITICAL)
@@ -39,14 +41,16 @@ except (ImportError, ValueError, OSError):
 print("{}", file=answers, flush=True)
 def parse(text):
     return math_verify.parse(text, parsing_timeout=None)
+def gold(plain):
+    return parse(plain if "$" in plain or "\\boxed" in plain else f"${plain}$") or parse(plain)
 for line in sys.stdin:
     asked = json.loads(line)
     try:
-        plain = asked["answer"]
-        gold = parse(plain if "$" in plain or "\\boxed" in plain else f"${plain}$") or parse(plain)
-        if not gold:
-            raise ValueError(f"math-verify cannot read the true answer {plain!r}")
-        found = {"reward": float(math_verify.verify(gold, parse(asked["response"]), timeout_seconds=None))}
+        golds = [gold(reading) for reading in asked["answers"]]
+        if not all(golds):
+            raise ValueError(f"math-verify cannot read the true answer {asked['answers'][0]!r}")
+        said = [part for reading in asked["responses"] for part in parse(reading)]
+        found = {"reward": float(math_verify.verify(sum(golds, []), said, timeout_seconds=None)) if said else 0.0}
     except Exception as error:
         found = {"error": f"{type(error).__name__}: {error}"}
     print(json.dumps(found), file=answers, flush=True)
@@ -57,8 +61,9 @@ for line in sys.stdin:
 class MathVerify(Verifier):
     """1 if `math-verify` finds the last mathematical expression of the response equal to the true answer, else 0.
 
-    Both may be LaTeX or plain; an answer in `\\boxed{}` goes before others. A comparison that takes too long masks the
-    response, and so does a true answer that `math-verify` cannot read.
+    Both may be LaTeX or plain, with Unicode's signs (−5, ½, 10⁻⁵) and with 1e-05 for a number; an answer in `\\boxed{}`
+    goes before others. Where the table's answer is a list, any of its items is right. A comparison that takes too long
+    masks the response; a true answer that `math-verify` cannot read is refused when the table is read.
 
     Args:
         after: a marker such as `"####"`; where a text has it, only what follows its last occurrence is read.
@@ -80,18 +85,34 @@ class MathVerify(Verifier):
         _SERVER.start()
 
     def __call__(self, response: str, problem: Problem) -> float:
-        answer, said = (text.split(self.after)[-1] if self.after else text for text in (problem.answer, response))
-        return _SERVER.ask(answer, said, self.seconds)
+        return _SERVER.ask(self._true(problem), readings(self._behind(response)), self.seconds)
 
     def prepare(self, problems: Sequence[Problem]) -> None:
         needs_answer(problems, "math-verify")
+        for problem in problems:
+            if re.search(r"\d\s*[–—]\s*\d", problem.answer):
+                raise ValueError(
+                    f"the true answer {problem.answer!r} of the prompt {problem.prompt[:60]!r} has a dash between "
+                    "numbers, which may be a range or a difference. Write [1, 4] or 1 - 4."
+                )
+            try:
+                _SERVER.ask(self._true(problem), [], self.seconds)
+            except RuntimeError as error:
+                raise ValueError(f"{error}, of the prompt {problem.prompt[:60]!r}.") from None
+
+    def _behind(self, text: str) -> str:
+        return text.split(self.after)[-1] if self.after else text
+
+    def _true(self, problem: Problem) -> list[str]:
+        answers = problem.alternatives or (problem.answer,)
+        return [reading for answer in answers for reading in readings(self._behind(answer), answer=True)]
 
 
 class Server:
     """The process that compares. It is started when it is first needed, and again after it was ended; threads and
     forked processes can share it.
 
-    >>> Server().ask("1/2", "0.5", seconds=3.0)  # doctest: +SKIP
+    >>> Server().ask(["1/2"], ["0.5"], seconds=3.0)  # doctest: +SKIP
     1.0
     """
 
@@ -111,8 +132,8 @@ class Server:
         with self._lock:
             self._running(seconds)
 
-    def ask(self, answer: str, response: str, seconds: float) -> float:
-        """The reward of a response, 0 or 1.
+    def ask(self, answers: Sequence[str], responses: Sequence[str], seconds: float) -> float:
+        """The reward of a response, 0 or 1, by the readings of the true answer and of the response.
 
         Raises:
             RuntimeError: the comparison raised, or the process ended during it.
@@ -122,7 +143,7 @@ class Server:
             process = self._running(120.0)
             try:
                 assert process.stdin is not None
-                process.stdin.write(json.dumps({"answer": answer, "response": response}) + "\n")
+                process.stdin.write(json.dumps({"answers": list(answers), "responses": list(responses)}) + "\n")
                 process.stdin.flush()
                 found = json.loads(_line(process, seconds))
             except BaseException:  # the alarm of the reward's time limit too

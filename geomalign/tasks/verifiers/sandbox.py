@@ -1,14 +1,21 @@
 """Python programs of unknown origin, run one at a time in a process of their own with limits.
 
-The sandbox limits wall-clock and processor time, address space, the size of a file, open files, output and core dumps,
-and forbids new processes and threads. The process is a session of its own and is killed with all of its group. It
-starts in an empty directory that is removed afterwards, without the environment, in Python's isolated mode; if the
-trainer is root, it becomes the user nobody first. An audit hook refuses to write outside of its directory, to connect,
-and to start or kill processes.
+What is kept in bounds on every Unix: wall-clock and processor time, address space, the size of a file, open files,
+output, core dumps, and new processes and threads, of which there are none. The sum of all files is looked at ten
+times a second. The process is a session of its own and is killed with all of its group. It starts in an empty
+directory that is removed afterwards, without the environment, in Python's isolated mode; if the trainer is root, it
+becomes the user nobody first.
 
-The sandbox is no boundary against a program that means harm. The program may read what the user may read; it can get
-around the audit hook from C; the number of files is not limited; and the tests run in the program's own process, so
-that it can look for them. Where that matters, verify in a container or a virtual machine, with a verifier of your own.
+What else the kernel bounds where it can (`kernel_bounds()` says what it does here): with Landlock (Linux 5.13), files
+outside of the directory cannot be written and files other than Python's and the system's libraries cannot be read; from
+Linux 6.7 there are no TCP connections, and from 6.12 no signals to other processes; and in a network name space of its
+own there is no network at all. Where the kernel does not, as on macOS and in many containers, only Python's audit hook
+refuses to write outside of the directory, to connect, and to start or kill processes; code in C gets around it, and
+what the user may read can be read.
+
+It is no boundary against faults of the kernel, and none between the program and its tests, which run in one process: a
+program can look for them, or replace what they call. Inputs and outputs are compared outside. For more, verify in a
+virtual machine, with a verifier of your own.
 """
 
 from __future__ import annotations
@@ -42,7 +49,7 @@ class Limits:
     Args:
         seconds: of wall-clock time, from its start. > 0.
         memory: address space in MiB, the interpreter's own (some 15) included. >= 32.
-        file: size of one file in MiB; 0 forbids to write into files.
+        file: size of one file in MiB; 0 forbids to write into files. All together may have 64 times as much.
         output: KiB of standard output and of standard error, each; more ends the program. >= 1.
 
     >>> Limits(seconds=1.0).memory
@@ -65,9 +72,10 @@ class Execution:
 
     Args:
         end: `"finished"`; `"failed"`: the program raised, exited early or was killed by a limit; `"timeout"`;
-            `"output"`: it wrote too much.
+            `"output"`: it wrote too much, to its outputs or into files.
         passed: whether each test passed, in order; empty unless the program finished.
         out, err: the beginning of its standard output and standard error.
+        bounded: what the kernel bounded, see `kernel_bounds`; empty unless the program finished.
 
     >>> Execution("finished", (True,), "", "").passed
     (True,)
@@ -77,12 +85,21 @@ class Execution:
     passed: tuple[bool, ...]
     out: str
     err: str
+    bounded: tuple[str, ...] = ()
 
 
 def run(
-    code: str, tests: Sequence[str] = (), stdin: str = "", limits: Limits | None = None, packages: bool = False
+    code: str,
+    tests: Sequence[str] = (),
+    stdin: str = "",
+    limits: Limits | None = None,
+    packages: bool = False,
+    setup: Sequence[str] = (),
+    helpers: str = "",
 ) -> Execution:
     """Run a program, then pieces of code in its name space; a piece passes if it does not raise.
+
+    The program's `__name__` is `"__main__"`, and `"solution"` where there are pieces; its module has both names.
 
     Args:
         code: the program.
@@ -90,6 +107,8 @@ def run(
         stdin: its standard input.
         limits: what it may use; None: the defaults.
         packages: whether installed packages can be imported, or the standard library alone.
+        setup: pieces of code that run before the program in its name space, each with `__future__` imports of its own.
+        helpers: code of a module `__tests__` that the pieces can import.
 
     Raises:
         ValueError: this system has no such limits, or refuses them.
@@ -98,7 +117,7 @@ def run(
     (True, False)
     """
     available()
-    return _run(code, tests, stdin, limits or Limits(), packages)
+    return _run(code, tests, stdin, limits or Limits(), packages, setup, helpers)
 
 
 @cache
@@ -120,12 +139,33 @@ def available() -> None:
         )
 
 
-def _run(code: str, tests: Sequence[str], stdin: str, limits: Limits, packages: bool) -> Execution:
+@cache
+def kernel_bounds() -> frozenset[str]:
+    """What the kernel of this machine bounds beyond the limits: of `"files"`, `"network"`, `"tcp"` and `"signals"`.
+
+    >>> kernel_bounds() <= {"files", "network", "tcp", "signals"}
+    True
+    """
+    available()
+    return frozenset(_run("", ["pass"], "", Limits(seconds=30), False).bounded)
+
+
+def _run(
+    code: str,
+    tests: Sequence[str],
+    stdin: str,
+    limits: Limits,
+    packages: bool,
+    setup: Sequence[str] = (),
+    helpers: str = "",
+) -> Execution:
     token = secrets.token_hex(16)
     seconds = math.ceil(limits.seconds) + 1
     job = {
         "code": code,
         "tests": list(tests),
+        "setup": list(setup),
+        "helpers": helpers,
         "token": token,
         "alarm": seconds + 1,
         "limits": {
@@ -160,16 +200,18 @@ def _run(code: str, tests: Sequence[str], stdin: str, limits: Limits, packages: 
                 start_new_session=True,
             )
         try:
-            end, (out, err, said) = _listen(process, report, limits)
+            end, (out, err, said) = _listen(process, report, limits, home)
         finally:  # also when the reward's own time is up
             _kill(process)
-    passed = _passed(said, token)
+    passed, bounded = _reported(said, token)
     if end == "finished" and (process.returncode or len(passed) != len(tests)):
         end = "failed"
-    return Execution(end, passed if end == "finished" else (), *(part.decode(errors="replace") for part in (out, err)))
+    if end != "finished":
+        passed = bounded = ()
+    return Execution(end, passed, out.decode(errors="replace"), err.decode(errors="replace"), bounded)
 
 
-def _passed(said: bytes, token: str) -> tuple[bool, ...]:
+def _reported(said: bytes, token: str) -> tuple[tuple[bool, ...], tuple[str, ...]]:
     """The results that the sandboxed process reported, if they carry the token.
 
     A program that exits early, or that writes results itself, does not know the token.
@@ -177,11 +219,24 @@ def _passed(said: bytes, token: str) -> tuple[bool, ...]:
     with contextlib.suppress(ValueError, KeyError, TypeError):
         message = json.loads(said)
         if secrets.compare_digest(message["token"], token):
-            return tuple(bool(item) for item in message["passed"])
-    return ()
+            return tuple(bool(item) for item in message["passed"]), tuple(map(str, message["bounded"]))
+    return (), ()
 
 
-def _listen(process: subprocess.Popen[bytes], report: IO[bytes], limits: Limits) -> tuple[str, list[bytes]]:
+def _hoards(home: str, limits: Limits) -> bool:
+    """Whether there is more in a directory than 64 files of the greatest size, or more than 1,000 entries."""
+    count = size = 0
+    for folder, folders, files in os.walk(home):
+        count += len(folders) + len(files)
+        if count > 1000:
+            return True
+        for file in files:
+            with contextlib.suppress(OSError):
+                size += os.lstat(os.path.join(folder, file)).st_blocks * 512
+    return size > 64 * max(limits.file, 1) * _MIB
+
+
+def _listen(process: subprocess.Popen[bytes], report: IO[bytes], limits: Limits, home: str) -> tuple[str, list[bytes]]:
     """Read until the process ends, its time is up or there is too much."""
     assert process.stdout is not None and process.stderr is not None
     pipes: tuple[IO[bytes], ...] = (process.stdout, process.stderr, report)
@@ -192,14 +247,14 @@ def _listen(process: subprocess.Popen[bytes], report: IO[bytes], limits: Limits)
         for index, pipe in enumerate(pipes):
             selector.register(pipe, selectors.EVENT_READ, index)
         while selector.get_map():
-            for key, _ in selector.select(max(deadline - time.monotonic(), 0)):
+            for key, _ in selector.select(min(max(deadline - time.monotonic(), 0), 0.1)):
                 chunk = os.read(key.fd, 1 << 16)
                 parts[key.data] += chunk
                 if not chunk:
                     selector.unregister(key.fileobj)
             if time.monotonic() >= deadline:
                 return "timeout", parts
-            if max(map(len, parts)) > most:
+            if max(map(len, parts)) > most or _hoards(home, limits):
                 return "output", [part[:most] for part in parts]
     try:
         process.wait(max(deadline - time.monotonic(), 0))

@@ -100,6 +100,8 @@ class LoopConfig:
         clip_norm: largest gradient norm; 0 does not clip.
         eval_every, checkpoint_every: steps between evaluations and between checkpoints.
         reward_timeout: seconds after which the verification of one sample is abandoned; 0 waits for ever.
+        long_prompts: `"refuse"`, or `"drop"`, prompts that leave no room for `max_new_tokens` within the model's
+            positions.
 
     >>> LoopConfig(prompts=8).samples
     8
@@ -117,6 +119,7 @@ class LoopConfig:
     eval_every: Count = 20
     checkpoint_every: Count = 10
     reward_timeout: NonNegative = 5.0
+    long_prompts: Literal["refuse", "drop"] = "refuse"
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -223,6 +226,11 @@ class TrainConfig:
             levels = (1, 2, 3, 4, 5) if has_levels else self.task.train_levels
             weights = (3.0, 3.0, 2.0, 1.0, 1.0) if has_levels else (1.0,) * len(levels)
             settle(self, warm_start=dataclasses.replace(self.warm_start, levels=levels, weights=weights))
+        # Alone, because the objective has to be built to see it; the default stands for those of a comparison.
+        if self.rl.samples == 1 and self.mode != "offline" and (name, self.options) != ("opo", {}):
+            from geomalign.training.fit import refuse_one_sample
+
+            refuse_one_sample(self)
 
     def kinds(self) -> dict[int, str]:
         """What the run knows of every evaluated level: `"in"`, trained on; `"harder"`, only in the warm start;
