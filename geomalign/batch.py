@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from geomalign._util.groups import Groups
-from geomalign._util.tensors import are_integers, are_log_probs, are_numbers, has_rows, is_like
+from geomalign._util.tensors import are_integers, are_log_probs, are_numbers, divides, has_rows, is_like
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +68,8 @@ class Batch:
         reward: `(row,)`, or `(row, token)`, of which the sum over the unmasked tokens counts.
         advantage: `(row,)`, or `(row, token)`.
         reference: like `old`, under the reference policy π_ref.
-        group: `(row,)` integers, equal where rows answer the same prompt: any order, any sizes. None: one group.
+        group: `(row,)` integers, equal where rows answer the same prompt: any order, any sizes. A number G: rows come
+            G at a time, the first G answer the first prompt, which needs no sorting on any device. None: one group.
         behavior: like `old`, as the rollout engine reported it where that differs from the trainer's own.
 
     Half-precision log-probabilities are used in float32. Indexing selects rows: `batch[4:8]`, `batch[index_tensor]`;
@@ -90,7 +91,7 @@ class Batch:
     reward: Tensor | None = None
     advantage: Tensor | None = None
     reference: Tensor | None = None
-    group: Tensor | None = None
+    group: Tensor | int | None = None
     behavior: Tensor | None = None
 
     def __post_init__(self) -> None:
@@ -103,7 +104,9 @@ class Batch:
         for name in _given(self, "reward", "advantage"):
             has_rows("Batch", name, getattr(self, name), self.policy, tokens=True)
             are_numbers("Batch", name, getattr(self, name))
-        if self.group is not None:
+        if isinstance(self.group, int):
+            divides("Batch", "group", self.group, self.policy)
+        elif self.group is not None:
             has_rows("Batch", "group", self.group, self.policy, tokens=False)
             are_integers("Batch", "group", self.group)
 
@@ -171,8 +174,16 @@ class Batch:
         sequences = torch.count_nonzero(lengths)
         return Counts(lengths.sum(), sequences, torch.zeros_like(sequences), torch.full_like(sequences, self.size))
 
+    @property
+    def prompt(self) -> Tensor | None:
+        """`(row,)` integers, the prompt that each row answers, also where `group` is a number; None: one prompt."""
+        if isinstance(self.group, int):
+            return torch.arange(self.size, device=self.policy.device) // self.group
+        return self.group
+
     def __getitem__(self, index: Any) -> Batch:
-        return _select(self, index)
+        # A part need not hold whole groups.
+        return _select(dataclasses.replace(self, group=self.prompt) if isinstance(self.group, int) else self, index)
 
 
 _REMEDY = {
@@ -276,7 +287,7 @@ class PreferenceBatch:
         mask = reference = None
         if not (self.chosen_mask is None and self.rejected_mask is None and self.chosen.shape == self.rejected.shape):
             sides = ((self.chosen, self.chosen_mask), (self.rejected, self.rejected_mask))
-            mask = _stack(*(torch.ones_like(x, dtype=torch.bool) if kept is None else as_mask(kept) for x, kept in sides))
+            mask = _stack(*(as_mask(torch.ones_like(x) if kept is None else kept) for x, kept in sides))
         if self.reference_chosen is not None and self.reference_rejected is not None:
             reference = _stack(self.reference_chosen, self.reference_rejected)
         pair = torch.arange(self.size, device=self.chosen.device)

@@ -258,6 +258,8 @@ def gather(batch: Batch | PreferenceBatch, process_group: Any = None, *, local_g
     if world_size(process_group) == 1:
         return Gathered(batch, slice(0, batch.size))
     values: dict[str, Tensor | None] = {f.name: getattr(batch, f.name) for f in dataclasses.fields(batch)}
+    if isinstance(batch, Batch):
+        values["group"] = batch.prompt
     widths = {name: x.shape[1] if x is not None and x.ndim == 2 else 0 for name, x in values.items()}
     told = everyone((batch.size, widths, {name: _kind(x) for name, x in values.items()}), process_group)
     _check_kinds([kinds for _, _, kinds in told])

@@ -347,7 +347,9 @@ def test_products_equal_dense_matrices(made: ga.BaseObjective) -> None:
     dense = torch.zeros_like(g)
     for coefficient, term in made.terms:
         outcome = term(batch_of(theta), drive=drive)
-        jacobian = torch.autograd.functional.jacobian(lambda t, term=term: term.plain(batch_of(t), drive=drive).u, theta)
+        jacobian = torch.autograd.functional.jacobian(
+            lambda t, term=term: term.plain(batch_of(t), drive=drive).u, theta
+        )
         dense += coefficient * jacobian.T @ torch.diag(outcome.weights * outcome.curvature) @ jacobian
     assert torch.allclose(g, dense, atol=1e-12)
     assert analysis.spectrum(g).eigenvalues.min() > -1e-12

@@ -475,3 +475,28 @@ def test_a_geometry_of_ones_own_trains_to_its_equilibrium() -> None:
         loss = objective(ga.Batch(policy, torch.zeros(3, 1), advantage=advantage)).loss
         policy = (policy - torch.autograd.grad(loss, policy)[0]).detach().requires_grad_()
     torch.testing.assert_close(policy[:, 0].detach(), torch.asinh(advantage / 0.5), rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.filterwarnings("ignore::geomalign.objective.outcome.UnboundedLossWarning")
+@pytest.mark.parametrize("device", ["cpu", "accelerator"])
+@pytest.mark.parametrize("name", ga.recipes.names())
+def test_a_group_size_is_the_ids_of_groups_in_order(name: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if device == "accelerator":  # the path of a device whose values must not be looked at
+        monkeypatch.setattr("geomalign._util.groups.may_wait", lambda x: False)
+    objective, batch = ga.recipes.get(name), sample_batch(rows=12, tokens=5, seed=4)
+    if objective.paired:
+        return
+    with_ids = dataclasses.replace(batch, group=torch.arange(12) // 3)
+    with_size = dataclasses.replace(batch, group=3)
+    one, other = objective.drive(with_ids), objective.drive(with_size)
+    for a, b in zip(*((x if isinstance(x, ga.TermDrives) else [x]) for x in (one, other)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(objective.gradient(with_ids), objective.gradient(with_size), rtol=1e-12, atol=1e-14)
+    part = with_size[torch.tensor([0, 4, 5])]
+    assert part.group is not None and part.group.tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize("size", [0, 5, -3, True])
+def test_a_group_size_divides_the_rows(size: int) -> None:
+    with pytest.raises(ValueError, match=r"12 rows.*size of every group"):
+        ga.Batch(torch.zeros(12, 2), group=size)

@@ -84,7 +84,8 @@ class Groups(Pool):
     """Groups of rows: ragged, in any order, without a loop, and on an accelerator without a host synchronisation.
 
     Args:
-        ids: `(row,)` integers; rows with equal ids answer the same prompt. None puts all rows in one group.
+        ids: `(row,)` integers; rows with equal ids answer the same prompt. A number: the size of every group, of rows
+            in order. None puts all rows in one group.
         valid: `(row,)` booleans; the other rows are in no group: they contribute nothing and read zero.
 
     >>> import torch, geomalign as ga
@@ -93,13 +94,15 @@ class Groups(Pool):
     tensor([1.5000, 5.0000, 1.5000])
     """
 
-    def __init__(self, ids: Tensor | None, valid: Tensor):
+    def __init__(self, ids: Tensor | int | None, valid: Tensor):
         self._valid = valid
+        self.size = ids if isinstance(ids, int) else None
+        """The size of every group, where rows come in whole groups."""
         self.order: Tensor | None = None
         """The rows sorted by group; None where they already are."""
         self._padded: tuple[()] | tuple[PaddedGroups | None] = ()
-        if ids is None:
-            self.segment = torch.zeros(valid.shape[0], dtype=torch.long, device=valid.device)
+        if ids is None or isinstance(ids, int):
+            self.segment = torch.arange(valid.shape[0], device=valid.device) // (ids or max(valid.shape[0], 1))
             return
         if not (may_wait(ids) and bool((ids[1:] >= ids[:-1]).all())):
             ids, self.order = torch.sort(ids, stable=True)
@@ -123,6 +126,9 @@ class Groups(Pool):
         return part
 
     def padded(self) -> PaddedGroups | None:
+        if self.size is not None:
+            every = may_wait(self.valid) and bool(self.valid.all())
+            return PaddedGroups(Axis((self.segment if every else self.valid).view(-1, self.size)), None, None)
         if not may_wait(self.segment):
             return None
         if not self._padded:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["are_integers", "are_log_probs", "are_numbers", "has_rows", "is_like", "is_tensor"]
+__all__ = ["are_integers", "are_log_probs", "are_numbers", "divides", "has_rows", "is_like", "is_tensor"]
 
 
 def is_tensor(owner: str, name: str, x: Any) -> str:
@@ -90,4 +90,17 @@ def are_integers(owner: str, name: str, x: Tensor) -> None:
         raise ValueError(
             f"`{name}` of {owner} has dtype {x.dtype}; it holds integer ids of the prompt that each row answers. "
             f"Use `{name}.long()` if these are ids, or pass rewards as `reward`."
+        )
+
+
+def divides(owner: str, name: str, size: int, like: Tensor) -> None:
+    """Raise unless the rows of `like` are whole groups of `size`.
+
+    >>> divides("Batch", "group", 2, torch.zeros(4, 3))
+    """
+    rows = like.shape[0]
+    if isinstance(size, bool) or size < 1 or rows % size:
+        raise ValueError(
+            f"`{name}` of {owner} is {size!r}, but there are {rows} rows; a number is the size of every group, which "
+            "divides the rows. Where groups differ in size or are not in order, pass `(row,)` ids of the prompts."
         )

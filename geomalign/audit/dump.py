@@ -181,8 +181,8 @@ def record(path: str | Path, batch: Batch, *, rollout: int = 0, step: int = 0, r
             ]
     if batch.reward is not None:
         columns["reward"] = batch.per_response(batch.reward).tolist()
-    if batch.group is not None:
-        columns["group"] = batch.group.tolist()
+    if batch.prompt is not None:
+        columns["group"] = batch.prompt.tolist()
     with path.open("a", encoding="utf-8") as file:
         for values in zip(*columns.values(), strict=True):
             file.write(json.dumps(dict(zip(columns, values, strict=True))) + "\n")

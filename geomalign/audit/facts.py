@@ -104,7 +104,7 @@ def _of_rewards(batch: Batch, facts: dict[str, float], steps: dict[str, list[flo
     reward = batch.per_response(batch.require("reward", "audit"))
     valid = groups.valid
     spread = groups.mean(drive**2).sqrt()
-    facts["prompts"] = int(batch.group.unique().numel()) if batch.group is not None else 1
+    facts["prompts"] = int(batch.prompt.unique().numel()) if batch.prompt is not None else 1
     facts["reward_mean"] = float(reward[valid].mean())
     facts["responses_in_groups_of_equal_rewards"] = float((spread[valid] < 1e-12).double().mean())
     facts["sd_of_centred_reward"] = float(drive[valid].std(correction=0))
