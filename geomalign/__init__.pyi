@@ -92,6 +92,8 @@ from .optimization.penalties import ChiSquare as ChiSquare
 from .optimization.penalties import Flat as Flat
 from .optimization.penalties import Linear as Linear
 from .optimization.penalties import ReverseKL as ReverseKL
+from .nonfinite import NonFiniteWarning as NonFiniteWarning
+from .nonfinite import drop_nonfinite as drop_nonfinite
 from .sampling.advantage import Advantage as Advantage
 from .sampling.advantage import GroupAdvantage as GroupAdvantage
 from .sampling.base import SamplingGeometry as SamplingGeometry

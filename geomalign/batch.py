@@ -65,7 +65,9 @@ class Batch:
             objective needs none.
         mask: `(row, token)`, true (non-zero) at tokens of the response; None: all of them. A masked token is absent:
             it has no influence on any value or gradient even if it is NaN, and a row without tokens is in no group.
-        reward: `(row,)`, or `(row, token)`, of which the sum over the unmasked tokens counts.
+        reward: `(row,)`, or `(row, token)`, of which the sum over the unmasked tokens counts. A row whose reward or
+            advantage is not finite is in no group and has a drive of zero, under every sampling geometry that reads
+            one of them.
         advantage: `(row,)`, or `(row, token)`.
         reference: like `old`, under the reference policy π_ref.
         group: `(row,)` integers, equal where rows answer the same prompt: any order, any sizes. A number G: rows come
@@ -164,9 +166,17 @@ class Batch:
             return torch.where(support, x.to(self.dtype), 0).sum(-1)
         return torch.where(support.any(-1), x, 0).to(self.dtype)
 
+    @property
+    def judged(self) -> Tensor:
+        """`(row,)` booleans: the rows that have a token, and whose reward and advantage, where given, are finite."""
+        judged = self.support.any(-1)
+        for name in _given(self, "reward", "advantage"):
+            judged = judged & torch.isfinite(self.per_response(getattr(self, name)))
+        return judged
+
     def groups(self) -> Groups:
-        """The rows that have tokens, grouped by the prompt that they answer."""
-        return Groups(self.group, self.support.any(-1))
+        """The rows that are `judged`, grouped by the prompt that they answer."""
+        return Groups(self.group, self.judged)
 
     def counts(self) -> Counts:
         """How much this batch holds. Give the sum over all micro-batches and ranks as `counts=` to each of them."""

@@ -19,7 +19,7 @@ from geomalign.training.generation import log_probs, sample
 from geomalign.training.policy import Placement, build
 
 #: What makes the host wait for the device: a number read from it, a shape that depends on values.
-WAITING = ("_local_scalar_dense", "is_nonzero", "nonzero", "masked_select", "unique", "repeat_interleave.Tensor")
+WAITING = ("_local_scalar_dense", "is_nonzero", "aten.nonzero", "masked_select", "unique", "repeat_interleave.Tensor")
 #: Solved by iteration: thousands of operations, each of which costs a millisecond on the meta device.
 ITERATED = {"opo_ess", "opo_trust_region"}
 

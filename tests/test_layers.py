@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "geomalign"
 # The formula is the layering: what the slots are made of, the slots, the objective, what is done with objectives.
 LAYERS: dict[str, frozenset[str]] = {
     "tools": frozenset({"_util"}),
-    "data": frozenset({"batch"}),
+    "data": frozenset({"batch", "nonfinite"}),
     "divergences": frozenset({"divergences"}),
     "slots": frozenset({"unit", "chart", "sampling", "optimization", "measure"}),
     "objective": frozenset({"objective", "control", "distributed"}),
@@ -24,6 +24,7 @@ LAYERS: dict[str, frozenset[str]] = {
 }
 # Within a layer these imports are meant, in one direction; the others stand side by side.
 BESIDE: dict[str, set[str]] = {
+    "nonfinite": {"batch"},
     "control": {"objective", "distributed"},
     "distributed": {"objective"},
     "laws": {"recipes"},

@@ -85,7 +85,7 @@ def expm1_and_slope(x: Tensor) -> tuple[Tensor, Tensor]:
     inside = x.clamp(max=bound)
     value = torch.expm1(inside)
     slope = torch.exp(inside)
-    return value.addcmul_(slope, x - inside), slope
+    return value + slope * (x - inside), slope
 
 
 def exp_slope(x: Tensor) -> Tensor:
@@ -174,6 +174,16 @@ def may_wait(x: Tensor) -> bool:
     if torch.compiler.is_compiling() or type(x) is not Tensor or x.device.type != "cpu":
         return False
     return not torch._C._functorch.is_functorch_wrapped_tensor(x)
+
+
+def equal(x: Tensor, y: Tensor) -> Tensor:
+    """1 where x = y and 0 elsewhere, numbers of x's dtype, without gradient.
+
+    >>> equal(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 3.0]))
+    tensor([1., 0.])
+    """
+    # A comparison that writes numbers is four times faster than one that writes booleans which are then multiplied.
+    return torch.eq(x, y, out=torch.empty_like(x)) if may_wait(x) else (x == y).to(x.dtype)
 
 
 def solve_increasing(

@@ -80,11 +80,12 @@ class KLReward(SamplingGeometry):
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
         drive = self.of.drive(batch)
         rows = batch.rows
+        judged = rows.judged  # a row without a reward is left alone: without one, a penalty would be all that drives it
         delta = rows.log_probs("old", type(self).__name__) - rows.log_probs("reference", type(self).__name__)
         if self.unit == "response":
-            penalty = torch.where(rows.support.any(-1), self.penalty.value(delta.sum(-1)), 0)
+            penalty = torch.where(judged, self.penalty.value(delta.sum(-1)), 0)
             return drive - self.beta * (penalty if drive.ndim == 1 else penalty[:, None])
-        penalty = torch.where(rows.support, self.penalty.value(delta), 0)
+        penalty = torch.where(rows.support & judged[:, None], self.penalty.value(delta), 0)
         if self.unit == "return":
             penalty = penalty.flip(-1).cumsum(-1).flip(-1)
         return torch.where(rows.support, (drive if drive.ndim == 2 else drive[:, None]) - self.beta * penalty, 0)

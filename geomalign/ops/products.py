@@ -42,8 +42,8 @@ def operand(x: Tensor, like: Tensor) -> Tensor:
 
 
 def _fast(flops: int, *tensors: Tensor) -> bool:
-    """Whether oneDNN multiplies these. torch sends float32 products on a CPU to MKL, which on AMD's Zen 5 reaches 105
-    GFLOP/s per core where oneDNN reaches 190 to 240; on other parts the two are alike.
+    """Whether oneDNN multiplies these. torch sends float32 products on a CPU to MKL, which on the AMD EPYC measured
+    reaches 105 GFLOP/s per core where oneDNN reaches 190 to 240.
     """
     return bool(
         flops >= _WORTH_ONEDNN

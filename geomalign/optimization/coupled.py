@@ -68,8 +68,7 @@ class Clip(OptimizationGeometry):
         low = torch.where(drive >= 0, -math.inf, torch.full_like(drive, -self.low))
         high = torch.where(drive >= 0, self.high, torch.full_like(drive, far))
         clipped = torch.maximum(torch.minimum(u, high), low)
-        energy = -drive * clipped
-        return energy, clipped.eq_(u).mul_(-drive)  # in place the comparison makes numbers, with no booleans between
+        return -drive * clipped, -drive * numerics.equal(clipped, u)
 
     def curvature(self, u: Tensor, drive: Tensor | None = None) -> Tensor:
         return torch.zeros_like(u)

@@ -30,7 +30,7 @@ class Advantage(SamplingGeometry):
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
         batch, given = signal(self, batch)
-        keep = batch.support if given.ndim == 2 else batch.support.any(-1)
+        keep = batch.support & batch.judged[:, None] if given.ndim == 2 else batch.judged
         return torch.where(keep, given, 0).to(batch.dtype)
 
     def latex(self) -> str:

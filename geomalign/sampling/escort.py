@@ -127,8 +127,8 @@ class ExponentiatedAdvantage(SamplingGeometry):
         exponent = self.of.drive(batch) / self.temperature
         # Without a cap a bound of 60 nats keeps the weight finite: float32 and bfloat16 hold exp up to 88 nats.
         weight = torch.exp(exponent.clamp(max=60.0 if self.cap is None else math.log(self.cap)))
-        support = batch.rows.support
-        return torch.where(support if weight.ndim == 2 else support.any(-1), weight, 0)
+        rows = batch.rows
+        return torch.where(rows.support & rows.judged[:, None] if weight.ndim == 2 else rows.judged, weight, 0)
 
     @property
     def drive_range(self) -> Interval:

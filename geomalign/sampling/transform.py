@@ -128,7 +128,8 @@ class Whitened(SamplingGeometry):
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
         drive = self.of.drive(batch)
-        support = batch.rows.support
+        rows = batch.rows
+        support = rows.support & rows.judged[:, None]
         tokens = Groups(None, support.flatten())
         centred = tokens.centred((drive if drive.ndim == 2 else drive[:, None]).expand(support.shape).flatten())
         centred = centred.view(support.shape)

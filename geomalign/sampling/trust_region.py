@@ -103,7 +103,8 @@ class TrustRegion(SamplingGeometry):
                 return self._scaled(drive, pool / (2 * self.chi2))
             if drive.ndim == 2:
                 pool_of = batch.groups() if self.within == "group" else None
-                return self._scaled(drive, _mean_square(drive, batch.support, pool_of) / self.chi2)
+                support = batch.support & batch.judged[:, None]
+                return self._scaled(drive, _mean_square(drive, support, pool_of) / self.chi2)
         batch, drive = responses(self, self.of, batch)
         groups = batch.groups()
         if self.chi2 is not None and not self.bounded:
