@@ -18,6 +18,7 @@ from typing import Any
 MODULES = {
     "objective": "Objectives: five slots and their sum",
     "batch": "Batches",
+    "nonfinite": "Values that are not finite",
     "unit": "Units: what is one event?",
     "chart": "Charts: in which coordinate is distance read?",
     "sampling": "Sampling geometries: what pulls?",

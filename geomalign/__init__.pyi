@@ -58,6 +58,9 @@ from .measure import FixedBudget as FixedBudget
 from .measure import Measure as Measure
 from .measure import NestedMean as NestedMean
 from .measure import PooledMean as PooledMean
+from .nonfinite import NonFiniteReport as NonFiniteReport
+from .nonfinite import NonFiniteWarning as NonFiniteWarning
+from .nonfinite import drop_nonfinite as drop_nonfinite
 from .objective.algebra import BaseObjective as BaseObjective
 from .objective.algebra import WeightedSum as WeightedSum
 from .objective.diagnostics import log_ratio_metrics as log_ratio_metrics
@@ -92,8 +95,6 @@ from .optimization.penalties import ChiSquare as ChiSquare
 from .optimization.penalties import Flat as Flat
 from .optimization.penalties import Linear as Linear
 from .optimization.penalties import ReverseKL as ReverseKL
-from .nonfinite import NonFiniteWarning as NonFiniteWarning
-from .nonfinite import drop_nonfinite as drop_nonfinite
 from .sampling.advantage import Advantage as Advantage
 from .sampling.advantage import GroupAdvantage as GroupAdvantage
 from .sampling.base import SamplingGeometry as SamplingGeometry
@@ -105,6 +106,7 @@ from .sampling.importance import TruncatedImportance as TruncatedImportance
 from .sampling.label import Label as Label
 from .sampling.label import Margin as Margin
 from .sampling.label import SoftLabel as SoftLabel
+from .sampling.masked_importance import MaskedImportance as MaskedImportance
 from .sampling.selection import BestOfN as BestOfN
 from .sampling.transform import BoundedProjection as BoundedProjection
 from .sampling.transform import SignWeighted as SignWeighted

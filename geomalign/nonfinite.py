@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from typing import Generic, NamedTuple, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from geomalign.batch import Batch, PreferenceBatch, as_mask
 
-__all__ = ["Finite", "NonFiniteReport", "NonFiniteWarning", "drop_nonfinite"]
+__all__ = ["NonFiniteReport", "NonFiniteWarning", "drop_nonfinite"]
 
 _MASK_OF = {
     **dict.fromkeys(("old", "reference", "behavior"), "mask"),
@@ -37,7 +37,7 @@ class NonFiniteWarning(UserWarning):
     >>> batch = ga.Batch(torch.zeros(2, 3), torch.tensor([[-1.0, float("nan"), -1.0], [-1.0, -1.0, -1.0]]))
     >>> with warnings.catch_warnings(record=True) as caught:
     ...     warnings.simplefilter("always")
-    ...     ga.drop_nonfinite(batch).report.warn()
+    ...     ga.drop_nonfinite(batch)[1].warn()
     >>> print(caught[0].message)
     not finite: 1 of 6 tokens, left out of loss, gradient, drive and metrics (`old` of row 0). ...
     """
@@ -55,7 +55,7 @@ class NonFiniteReport:
 
     >>> import torch, geomalign as ga
     >>> reward = torch.tensor([1.0, float("nan")])
-    >>> report = ga.drop_nonfinite(ga.Batch(torch.zeros(2, 3), reward=reward)).report
+    >>> batch, report = ga.drop_nonfinite(ga.Batch(torch.zeros(2, 3), reward=reward))
     >>> report.values["reward"], report.metrics()["nonfinite_tokens"]
     (tensor([0, 1]), tensor(3))
     """
@@ -106,19 +106,7 @@ class NonFiniteReport:
             warnings.warn(message, NonFiniteWarning, stacklevel=2)
 
 
-class Finite(NamedTuple, Generic[AnyBatch]):
-    """What `drop_nonfinite` returns: the batch without what is not finite, and the report of it.
-
-    >>> import torch, geomalign as ga
-    >>> ga.drop_nonfinite(ga.Batch(torch.zeros(2, 3)))._fields
-    ('batch', 'report')
-    """
-
-    batch: AnyBatch
-    report: NonFiniteReport
-
-
-def drop_nonfinite(batch: AnyBatch) -> Finite[AnyBatch]:
+def drop_nonfinite(batch: AnyBatch) -> tuple[AnyBatch, NonFiniteReport]:
     """The batch with a mask that leaves out what is not finite: call it once per rollout, before the drive.
 
     A token whose log-probability under another policy (`old`, `reference`, `behavior`) is not finite is masked, and so
@@ -127,6 +115,9 @@ def drop_nonfinite(batch: AnyBatch) -> Finite[AnyBatch]:
 
     Args:
         batch: a rollout; its `policy` is not looked at, because a policy in training that is not finite is a failure.
+
+    Returns:
+        the batch with its new mask, and the report of what was left out.
 
     >>> import torch, geomalign as ga
     >>> behavior = torch.tensor([[-1.0, float("-inf"), -1.0], [-1.0, -1.0, -1.0]])
@@ -152,7 +143,7 @@ def drop_nonfinite(batch: AnyBatch) -> Finite[AnyBatch]:
             for mask in masks:
                 after[mask] = after[mask] & (finite if after[mask].ndim == 1 else finite[:, None])
     tokens, left = (torch.stack([mask.sum() for mask in masks.values()]).sum() for masks in (before, after))
-    return Finite(dataclasses.replace(batch, **after), NonFiniteReport(values, tokens, left))
+    return dataclasses.replace(batch, **after), NonFiniteReport(values, tokens, left)
 
 
 def _existing(batch: Batch | PreferenceBatch, mask: str) -> Tensor:

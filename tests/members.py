@@ -161,6 +161,18 @@ LATER_SAMPLING: list[ga.SamplingGeometry] = [
     ga.sampling.DivergenceMask(ga.GroupAdvantage()),
     ga.sampling.DivergenceMask(ga.GroupAdvantage(), "kl"),
     ga.ImportanceRatio(),
+    ga.MaskedImportance(ga.GroupAdvantage(), low=0.8, high=1.5),
+    ga.MaskedImportance(ga.Advantage(), low=0.5, high=2.0, level="sequence", importance="sequence"),
+    ga.MaskedImportance(ga.Advantage(), high=0.1, level="max", metric="k3", importance="none"),
+    ga.MaskedImportance(ga.Escort(0.4), high=0.05, level="sequence", metric="k1", sign_aware="negative"),
+    ga.MaskedImportance(ga.Advantage(), high=0.05, metric="binary_kl", importance="none"),
+    ga.MaskedImportance(
+        ga.TruncatedImportance(ga.Advantage()), -0.05, 0.05, metric="tv", sign_aware="outward", numerator="policy"
+    ),
+    ga.sampling.SecondMomentMask(ga.GroupAdvantage()),
+    ga.sampling.EffectiveImportance(ga.GroupAdvantage(), 0.95),
+    ga.sampling.EffectiveImportance(ga.Advantage(), 0.8, sequence=True),
+    ga.sampling.OffPolicyBaseline(),
     ga.KLReward(ga.GroupAdvantage(), ga.Linear()),
     ga.KLReward(ga.GroupAdvantage(), ga.ReverseKL(), unit="token"),
     ga.KLReward(ga.GroupAdvantage(), ga.ChiSquare(), unit="return"),

@@ -62,6 +62,28 @@ def rows_without_tokens_do_not_matter(sampling: SamplingGeometry, case: Drawn) -
 
 
 @law("sampling", ROWS)
+def rows_whose_reward_is_not_finite_leave_their_group(sampling: SamplingGeometry, case: Drawn) -> None:
+    """A row whose reward or advantage is NaN or infinite has a drive of zero, and the others that of a batch without
+    it; unless the drive reads neither.
+    """
+    batch = case()
+    assert batch.reward is not None and batch.advantage is not None
+    other = dataclasses.replace(batch, reward=1 - 2 * batch.reward, advantage=1 - 2 * batch.advantage)
+    if torch.equal(_drive(sampling, other), _drive(sampling, batch)):
+        return
+    lost = torch.arange(batch.size) % 3 == 1
+    value = torch.tensor([float("nan"), float("inf"), -float("inf")], dtype=batch.reward.dtype)
+    value = value[torch.arange(batch.size) // 3 % 3]
+    for name in ("reward", "advantage"):
+        spoiled = dataclasses.replace(batch, **{name: torch.where(lost, value, getattr(batch, name))})
+        drive = _drive(sampling, spoiled)
+        remedy = "Take the groups from batch.groups(), and give rows outside batch.judged a drive of zero."
+        holds(drive[lost] == 0, f"a row whose {name} is not finite has a drive", remedy, drive=drive)
+        what = f"a row whose {name} is not finite changes the drive of another"
+        equal(drive[~lost], _drive(sampling, batch[~lost]), what, remedy)
+
+
+@law("sampling", ROWS)
 def equal_rewards_have_a_finite_drive(sampling: SamplingGeometry, case: Drawn) -> None:
     """Equal rewards, groups of one and rewards of 1e4 have a finite drive."""
     batch = case()

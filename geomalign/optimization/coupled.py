@@ -60,7 +60,9 @@ class Clip(OptimizationGeometry):
         return -drive * self._clipped(u, drive)
 
     def force(self, u: Tensor, drive: Tensor) -> Tensor:
-        return torch.where(self._clipped(u, drive) == u, -drive, 0)
+        far = math.inf if self.dual is None else self.dual - 1
+        inside = torch.where(drive >= 0, u <= self.high, (-self.low <= u) & (u <= far))
+        return torch.where(inside, -drive, 0)
 
     def energy_and_force(self, u: Tensor, drive: Tensor) -> tuple[Tensor, Tensor]:
         # Bounds in the shape of the drive, which is often one number per row, and no `where` over the tokens.
@@ -68,7 +70,10 @@ class Clip(OptimizationGeometry):
         low = torch.where(drive >= 0, -math.inf, torch.full_like(drive, -self.low))
         high = torch.where(drive >= 0, self.high, torch.full_like(drive, far))
         clipped = torch.maximum(torch.minimum(u, high), low)
-        return -drive * clipped, -drive * numerics.equal(clipped, u)
+        if numerics.may_wait(u):
+            return -drive * clipped, -drive * numerics.equal(clipped, u)
+        # A compiler may compute u once for each use, unequal in the last bit: `clipped == u` would then be false inside.
+        return -drive * clipped, -drive * ((low <= u) & (u <= high)).to(u.dtype)
 
     def curvature(self, u: Tensor, drive: Tensor | None = None) -> Tensor:
         return torch.zeros_like(u)

@@ -6,6 +6,8 @@ from geomalign.sampling.escort import *
 from geomalign.sampling.importance import *
 from geomalign.sampling.label import *
 from geomalign.sampling.mask import *
+from geomalign.sampling.masked_importance import *
+from geomalign.sampling.off_policy import *
 from geomalign.sampling.selection import *
 from geomalign.sampling.transform import *
 from geomalign.sampling.trust_region import *

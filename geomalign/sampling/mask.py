@@ -22,7 +22,7 @@ def _shift_of_mass(log_p: Tensor, log_q: Tensor) -> Tensor:
     return (torch.exp(log_p) - torch.exp(log_q)).abs()
 
 
-def _binary_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
+def binary_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
     """KL(q‖p) of the event {this token, any other}, with q under π_old and p under the policy."""
     floor = torch.finfo(log_p.dtype).tiny
     p_other, q_other = (-torch.expm1(x) for x in (log_p, log_q))
@@ -34,7 +34,7 @@ def _binary_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
 
 _DIVERGENCES = {
     "tv": (_shift_of_mass, r"|\pi-\pi_k|"),
-    "kl": (_binary_kl, r"\mathrm{KL}_2(\pi_k\|\pi)"),
+    "kl": (binary_kl, r"\mathrm{KL}_2(\pi_k\|\pi)"),
 }
 
 

@@ -53,8 +53,15 @@ def iteration(run: Run, reference: Policy | None) -> dict[str, float]:
         scores = score(run.task, asked, texts, ended, settings.reward_timeout, told.append)
         run.unverified(told)
         rewards = run.placement.put(torch.tensor(scores, dtype=torch.float32))
-        policies = (policy for policy in (run.policy, reference) if policy)
-        log_p = (score_rows(policy, rollout, settings.temperature, _rows_at_once(run)) for policy in policies)
+
+        # With one step per rollout the policy that is updated is the one that sampled, and scores itself in that step.
+        def scored(policy: Policy) -> Tensor:
+            return score_rows(policy, rollout, settings.temperature, _rows_at_once(run))
+
+        log_p = (
+            rollout.log_prob if _one_step(run) else scored(run.policy),
+            None if reference is None else scored(reference),
+        )
         whole = distributed.gather(batch_of(rollout, rewards, settings.samples, *log_p), local_groups=True).batch
         drive = run.stiffen(run.objective.drive(whole))
     with run.timed("update"):
@@ -81,6 +88,10 @@ def _rollout(run: Run, prompts: list[str], rows: slice) -> Rollout:
     return rollout.padded(int(distributed.largest(torch.tensor(rollout.response.shape[1]))))
 
 
+def _one_step(run: Run) -> bool:
+    return run.config.rl.epochs * run.config.rl.minibatches == 1
+
+
 def _rows_at_once(run: Run) -> int:
     """Rows of one forward pass with gradients, on average; passes without gradients take as many."""
     settings = run.config.rl
@@ -96,7 +107,8 @@ def batch_of(rollout: Rollout, rewards: Tensor, samples: int, old: Tensor, refer
     Args:
         rewards: `(rows,)`.
         samples: responses per prompt.
-        old: `(rows, token)` log-probabilities of the policy that sampled, as the trainer computes them.
+        old: `(rows, token)` log-probabilities of the policy that sampled, as the trainer computes them; the sampler's
+            where the trainer computes them in its only step.
         reference: the same of the reference policy.
 
     >>> tokens, mask, zeros = torch.ones(2, 3, dtype=torch.long), torch.ones(2, 3, dtype=torch.bool), torch.zeros(2, 3)
@@ -137,7 +149,8 @@ def _optimizer_steps(run: Run, rollout: Rollout, whole: Batch, rows: slice, driv
             steps.append(optimizer_step(losses, run.optimizer, run.policy.parameters, settings.clip_norm, run.timed))
             largest.append(torch.stack(moved).max())
     largest = list(distributed.largest(torch.stack(largest)).unbind())
-    last = distributed.gather(dataclasses.replace(mine.batch, policy=mine.seen), local_groups=True).batch
+    old = mine.seen if _one_step(run) else mine.batch.old
+    last = distributed.gather(dataclasses.replace(mine.batch, policy=mine.seen, old=old), local_groups=True).batch
     with torch.no_grad():
         return step_metrics(steps, largest, objective(whole, drive=drive), objective(last, drive=drive), last)
 
@@ -157,7 +170,9 @@ class _Mine:
             with run.timed("loss"):
                 batch, drive = self.batch[part], self.drive[part]
                 rollout = self.rollout[part]
-                outcome = evaluate(run.policy, run.objective, [rollout], batch, settings.temperature, drive, counts)
+                outcome = evaluate(
+                    run.policy, run.objective, [rollout], batch, settings.temperature, drive, counts, _one_step(run)
+                )
                 self.seen[part] = outcome.batch.rows.policy
                 run.observe(outcome)
                 moved.append(largest_log_ratio(outcome))

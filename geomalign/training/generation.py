@@ -250,6 +250,7 @@ def evaluate(
     temperature: float,
     drive: Any,
     counts: Counts,
+    unmoved: bool = False,
 ) -> Outcome:
     """The objective with the log-probabilities that the policy has now, which `outcome.batch` holds.
 
@@ -257,6 +258,7 @@ def evaluate(
         rollouts: the responses of the batch; of pairs two, the chosen ones and the rejected ones.
         batch: everything else.
         temperature, drive, counts: as of `log_probs` and of the objective.
+        unmoved: whether the policy is still the one that sampled, so that what it says now is the batch's `old` too.
 
     >>> import geomalign as ga
     >>> from geomalign.training import ModelConfig
@@ -269,11 +271,12 @@ def evaluate(
     >>> evaluate(policy, opo, [rollout], batch, 1.0, opo.drive(batch), batch.counts()).loss.requires_grad
     True
     """
-    if policy.head is None:
+    if policy.head is None or unmoved:
         now = [log_probs(policy, rollout, temperature) for rollout in rollouts]
         if isinstance(batch, PreferenceBatch):
             return objective(replace(batch, chosen=now[0], rejected=now[1]), drive=drive, counts=counts)
-        return objective(replace(batch, policy=now[0]), drive=drive, counts=counts)
+        old = now[0].detach() if unmoved else batch.old
+        return objective(replace(batch, policy=now[0], old=old), drive=drive, counts=counts)
     width = max(rollout.mask.shape[1] for rollout in rollouts)
     hidden = []
     for rollout in rollouts:

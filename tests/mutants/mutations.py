@@ -57,6 +57,27 @@ WORDS = {
 }
 """Names that have an opposite: of attributes, of functions and methods that are called, and of keywords."""
 
+AXES = {
+    *(
+        "sum",
+        "mean",
+        "any",
+        "all",
+        "amax",
+        "amin",
+        "argmax",
+        "argmin",
+        "unsqueeze",
+        "squeeze",
+        "softmax",
+        "log_softmax",
+    ),
+    *("logsumexp", "cumsum", "flip", "size", "chunk", "expand", "view", "reshape", "flatten", "movedim", "transpose"),
+    *("gather", "index_select", "stack", "cat"),
+}
+
+"""Functions and methods whose constant arguments are axes and shapes."""
+
 TEXTS = {"latex", "latex_mirror", "__repr__", "__str__", "describe"}
 """Methods whose result is text to read; what they print is tested elsewhere and decides nothing."""
 
@@ -72,15 +93,16 @@ class Mutant:
     kind: str
     before: str
     after: str
+    context: str
 
     @property
     def name(self) -> str:
         return f"{self.path}:{self.line}:{self.column} {self.kind}: {self.before} → {self.after}"
 
     @property
-    def key(self) -> tuple[str, str, str]:
-        """What identifies a mutant when lines above it have moved: the file and the two texts."""
-        return self.path, self.before, self.after
+    def key(self) -> tuple[str, str, str, str]:
+        """What identifies a mutant when lines above it have moved: its file, its line of code and the two texts."""
+        return self.path, self.context, self.before, self.after
 
     def applied(self, text: str) -> str:
         lines = text.encode("utf-8").splitlines(keepends=True)  # columns of syntax trees count bytes
@@ -118,8 +140,10 @@ def _skipped(tree: ast.Module) -> set[int]:
                 roots.append(node)
             case ast.Call(func=func, args=args, keywords=keywords) if _name(func) in ("isinstance", "cast", "TypeVar"):
                 roots += [*args, *keywords]
-            case ast.Call(args=args, keywords=keywords):  # an axis that is kept or not fails by its shape
-                roots += [k for k in keywords if k.arg in ("keepdim", "dtype", "device", "ends", "encoding")]
+            case ast.Call(func=func, args=args, keywords=keywords):
+                # The axes: of two axes -1 is 1, and any other axis fails by its shape.
+                roots += [k for k in keywords if k.arg in ("keepdim", "dim", "dtype", "device", "encoding")]
+                roots += [a for a in args if isinstance(a, (ast.Constant, ast.UnaryOp))] if _name(func) in AXES else []
     return {id(inner) for root in roots if root is not None for inner in ast.walk(root)}
 
 
@@ -155,7 +179,7 @@ def _changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
             yield "not", operand
         case ast.UnaryOp(op=ast.USub(), operand=operand):
             yield "sign", operand
-        case ast.IfExp(body=body, orelse=orelse):
+        case ast.IfExp(body=body, orelse=orelse) if not (_is_text(body) or _is_text(orelse)):
             yield "branch", _with(node, body=orelse, orelse=body)
         case ast.Constant(value=bool(value)):
             yield "constant", _with(node, value=not value)
@@ -167,7 +191,9 @@ def _changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
             yield "arguments", _with(node, args=[condition, second, first])
         case ast.Call(func=ast.Attribute(value=value, attr="clamp" | "clamp_min" | "clamp_max")):
             yield "clamp", value
-        case ast.Call(func=func, args=[ast.AST() as first, ast.AST() as second, *rest]) if _swappable(func, first, second):
+        case ast.Call(func=func, args=[ast.AST() as first, ast.AST() as second, *rest]) if _swappable(
+            func, first, second
+        ):
             yield "arguments", _with(node, args=[second, first, *rest])
     if isinstance(node, ast.Call) and (opposite := WORDS.get(_name(node.func))):
         func = copy.deepcopy(node.func)
@@ -213,7 +239,9 @@ def mutants(root: Path, path: str) -> list[Mutant]:
     text = (root / path).read_text(encoding="utf-8")
     tree = ast.parse(text)
     skipped, defaults = _skipped(tree), _defaults(tree)
-    found = [(kind, node, after) for node in ast.walk(tree) if id(node) not in skipped for kind, after in _changes(node)]
+    found = [
+        (kind, node, after) for node in ast.walk(tree) if id(node) not in skipped for kind, after in _changes(node)
+    ]
     result = []
     for kind, node, after in [*found, *_opposites(tree, skipped)]:
         assert isinstance(node, ast.expr) and node.end_lineno is not None and node.end_col_offset is not None
@@ -226,6 +254,7 @@ def mutants(root: Path, path: str) -> list[Mutant]:
                 "default" if id(node) in defaults else kind,
                 " ".join((ast.get_source_segment(text, node) or "").split()),
                 f"({ast.unparse(after)})" if not isinstance(after, ast.Constant) else ast.unparse(after),
+                text.splitlines()[node.lineno - 1].strip(),
             )
         )
     return sorted(set(result), key=lambda mutant: (mutant.line, mutant.column, mutant.kind, mutant.after))

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import geomalign as ga
-from geomalign.training import trainer
+from geomalign.training import from_rewards, trainer
 from geomalign.training.checkpoint import read_json, read_metrics
 from geomalign.training.config import override, to_dict
 from geomalign.training.config.settings import TrainConfig
@@ -415,3 +415,22 @@ def test_a_masked_sample_is_in_no_group(policy: Policy) -> None:
         law = objective.gradient(batch)
         assert isinstance(law, torch.Tensor) and not law[1].any() and law[0].any()
         torch.testing.assert_close(objective(batch).loss, objective(smaller).loss)
+
+
+def test_one_step_per_rollout_needs_no_scoring_pass_and_takes_the_same_step(
+    letters: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The policy that is updated is the one that sampled: its log-probabilities of that pass are the anchor too."""
+    once = override(letters, {"rl.epochs": 1, "rl.minibatches": 1, "rl.iterations": 2})
+    scored: list[int] = []
+    real = from_rewards.score_rows
+    monkeypatch.setattr(from_rewards, "score_rows", lambda *given: scored.append(1) or real(*given))
+    train(once, tmp_path / "once")
+    assert not scored
+    monkeypatch.setattr(from_rewards, "_one_step", lambda run: False)
+    train(once, tmp_path / "scored")
+    assert len(scored) == 2
+    for one, other in zip(weights(tmp_path / "once").values(), weights(tmp_path / "scored").values(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+    row = read_metrics(tmp_path / "once" / "metrics.jsonl")[-1]
+    assert row["kl"] == 0.0 and row["ess"] == 1.0 and row["inactive"] == 1.0

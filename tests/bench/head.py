@@ -1,0 +1,150 @@
+"""The language-model head and an objective, forward and backward, against the heads of TRL, Liger and torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import geomalign as ga
+from tests.bench.measure import Case, Methods
+
+PEERS = {"TRL": "trl", "torch": "linear_cross_entropy", "Liger": "liger"}
+"""Peer → the backend that calls it: its own function, and nothing of ours around it but a check of the tokens."""
+
+THROUGH = ("grpo", "reinforce", "gspo", "opo", "dpo beta=0.1")
+"""Objectives whose events are tokens, responses and pairs."""
+
+
+def cases(preset: str) -> list[Case]:
+    if preset == "quick":
+        small = dict(tokens=128, hidden=16, vocabulary=512)
+        return [
+            Case("head", small, head, 0.1, (2, 2), per=128, memory=True),
+            Case("frozen head", small, frozen, 0.1, (2, 2), per=128),
+            Case("objectives through the head", small, objectives, 0.1, (2, 2), agree=float("inf")),
+            Case("gradient through the head", small, exactness, 0.0, (1, 1), agree=1e-4),
+        ]
+    full = preset == "full"
+    main = dict(tokens=4096, hidden=512, vocabulary=32768)
+    wide = dict(tokens=4096 if full else 512, hidden=512, vocabulary=131072)
+    some = {"warm": dict(tokens=128, hidden=512, vocabulary=4096), "rounds": (2, 6 if full else 2)}
+    found = []
+    for size, seconds, more in (
+        (main, 600.0 if full else 60.0, {"both": True}),
+        (wide, 1200.0 if full else 40.0, {}),
+        (dict(tokens=512, hidden=512, vocabulary=8192), 10.0, {"rounds": (4, 8)}),
+        (dict(tokens=512, hidden=512, vocabulary=32768), 12.0, {"rounds": (2, 6)}),
+    ):
+        wanted = size in (main, wide)
+        options = some | more  # type: ignore[operator]
+        found.append(Case("head", size, head, seconds, per=size["tokens"], memory=wanted, **options))  # type: ignore[arg-type]
+        if wanted:
+            found.append(Case("frozen head", size, frozen, seconds, per=size["tokens"], memory=True, **options))  # type: ignore[arg-type]
+    for tokens in (1024, 4096):
+        size = dict(tokens=tokens, hidden=512, vocabulary=8192)
+        found.append(Case("head", size, head, 8.0, per=tokens, **some | {"rounds": (2, 6)}))  # type: ignore[arg-type]
+    through = dict(tokens=4096 if full else 2048, hidden=512, vocabulary=32768)
+    options = some | {"rounds": (4, 8)}
+    found.append(Case("objectives through the head", through, objectives, 20.0, agree=float("inf"), **options))  # type: ignore[arg-type]
+    exact = dict(tokens=512, hidden=256, vocabulary=8192)
+    found.append(Case("gradient through the head", exact, exactness, 0.0, (1, 1), agree=1e-4))
+    return found
+
+
+class Data:
+    """Random hidden states and a random head, responses of 64 tokens, eight to a prompt, no padding; a policy some 0.1
+    nats per token from the one that sampled.
+    """
+
+    def __init__(self, tokens: int, hidden: int, vocabulary: int, dtype: torch.dtype = torch.float32):
+        torch.manual_seed(0)
+        rows, length = max(tokens // 64, 16), min(tokens // 16, 64)
+        self.hidden = torch.randn(rows, length, hidden).to(dtype)
+        self.weight = (torch.randn(vocabulary, hidden) / hidden**0.5).to(dtype)
+        self.targets = torch.randint(vocabulary, (rows, length))
+        with torch.no_grad():
+            log_probs = ga.ops.fused_log_probs(self.hidden, self.weight, self.targets)
+        self.old = (log_probs + 0.1 * torch.randn(rows, length).to(dtype)).clamp(max=-1e-4)
+        self.reward = torch.rand(rows).to(dtype)
+
+    def batch(self, policy: Tensor, paired: bool = False) -> Any:
+        if not paired:
+            return ga.Batch(policy, self.old, reward=self.reward, group=8)
+        return ga.PreferenceBatch(*policy.chunk(2), *self.old.chunk(2))
+
+
+def _evaluations(data: Data, name: str, trainable: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Of log-probabilities by some head, and of the objective's own way through the head."""
+    objective = ga.recipes.get(name)
+    drive = objective.drive(data.batch(data.old, objective.paired))
+
+    def gradients(loss: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, ...]:
+        hidden = data.hidden.detach().requires_grad_()
+        weight = data.weight.detach().requires_grad_(trainable)
+        return torch.autograd.grad(loss(hidden, weight), (hidden, weight) if trainable else (hidden,))
+
+    def through(log_probs: Callable[[Tensor, Tensor, Tensor], Tensor]) -> tuple[Tensor, ...]:
+        def loss(hidden: Tensor, weight: Tensor) -> Tensor:
+            policy = log_probs(hidden, weight, data.targets)
+            return objective(data.batch(policy, objective.paired), drive=drive).loss
+
+        return gradients(loss)
+
+    def fused() -> tuple[Tensor, ...]:
+        batch = data.batch(data.old, objective.paired)
+        return gradients(lambda h, w: ga.ops.fused_objective(objective, h, w, data.targets, batch, drive=drive).loss)
+
+    return through, fused
+
+
+def naive(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """All logits at once."""
+    return (hidden @ weight.t()).log_softmax(-1).gather(-1, targets[..., None])[..., 0]
+
+
+def head(tokens: int, hidden: int, vocabulary: int) -> Methods:
+    """One objective through every head: the gradients in hidden states and weight are the same."""
+    through, fused = _evaluations(Data(tokens, hidden, vocabulary), "grpo", trainable=True)
+    return {
+        "all logits": partial(through, naive),
+        "geomalign, 4 products": partial(through, ga.ops.fused_log_probs),
+        "geomalign, 3 products": fused,
+        **{name: partial(through, partial(ga.ops.fused_log_probs, backend=peer)) for name, peer in PEERS.items()},
+    }
+
+
+def frozen(tokens: int, hidden: int, vocabulary: int) -> Methods:
+    """The same where the weight needs no gradient, as with LoRA."""
+    through, fused = _evaluations(Data(tokens, hidden, vocabulary), "grpo", trainable=False)
+    return {
+        "all logits": partial(through, naive),
+        "geomalign, 2 products": fused,
+        **{name: partial(through, partial(ga.ops.fused_log_probs, backend=peer)) for name, peer in PEERS.items()},
+    }
+
+
+def objectives(tokens: int, hidden: int, vocabulary: int) -> Methods:
+    """Objectives with events of different kinds; their gradients differ, their costs should not."""
+    data = Data(tokens, hidden, vocabulary)
+    return {name: _evaluations(data, name, trainable=True)[1] for name in THROUGH}
+
+
+def exactness(tokens: int, hidden: int, vocabulary: int) -> Methods:
+    """Gradients in float32 beside those of all logits in float64, of the same numbers."""
+    data = Data(tokens, hidden, vocabulary)
+    exact = Data(tokens, hidden, vocabulary)
+    exact.hidden, exact.weight, exact.old, exact.reward = (
+        x.double() for x in (data.hidden, data.weight, data.old, data.reward)
+    )
+    through, fused = _evaluations(data, "grpo", trainable=True)
+    return {
+        "all logits, float64": partial(_evaluations(exact, "grpo", trainable=True)[0], naive),
+        "all logits": partial(through, naive),
+        "geomalign, 4 products": partial(through, ga.ops.fused_log_probs),
+        "geomalign, 3 products": fused,
+        "geomalign, 2 products": _evaluations(data, "grpo", trainable=False)[1],
+    }

@@ -1,0 +1,192 @@
+"""Applies one mutant at a time to a private copy of the tree, and runs the fast tests that cover it until one fails."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.mutants import report, targets
+from tests.mutants.mutations import Mutant, mutants
+
+LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", "runs", "build", "*_cache", "__pycache__", "_build", ".hypothesis")
+SETTINGS = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "MPLBACKEND": "Agg",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+LIMIT = 240.0
+"""Seconds after which a mutant counts as noticed: its tests take under 80 without it."""
+
+
+@contextlib.contextmanager
+def private_copy(root: Path) -> Iterator[Path]:
+    """A copy of the tree that is deleted in the end; nothing is ever written into the tree itself."""
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        copied = Path(folder) / "tree"
+        shutil.copytree(root, copied, ignore=LEFT_OUT)
+        yield copied
+
+
+def preload() -> None:
+    """Import what the tests need and this library is no part of, once, before processes are forked from this one."""
+    os.environ.update(SETTINGS)
+    import numpy  # noqa: F401
+    import pytest  # noqa: F401
+    import scipy.optimize
+    import scipy.stats  # noqa: F401
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def verdict(tree: Path, files: list[str], limit: float = LIMIT, options: tuple[str, ...] = ("-x",)) -> tuple[str, str]:
+    """What a forked process says of the tests in a copy of the tree: "survived", or "killed" and by which tests.
+
+    A collection that fails is a kill, and so is a run that does not end within `limit` seconds.
+    """
+    output = tree.parent / "output.txt"
+    process = os.fork()
+    if process == 0:
+        os.setsid()
+        _tests(tree, [*options, *files], output)
+    deadline = time.monotonic() + limit
+    while True:
+        done, status = os.waitpid(process, os.WNOHANG)
+        if done or time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process, signal.SIGKILL)  # also what a test has left running
+    if not done:
+        os.waitpid(process, 0)
+        return "killed", f"no end within {limit:.0f} s"
+    code = os.waitstatus_to_exitcode(status)
+    if code == 0:
+        return "survived", ""
+    said = output.read_text(encoding="utf-8", errors="replace")
+    if code in (3, 4, 5, 70):
+        raise RuntimeError(f"pytest could not run {files}; see targets.py.\n{said}")
+    failed = re.findall(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", said, re.MULTILINE)
+    return "killed", "\n".join(failed) or f"exit status {code}"
+
+
+def _tests(tree: Path, arguments: list[str], output: Path) -> None:
+    """Run pytest in this process, with its output to a file, and leave with its exit status."""
+    code = 70
+    try:
+        sink = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        for given, stream in ((nothing, 0), (sink, 1), (sink, 2)):
+            os.dup2(given, stream)
+        os.chdir(tree)
+        os.environ["PYTHONPATH"] = str(tree)
+        sys.path[:] = [str(tree), *(p for p in sys.path if p not in ("", str(targets.ROOT)))]
+        for name in [n for n in sys.modules if n.split(".")[0] in ("tests", "geomalign")]:
+            del sys.modules[name]
+        import pytest
+
+        common = ["-q", "-n", "0", "-p", "no:cacheprovider", "--tb=no", "--durations=0", "--doctest-modules"]
+        code = int(pytest.main([*common, "-m", "not slow and not gpu", *arguments]))
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def apply(tree: Path, path: str, text: str) -> None:
+    """Write a module, and see to it that no compiled file of another text is taken for it."""
+    file = tree / path
+    file.write_text(text, encoding="utf-8")
+    for compiled in (file.parent / "__pycache__").glob(f"{file.stem}.*.pyc"):
+        compiled.unlink()
+
+
+def judge(tree: Path, mutant: Mutant, without: tuple[str, ...]) -> tuple[str, str]:
+    """The verdict on a mutant; the copy is afterwards as it was."""
+    text = (tree / mutant.path).read_text(encoding="utf-8")
+    try:
+        apply(tree, mutant.path, mutant.applied(text))
+        return verdict(tree, [mutant.path, *covering(tree, mutant.path)], options=("-x", *without))
+    finally:
+        apply(tree, mutant.path, text)
+
+
+def run(root: Path, drawn: list[tuple[str, Mutant]], out: Path) -> None:
+    """Judge the mutants that the record does not have yet."""
+    records: list[dict[str, Any]] = json.loads(out.read_text(encoding="utf-8")) if out.exists() else []
+    known = {_key(record) for record in records}
+    preload()
+    with private_copy(root) as tree:
+        without = failing(tree, sorted({mutant.path for _, mutant in drawn}))
+        for package, mutant in drawn:
+            record = {"package": package, **dataclasses.asdict(mutant), "end": list(mutant.end)}
+            if _key(record) not in known:
+                records.append(_judged(tree, record, mutant, without))
+                _write(out, records)
+
+
+def again(root: Path, out: Path) -> None:
+    """Judge the survivors of a record against the tests as they are now; what the code no longer has is dropped."""
+    records: list[dict[str, Any]] = json.loads(out.read_text(encoding="utf-8"))
+    survivors = [at for at, record in enumerate(records) if record["verdict"] == "survived"]
+    preload()
+    with private_copy(root) as tree:
+        without = failing(tree, sorted({records[at]["path"] for at in survivors}))
+        for at in survivors:
+            record = records[at]
+            same = [m for m in mutants(root, record["path"]) if m.key == report.key(record)]
+            if same:
+                mutant = min(same, key=lambda m: abs(m.line - record["line"]))
+                moved = record | dataclasses.asdict(mutant) | {"end": list(mutant.end)}
+                records[at] = _judged(tree, moved, mutant, without)
+            else:
+                records[at] = record | {"verdict": "gone"}
+            _write(out, records)
+
+
+def failing(tree: Path, paths: list[str]) -> tuple[str, ...]:
+    """Options that leave out the tests that fail without any mutant, which would count every mutant as killed."""
+    broken = []
+    for files in sorted({tuple(covering(tree, path)) for path in paths}):
+        said, by = verdict(tree, list(files), 900, ())
+        broken += by.split("\n") if said == "killed" else []
+    for test in dict.fromkeys(broken):
+        print(f"left out, because it fails without a mutant: {test}", flush=True)
+    return tuple(f"--deselect={test}" for test in dict.fromkeys(broken))
+
+
+def covering(tree: Path, path: str) -> list[str]:
+    return [file for file in targets.tests(path) if (tree / file).exists()]
+
+
+def _judged(tree: Path, record: dict[str, Any], mutant: Mutant, without: tuple[str, ...]) -> dict[str, Any]:
+    started = time.monotonic()
+    said, by = judge(tree, mutant, without)
+    seconds = round(time.monotonic() - started, 1)
+    print(f"{said:8} {seconds:6.1f} s  {mutant.name}  {by}", flush=True)
+    return record | {"verdict": said, "by": by, "seconds": seconds}
+
+
+def _key(record: dict[str, Any]) -> tuple[Any, ...]:
+    return (*report.key(record), record["line"], record["column"])
+
+
+def _write(out: Path, records: list[dict[str, Any]]) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(records, ensure_ascii=False, indent=1), encoding="utf-8")

@@ -1,0 +1,101 @@
+"""Which fast tests cover which module: the files that are run on a mutant of it, the quickest first."""
+
+from __future__ import annotations
+
+import fnmatch
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+SLOTS = ("tests/recipes/test_slots.py", "tests/test_slot_values.py", "tests/test_laws.py")
+FORMULA = ("tests/test_outcome.py", "tests/recipes/test_kl_penalties.py", "tests/test_core.py")
+
+PACKAGES: dict[str, tuple[str, ...]] = {
+    "core": ("batch.py", "chart.py", "measure.py", "objective/*.py", "_util/[gnt]*.py", "_util/check.py"),
+    "unit": ("unit/*.py",),
+    "sampling": ("sampling/*.py",),
+    "optimization": ("optimization/*.py",),
+    "divergences": ("divergences/*.py",),
+    "recipes": ("recipes/rewards/*.py", "recipes/preferences/*.py", "recipes/distillation.py", "recipes/reference.py"),
+    "analysis": ("analysis/*.py", "analysis/identification/*.py", "control.py"),
+    "audit": ("audit/*.py",),
+    "training": ("training/*.py",),
+}
+"""A package of the report -> its modules, as patterns below geomalign/."""
+
+TESTS: dict[str, tuple[str, ...]] = {
+    "sampling/trust_region.py": ("tests/test_trust_region.py", *SLOTS),
+    "sampling/advantage.py": ("tests/recipes/test_advantages.py", *SLOTS),
+    "sampling/importance.py": ("tests/recipes/test_importance.py", "tests/recipes/test_formula.py", *SLOTS),
+    "sampling/*.py": ("tests/recipes/test_advantages.py", "tests/recipes/test_formula.py", *SLOTS),
+    "optimization/*.py": (
+        "tests/test_optimization.py",
+        "tests/test_equilibrium.py",
+        "tests/recipes/test_unpaired.py",
+        *SLOTS,
+        "tests/test_core.py",
+    ),
+    "divergences/estimate.py": ("tests/test_estimators.py", "tests/test_slot_values.py"),
+    "divergences/t*.py": ("tests/test_projection.py", "tests/test_trust_region.py", "tests/test_divergences.py"),
+    "divergences/*.py": ("tests/test_divergences.py", "tests/test_projection.py", *SLOTS),
+    "unit/*.py": ("tests/recipes/test_unpaired.py", "tests/recipes/test_pairs.py", *SLOTS, "tests/test_core.py"),
+    "objective/kl.py": ("tests/recipes/test_kl_penalties.py", *SLOTS),
+    "objective/*.py": (*FORMULA, *SLOTS),
+    "recipes/*.py": (
+        "tests/recipes/test_lookup.py",
+        "tests/recipes/test_defaults.py",
+        "tests/recipes/test_formula.py",
+        "tests/recipes/test_advantages.py",
+        "tests/recipes/test_importance.py",
+        "tests/recipes/test_ppo.py",
+        "tests/recipes/test_pairs.py",
+        "tests/recipes/test_unpaired.py",
+        "tests/recipes/test_regression.py",
+        "tests/recipes/test_distillation.py",
+        "tests/recipes/test_kl_penalties.py",
+        "tests/test_core.py",
+    ),
+    "analysis/identification/*.py": ("tests/test_thresholds.py", "tests/test_identify.py"),
+    "analysis/*.py": ("tests/test_thresholds.py", "tests/test_analysis.py", "tests/test_equilibrium.py"),
+    "control.py": ("tests/training/test_control.py", "tests/test_trust_region.py"),
+    "audit/*.py": ("tests/test_audit.py", "tests/test_thresholds.py"),
+    "training/checkpoint.py": ("tests/training/test_checkpoint.py", "tests/training/test_trainer.py"),
+    "training/comparison.py": ("tests/training/test_comparison.py",),
+    "training/warmstart.py": ("tests/training/test_warmstart.py",),
+    "training/policy.py": ("tests/training/test_policy_head.py", "tests/training/test_model.py"),
+    "training/[gpw]*.py": (
+        "tests/training/test_rollout.py",
+        "tests/training/test_conventions.py",
+        "tests/training/test_model.py",
+        "tests/training/test_diagnosis.py",
+        "tests/training/test_offline.py",
+    ),
+    "training/*.py": (
+        "tests/training/test_diagnosis.py",
+        "tests/training/test_trainer.py",
+        "tests/training/test_offline.py",
+        "tests/training/test_config.py",
+        "tests/training/test_control.py",
+        "tests/training/test_model.py",
+    ),
+    "_util/numerics.py": (
+        "tests/test_divergences.py",
+        "tests/test_optimization.py",
+        *SLOTS,
+        "tests/test_equilibrium.py",
+    ),
+    "*.py": (*FORMULA, *SLOTS, "tests/test_equilibrium.py"),
+}
+"""Patterns of modules -> test files; the first pattern that fits. The module's own examples run before them."""
+
+
+def modules(root: Path, package: str) -> list[str]:
+    """The modules of a package, as paths below the repository."""
+    found = [path for pattern in PACKAGES[package] for path in sorted((root / "geomalign").glob(pattern))]
+    return [str(path.relative_to(root)) for path in dict.fromkeys(found) if path.name != "__init__.py"]
+
+
+def tests(path: str) -> list[str]:
+    """The test files for the module at `path`, a path below the repository."""
+    inside = path.removeprefix("geomalign/")
+    return list(next(files for pattern, files in TESTS.items() if fnmatch.fnmatch(inside, pattern)))
