@@ -1,4 +1,4 @@
-"""Masks of tokens or responses on which two policies disagree too far, with the importance weight of those that stay."""
+"""Masks of tokens or responses on which two policies disagree too far, and the weight of those that stay."""
 
 from __future__ import annotations
 
@@ -128,11 +128,13 @@ class MaskedImportance(SamplingGeometry):
     | MIS of whole responses; SkyRL's product mask | `level="sequence", importance="sequence", low=0.5, high=2.0` |
     | SkyRL's token mask, outlier mask | `level="token"` or `level="max"`, `importance="none"`, `low=…, high=…` |
     | SkyRL's geometric mask | `level="sequence", metric="k1", importance="none", low=-log 1.01, high=-log 0.99` |
-    | DeepSeek-V3.2's sequence mask | `level="sequence", metric="k1", high=δ, sign_aware="negative", numerator="policy", importance="none"` |
-    | TRM, by its maximum and by its mean | `level="max"` or `"sequence"`, `metric="k3", high=δ, numerator="policy"` |
-    | prime-rl's `ipo` | `metric="tv", low=-0.3, high=0.3, numerator="policy"` |
-    | prime-rl's mask of DPPO | `metric="tv", low=-0.2, high=0.2, sign_aware="outward", numerator="policy"` |
+    | DeepSeek-V3.2's sequence mask* | `level="sequence", metric="k1", high=δ, sign_aware="negative", importance="none"` |
+    | TRM, by its maximum and by its mean* | `level="max"` or `level="sequence"`, `metric="k3", high=δ` |
+    | prime-rl's `ipo`* | `metric="tv", low=-0.3, high=0.3` |
+    | prime-rl's mask of DPPO* | `metric="tv", low=-0.2, high=0.2, sign_aware="outward"` |
     | verl's KPop | `metric="binary_kl", high=φ, importance="none"` |
+
+    *with `numerator="policy"`.
 
     Args:
         of: the geometry whose drive is masked and weighted.
@@ -141,8 +143,8 @@ class MaskedImportance(SamplingGeometry):
         level: what is dropped at once. "token": a token out of bounds; "sequence": a response whose own metric is out
             of bounds; "max": a response of which any token is out of bounds.
         metric: d of a token. "ratio" t; "k1" −log t, "k2" ½log²t, "k3" t − 1 − log t, in nats; "tv" the signed p − q;
-            "binary_kl" the larger of the two divergences of the event {this token, any other}. Of a response, "ratio" is
-            that of its probability, a product; the others are means over its tokens, "tv" without its sign.
+            "binary_kl" the larger of the two divergences of the event {this token, any other}. Of a response, "ratio"
+            is that of its probability, a product; the others are means over its tokens, "tv" without its sign.
         sign_aware: whose drive is judged. "no": all; "negative": only those with a negative drive; "outward": by
             the bound towards which the drive pushes, as PPO's clip does, where the metric is signed.
         importance: w. "token": t of the token; "sequence": t of the response; "none": 1, a mask alone.
@@ -249,9 +251,12 @@ class MaskedImportance(SamplingGeometry):
         return max(_LEVELS[self.level].reach, _IMPORTANCE[self.importance][1], self.of.locality)
 
     def latex(self) -> str:
-        bounds = [f"{self.low:g}\\leq " if self.low is not None else "", f"\\leq {self.high:g}" if self.high else ""]
-        inside = rf"1\left[{bounds[0]}{_METRICS[self.metric].latex}{bounds[1]}\right]"
-        return rf"\operatorname{{sg}}\left[{_IMPORTANCE[self.importance][2]}\,{inside}\right]\left({self.of.latex()}\right)"
+        low = "" if self.low is None else rf"{self.low:g}\leq "
+        high = "" if self.high is None else rf"\leq {self.high:g}"
+        mask = rf"1\left[{low}{_METRICS[self.metric].latex}{high}\right]"
+        return (
+            rf"\operatorname{{sg}}\left[{_IMPORTANCE[self.importance][2]}\,{mask}\right]\left({self.of.latex()}\right)"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -291,7 +296,7 @@ class SecondMomentMask(SamplingGeometry):
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
         drive, rows = self.of.drive(batch), batch.rows
         log_p, log_q = (rows.log_probs(name, type(self).__name__).detach() for name in ("old", "behavior"))
-        square = torch.where(rows.support, (log_p - log_q) ** 2, torch.inf).flatten()
+        square = torch.where(rows.support & rows.judged[:, None], (log_p - log_q) ** 2, torch.inf).flatten()
         ascending, order = square.sort()
         mean = ascending.cumsum(0) / torch.arange(1, len(square) + 1, device=square.device)  # it rises
         kept = torch.zeros_like(mean, dtype=torch.bool).scatter(0, order, mean <= self.threshold).view(log_p.shape)

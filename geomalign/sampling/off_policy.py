@@ -17,12 +17,13 @@ __all__ = ["EffectiveImportance", "OffPolicyBaseline", "effective_share", "unfil
 
 
 def _log_weight(batch: Batch | PreferenceBatch, sequence: bool, owner: str, numerator: str) -> tuple[Tensor, Tensor]:
-    """log(p/π_behavior) of tokens or, as one column, of responses; and which of them exist."""
+    """log(p/π_behavior) of tokens or, as one column, of responses; and which of them count."""
     rows = batch.rows
+    judged = rows.judged[:, None]
     log_weight = (rows.log_probs(numerator, owner) - rows.log_probs("behavior", owner)).detach()
     if sequence or rows.summed:
-        return log_weight.sum(-1, keepdim=True), rows.support.any(-1, keepdim=True)
-    return log_weight, rows.support
+        return log_weight.sum(-1, keepdim=True), judged
+    return log_weight, rows.support & judged
 
 
 def _share(weight: Tensor, valid: Tensor) -> Tensor:
@@ -36,8 +37,8 @@ def _share(weight: Tensor, valid: Tensor) -> Tensor:
 def effective_share(batch: Batch, *, sequence: bool = True, numerator: str = "old") -> Tensor:
     """ESS/B, the effective share of the samples under their importance weights: (Σw)²/(B Σw²), a 0-dim tensor.
 
-    VCPO scales the learning rate by its root, `lr · effective_share(batch).sqrt()`. A factor of the loss is not the same:
-    Adam divides the gradient by its own size.
+    VCPO scales the learning rate by its root, `lr · effective_share(batch).sqrt()`. A factor of the loss is not the
+    same: Adam divides the gradient by its own size.
 
     Args:
         batch: a rollout with `behavior` and the numerator.
