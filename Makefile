@@ -73,6 +73,7 @@ pages: $(STAMP)  ## write again what the documentation has from the code: catalo
 	$(BIN)/python docs/generate_theorems.py
 	$(BIN)/python docs/readme_table.py
 	$(BIN)/python docs/formula_figure.py
+	$(BIN)/python docs/explorer_data.py
 
 # One process: forked workers of sphinx-build wait for locks that torch's threads held.
 docs: $(STAMP)  ## the HTML documentation, to docs/_build/html
@@ -96,6 +97,13 @@ parity-report: $(STAMP)  ## run all of it again and write docs/parity.md
 		-m tests.parity run $${library%%-*} --out build/parity/$$library.json; done
 	$(BIN)/python -m tests.parity render $(LIBRARIES:%=build/parity/%.json)
 
+.PHONY: bench
+BENCH ?= full
+bench: $(STAMP)  ## times and memory against TRL, verl, Liger, torch and entmax; writes docs/results/performance; BENCH=short: minutes
+	BASE=$(VENV) bash tests/bench/environments.sh
+	.venv-bench/bin/python -m tests.bench run --preset $(BENCH) --out build/bench/records.json
+	.venv-bench/bin/python -m tests.bench render build/bench/records.json
+
 .PHONY: adapters
 HOSTED := -m pytest -q -n 0 -p no:cacheprovider
 adapters: $(STAMP)  ## the adapters in environments of the trainers themselves, of TRL in four releases; builds them
@@ -117,3 +125,30 @@ adapters: $(STAMP)  ## the adapters in environments of the trainers themselves, 
 .PHONY: hosts
 hosts: $(STAMP)  ## what changed in the trainers since their functions were read: downloads releases, writes docs/trainers/drift.md
 	$(BIN)/python -m tests.adapters.drift
+
+# Small ones, for Linux on x86-64. numpy, scipy, pandas, pyarrow and matplotlib are large and usually there: else WHEELS="… pyarrow".
+.PHONY: gpu gpu-tiny gpu-wheels
+GPU_PYTHON := 3.12
+WHEELS := trl==1.16.0 liger-kernel==0.8.5 datasets dill multiprocess xxhash accelerate entmax lazy_loader pydantic pydantic_core \
+	annotated-types annotated-doc typing_extensions typing-inspection typer rich shellingham click markdown-it-py mdurl Pygments \
+	pytest pluggy iniconfig hypothesis sortedcontainers
+gpu-wheels: $(STAMP)  ## what tests/gpu/run.sh may lack on a machine without a network, to build/gpu-wheels
+	rm -rf build/gpu-wheels
+	$(PIP) download -q --no-deps --only-binary=:all: --python-version $(GPU_PYTHON) --implementation cp -c constraints.txt -d build/gpu-wheels \
+		--platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 --platform any $(WHEELS)
+	@du -sh build/gpu-wheels
+
+gpu:  ## tests and benchmarks on a CUDA device, eight minutes; figures to gpu-results/
+	tests/gpu/run.sh
+
+# In TRL's environment where it was built; Liger is in one of its own.
+HOST := $(firstword $(wildcard .venv-trl-1.16.0/bin/python) $(BIN)/python)
+gpu-tiny: $(STAMP)  ## the same script with small sizes on the CPU; figures to build/gpu-tiny
+	OUT=build/gpu-tiny PYTHON=$(HOST) PYTHONPATH=$(firstword $(wildcard .venv-parity-liger/lib/python3*/site-packages)) \
+		tests/gpu/run.sh --tiny
+
+.PHONY: mutants
+MUTANTS ?= --sample 150 --seed 0
+mutants: $(STAMP)  ## wrong lines of code that no fast test notices; writes docs/results/mutants.md
+	$(BIN)/python -m tests.mutants run $(MUTANTS) --out build/mutants.json
+	$(BIN)/python -m tests.mutants render build/mutants.json

@@ -49,5 +49,16 @@ def make_pages(app: Any) -> None:
         (target / "index.md").write_text(page, encoding="utf-8")
 
 
+def copy_explorer(app: Any, error: Exception | None) -> None:
+    """The explorer beside the pages, with a link back to them."""
+    if error is None and app.builder.format == "html":
+        target = Path(app.outdir) / "explorer"
+        shutil.copytree(HERE / "explorer", target, dirs_exist_ok=True)
+        page = (target / "index.html").read_text(encoding="utf-8")
+        link = '<p class="crumb"><a href="../index.html">geomalign documentation</a></p>'
+        (target / "index.html").write_text(page.replace("<!-- documentation -->", link), encoding="utf-8")
+
+
 def setup(app: Any) -> None:
     app.connect("builder-inited", make_pages)
+    app.connect("build-finished", copy_explorer)

@@ -1,11 +1,12 @@
 """What the explorer shows, and torch's values of it: `python docs/explorer_data.py` writes docs/explorer/data.js.
 
-The page computes everything itself, in JavaScript. It compares its numbers with these when it opens, and a test compares
-them in a browser.
+The page computes everything itself, in JavaScript. It compares its numbers with these when it opens, and a test does so
+in a browser.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import math
@@ -34,10 +35,7 @@ POTENTIALS = (
     ga.Flat, ga.Indicator, ga.ChiSquare, ga.KL, ga.ReverseKL, ga.Logistic, ga.Hinge, ga.optimization.SquaredHinge,
     ga.Clip, ga.optimization.SigmoidClip, ga.AdvantageScaled,
 )  # fmt: skip
-OTHERS = (
-    ga.Advantage, ga.GroupAdvantage, ga.Escort, ga.Label, ga.ClippedImportance, ga.PooledMean, ga.NestedMean,
-    ga.FixedBudget,
-)  # fmt: skip
+MEASURES = (ga.PooledMean, ga.NestedMean, ga.FixedBudget)
 """Parts that the page has in JavaScript; a recipe made of others is not shown."""
 
 
@@ -52,8 +50,7 @@ def numbers(values: Tensor) -> Any:
 
 def written(part: object) -> str:
     """A part as its own call; a divergence is quoted, because the page only compares its name."""
-    text = re.sub(r"divergence=(.*)\)$", r"divergence='\1')", repr(part))
-    return text.replace("inf", "1e999") if isinstance(part, ga.Indicator) else text
+    return re.sub(r"divergence=(.*)\)$", r"divergence='\1')", repr(part)) if isinstance(part, ga.Dual) else repr(part)
 
 
 def shown(objective: Any) -> bool:
@@ -112,17 +109,18 @@ def recipe(entry: Any) -> dict[str, Any]:
     }
 
 
-def parts() -> dict[str, Any]:
+def parts(recipes: dict[str, Any]) -> dict[str, Any]:
     """Where a part is found and its defaults, for the Python that the page writes."""
+    calls = " ".join(call for recipe in recipes.values() for call in recipe["slots"].values())
+    named = set(re.findall(r"(\w+)\(", calls))
+    pulls = [kind for name, kind in vars(ga.sampling).items() if name in named]
     found = {}
-    for kind in (*UNITS, *CHARTS, *POTENTIALS, *OTHERS):
+    for kind in (*UNITS, *CHARTS, *pulls, *POTENTIALS, *MEASURES):
         name = kind.__name__
-        home = next(h for h in ("", "chart.", "optimization.", "sampling.") if name in dir(_module(h)))
+        home = next(h for h in ("", "optimization.", "sampling.") if name in dir(_module(h)))
         parameters = inspect.signature(kind).parameters.values()
         default = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
-        plain = {k: v for k, v in default.items() if v is None or isinstance(v, (bool, int, float, str))}
-        if kind is ga.Pair:
-            plain["of"] = "Sequence()"
+        plain = {k: written(v) if dataclasses.is_dataclass(v) else v for k, v in default.items()}
         found[name] = {"path": f"ga.{home}{name}", "defaults": plain}
     return found
 
@@ -238,7 +236,7 @@ def policies() -> list[dict[str, Any]]:
     for cap in (1.1, 2.0, 5.0):
         plain = log_weight.exp()
         capped = ga.TruncatedImportance(ga.Advantage(), cap=cap, sequence=True).drive(batch)
-        masked = torch.where(plain <= cap, plain, 0)
+        masked = ga.MaskedImportance(ga.Advantage(), high=cap, level="sequence", importance="sequence").drive(batch)
         kinds = {"plain": plain, "cap": capped, "mask": masked}
         found += [
             {
@@ -259,11 +257,12 @@ def data() -> dict[str, Any]:
         warnings.simplefilter("ignore")  # robust_dpo at its default warns that it has no minimum
         chosen = {entry.name: entry for entry in entries() if shown(entry.objective)}
         names = [entry.name for entry in entries()]
+        recipes = {name: recipe(entry) for name, entry in chosen.items()}
         return {
             "log_ratios": list(LOG_RATIOS),
-            "recipes": {name: recipe(entry) for name, entry in chosen.items()},
+            "recipes": recipes,
             "left_out": [name for name in names if name not in chosen],
-            "parts": parts(),
+            "parts": parts(recipes),
             "drives": drives(),
             "simplexes": simplexes(),
             "targets": targets(),

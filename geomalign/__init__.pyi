@@ -63,8 +63,11 @@ from .nonfinite import NonFiniteWarning as NonFiniteWarning
 from .nonfinite import drop_nonfinite as drop_nonfinite
 from .objective.algebra import BaseObjective as BaseObjective
 from .objective.algebra import WeightedSum as WeightedSum
+from .objective.certificate import ImprovementBound as ImprovementBound
+from .objective.certificate import improvement_bound as improvement_bound
 from .objective.diagnostics import log_ratio_metrics as log_ratio_metrics
 from .objective.diagnostics import metrics as metrics
+from .objective.diagnostics import policy_metrics as policy_metrics
 from .objective.formula import Objective as Objective
 from .objective.kl import KLReward as KLReward
 from .objective.kl import kl_penalty as kl_penalty

@@ -180,8 +180,8 @@ class Batch:
 
     def counts(self) -> Counts:
         """How much this batch holds. Give the sum over all micro-batches and ranks as `counts=` to each of them."""
-        lengths = torch.count_nonzero(self.support, -1)
-        sequences = torch.count_nonzero(lengths)
+        lengths = self.support.sum(-1)
+        sequences = (lengths > 0).sum()
         return Counts(lengths.sum(), sequences, torch.zeros_like(sequences), torch.full_like(sequences, self.size))
 
     @property
@@ -214,7 +214,7 @@ def _given(batch: Any, *names: str) -> list[str]:
 
 
 def _select(batch: Any, index: Any) -> Any:
-    if isinstance(index, SupportsIndex) and torch.as_tensor(index).ndim == 0:
+    if not isinstance(index, slice) and isinstance(index, SupportsIndex) and torch.as_tensor(index).ndim == 0:
         row = operator.index(index)
         if not -batch.size <= row < batch.size:
             raise IndexError(f"there is no row {row} in a {type(batch).__name__} of {batch.size}.")

@@ -73,22 +73,14 @@ class NonFiniteReport:
         return {"nonfinite_tokens": self.tokens - self.left, "nonfinite_rewards": lost}
 
     def message(self) -> str:
-        """What was left out, in words; empty where everything is finite. The host waits for the device once.
-
-        Raises:
-            ValueError: there were tokens, and none is left.
-        """
+        """What was left out, in words; empty where everything is finite. The host waits for the device."""
         totals = [self.tokens, self.left, *(count.sum() for count in self.values.values())]
         tokens, left, *counts = torch.stack([total.long() for total in totals]).tolist()
-        found = [name for name, count in zip(self.values, counts, strict=True) if count]
-        if not found:
+        where = "; ".join(
+            f"`{name}` of {_rows(self.values[name])}" for name, count in zip(self.values, counts, strict=True) if count
+        )
+        if not where:
             return ""
-        where = "; ".join(f"`{name}` of {_rows(self.values[name])}" for name in found)
-        if tokens and not left:
-            raise ValueError(
-                f"no token of this rollout has finite log-probabilities and a finite reward ({where}). A policy, an "
-                "engine or a reward function has failed; nothing can be learnt from this rollout."
-            )
         return (
             f"not finite: {tokens - left} of {tokens} tokens, left out of loss, gradient, drive and metrics ({where}). "
             "Rollout engines return such log-probabilities where they could not score a token; a reward that is not "
@@ -96,14 +88,20 @@ class NonFiniteReport:
         )
 
     def warn(self) -> None:
-        """Warn of what was left out, with the rows, where there is something. The host waits for the device once.
+        """Warn of what was left out, with the rows, where there is something. The host waits for the device.
 
         Raises:
-            ValueError: there were tokens, and none is left.
+            ValueError: of a rollout that had tokens none is left: a policy, the engine or the reward function failed.
         """
         message = self.message()
         if message:
+            self.refuse_nothing_left(message)
             warnings.warn(message, NonFiniteWarning, stacklevel=2)
+
+    def refuse_nothing_left(self, message: str) -> None:
+        """Raise a ValueError with the message if there were tokens, and none is left."""
+        if self.tokens > 0 and self.left == 0:
+            raise ValueError(f"{message} Nothing is left to learn from: a policy, the engine or the reward failed.")
 
 
 def drop_nonfinite(batch: AnyBatch) -> tuple[AnyBatch, NonFiniteReport]:

@@ -105,12 +105,15 @@ SAMPLING: list[ga.SamplingGeometry] = [
     ga.Escort(0.0, temperature=0.5, scaled=True),
     ga.Escort(1.0, scaled=True),
     ga.Escort(0.999, scaled=True),
+    ga.Escort(1.0, temperature=2.0, scaled=True),
+    ga.Escort(0.7, temperature=0.3),
     ga.Escort(0.4, inverse_probability=True),
     ga.Label(0.3),
     ga.TruncatedImportance(ga.GroupAdvantage()),
     ga.TruncatedImportance(ga.Escort(0.5), sequence=True),
     ga.ClippedImportance(ga.GroupAdvantage(), high=1.2),
     ga.ClippedImportance(ga.Advantage(), low=0.5, high=2.0),
+    ga.TruncatedImportance(ga.ClippedImportance(ga.GroupAdvantage(scale="group"), low=0.6, high=1.2), cap=1.1),
     ga.BoundedProjection(ga.GroupAdvantage(), 0.5),
 ]
 
@@ -118,6 +121,7 @@ SAMPLING: list[ga.SamplingGeometry] = [
 LATER_UNITS: list[ga.Unit] = [
     ga.unit.ClampedTokens(high=0.2),
     ga.unit.ClampedTokens(ga.Sequence(), low=-0.1),
+    ga.unit.ClampedTokens(low=-0.1, high=0.4),
     ga.unit.BroadcastSequence(),
     ga.unit.BroadcastSequence(ga.Sequence()),
     ga.unit.Shifted(origin=0.5),
@@ -138,6 +142,7 @@ LATER_OPTIMIZATION: list[ga.OptimizationGeometry] = [
     ga.AdvantageScaled(ga.ChiSquare(5.0)),
     ga.AdvantageScaled(2 * ga.Logistic(0.5)),  # type: ignore[arg-type]
     ga.optimization.SigmoidClip(),
+    ga.optimization.SigmoidClip(3.0, 0.5),
     ga.optimization.LogRatioModulated(1.0, 0.5),
     ga.ImportanceWeighted(ga.ReverseKL()),
     ga.ImportanceWeighted(ga.ChiSquare(), differentiate_weight=False),
@@ -154,13 +159,19 @@ LATER_SAMPLING: list[ga.SamplingGeometry] = [
     ga.BestOfN(),
     ga.ExponentiatedAdvantage(),
     ga.ExponentiatedAdvantage(cap=None),
+    ga.ExponentiatedAdvantage(ga.GroupAdvantage(), 0.3, 2.0),
     ga.sampling.ExponentialAdvantage(),
     ga.sampling.LogMeanExpBaseline(),
     ga.sampling.TaperedImportance(),
+    ga.sampling.TaperedImportance(ga.GroupAdvantage(), (0.8, 1.5), (0.1, 3.0)),
+    ga.TruncatedImportance(ga.sampling.TaperedImportance(ga.GroupAdvantage()), sequence=True),
     ga.sampling.GammaImportance(ga.GroupAdvantage()),
     ga.sampling.DivergenceMask(ga.GroupAdvantage()),
     ga.sampling.DivergenceMask(ga.GroupAdvantage(), "kl"),
+    ga.sampling.DivergenceMask(ga.GroupAdvantage(), low=0.02, high=0.2, cap=None),
+    ga.sampling.DivergenceMask(ga.GroupAdvantage(), "kl", low=0.01, high=0.1, cap=1.2),
     ga.ImportanceRatio(),
+    ga.ImportanceRatio(1.3),
     ga.MaskedImportance(ga.GroupAdvantage(), low=0.8, high=1.5),
     ga.MaskedImportance(ga.Advantage(), low=0.5, high=2.0, level="sequence", importance="sequence"),
     ga.MaskedImportance(ga.Advantage(), high=0.1, level="max", metric="k3", importance="none"),
@@ -179,9 +190,10 @@ LATER_SAMPLING: list[ga.SamplingGeometry] = [
     ga.TrustRegion(kl=0.05),
     ga.TrustRegion(chi2=0.04, within="group"),
     ga.EscortESS(0.7),
+    ga.EscortESS(0.9, temperature=0.3, scaled=True, within="group"),
 ]
 PAIR_SAMPLING: list[ga.SamplingGeometry] = [ga.Margin(2.0), ga.SoftLabel(0.5), ga.sampling.PolicyWeight(ga.Label(0.3))]
-LATER_DIVERGENCES: list[ga.Divergence] = [ga.divergences.SkewJensenShannon(0.3), ga.divergences.SkewJensenShannon(0.5)]
+LATER_DIVERGENCES: list[ga.Divergence] = [ga.divergences.SkewJensenShannon(weight) for weight in (0.1, 0.3, 0.5, 0.9)]
 
 OFFSETS: list[ga.Offset] = [ga.NoOffset(), ga.Surrogate(), ga.FenchelYoung()]
 

@@ -1,5 +1,6 @@
 """An audit says of a dump what was put into it, whatever the dump calls its columns."""
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -47,6 +48,21 @@ def test_facts_are_those_of_the_rows(dump: Path) -> None:
     assert found.facts["ess"] == pytest.approx(math.exp(s - 2 * s), rel=0.02)
     assert found.facts["responses_in_groups_of_equal_rewards"] == pytest.approx(0.5, abs=0.02)
     assert found.facts["engine_log_ratio_abs_mean"] == pytest.approx(0.01, rel=1e-3)
+
+
+def test_an_engine_that_truncates_is_told_from_one_that_is_noisy(tmp_path: Path) -> None:
+    """Its log-probabilities are too large by −log of the kept mass; noise has a mean ratio of one."""
+    said = {}
+    for name, mass, noise in (("top_p", 0.895, 0.05), ("noisy", 1.0, 0.05)):
+        for k, batch in enumerate(rollouts(0.2)):
+            unbiased = batch.old + noise * torch.randn_like(batch.old) + 0.5 * noise**2
+            moved = dataclasses.replace(batch, behavior=unbiased - math.log(mass))
+            record(tmp_path / name, moved, rollout=k, step=k)
+        found = audit(tmp_path / name)
+        assert found.facts["engine_ratio_mean"] == pytest.approx(mass, abs=0.01)
+        said[name] = "\n".join(found.advice)
+    assert "has the mean 0.89" in said["top_p"] and "It truncates (top-p, top-k)" in said["top_p"]
+    assert "truncates" not in said["noisy"]
 
 
 def test_the_metrics_of_a_run_are_no_dump(tmp_path: Path) -> None:
@@ -489,3 +505,23 @@ def test_files_of_different_dumps_are_not_mixed(dump: Path, tmp_path: Path) -> N
     other = dumped(tmp_path, [{"uid": "a", "score": 1.0}, {"uid": "a", "score": 0.0}], "scores.jsonl")
     with pytest.raises(ValueError, match=r"scores\.jsonl are no parts of one dump: only one of them has .*policy"):
         audit(dump, other)
+
+
+def test_a_trainers_log_is_no_dump(tmp_path: Path) -> None:
+    rows = [{"step": k, "reward": 0.5, "reward_std": 0.1, "loss": 0.2} for k in range(4)]
+    (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(ValueError, match="metrics of steps"):
+        audit(tmp_path / "log.jsonl")
+
+
+def test_padding_is_no_token_at_the_anchor(tmp_path: Path) -> None:
+    def rows(**more: Any) -> Path:
+        old = [[-1.2, -1.1, 0.0, 0.0], [-1.2, 0.0, 0.0, 0.0]]
+        lines = [{"policy": [x and x + 0.1 for x in row], "old": row, "reward": k} for k, row in enumerate(old)]
+        masks = [{name: value[k] for name, value in more.items()} for k in range(2)]
+        (tmp_path / "a.jsonl").write_text("\n".join(json.dumps(a | b) for a, b in zip(lines, masks)))
+        return tmp_path / "a.jsonl"
+
+    with pytest.raises(ValueError, match=r"row 2 of .* ends with 3 log-probabilities of 0"):
+        audit(rows())
+    assert audit(rows(mask=[[1, 1, 0, 0], [1, 0, 0, 0]])).facts["tokens_at_the_anchor"] == 0.0

@@ -1,10 +1,9 @@
-"""Ready for accelerators: nothing in an objective waits for the device; and, where there is one, that it runs there."""
+"""Ready for accelerators: nothing in an objective waits for the device. What runs on one is in test_device.py."""
 
 from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -134,98 +133,3 @@ def test_gradient_checkpointing_changes_memory_only(checkpointing: bool) -> None
     assert kept[1] < 0.5 * kept[0] if checkpointing else kept[1] == kept[0]
     again = sample(other, ["1+2;", "3-4+5;"], samples=4, max_new_tokens=8, generator=torch.Generator().manual_seed(0))
     assert torch.equal(again.response, out.response)
-
-
-# ---------------------------------------------------------------------- with an accelerator
-
-gpu = pytest.mark.gpu
-
-
-@pytest.fixture
-def cuda() -> Iterator[str]:
-    """The last device: not the default one where there are several."""
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
-    yield f"cuda:{torch.cuda.device_count() - 1}"
-
-
-@gpu
-@pytest.mark.parametrize("name", ga.recipes.names())
-def test_a_recipe_is_on_the_device_what_it_is_on_the_host(name: str, cuda: str) -> None:
-    """Values, gradients and laws in float64; and without a synchronisation, as the driver sees it."""
-    results = []
-    for device in ("cpu", cuda):
-        objective = recipe(name)
-        batch = on(batch_for(objective), device)
-        drive = objective.drive(batch)
-        torch.cuda.synchronize()
-        torch.cuda.set_sync_debug_mode("error")
-        try:
-            outcome = objective(batch, drive=drive)
-            outcome.loss.backward()
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
-        leaves = [x for x in vars(batch).values() if isinstance(x, Tensor) and x.requires_grad]
-        results.append([outcome.loss.detach().cpu(), *(leaf.grad.cpu() for leaf in leaves if leaf.grad is not None)])
-    torch.testing.assert_close(results[1], results[0], rtol=1e-9, atol=1e-12)
-
-
-@gpu
-@pytest.mark.parametrize("name", ["grpo", "dapo", "gspo", "opo", "gopo", "dpo", "ipo"])
-def test_loss_and_backward_are_captured_in_a_graph(name: str, cuda: str) -> None:
-    """A CUDA graph of loss and backward, replayed on other log-probabilities, gives what running them gives."""
-    objective = recipe(name)
-    batch = on(batch_for(objective), cuda)
-    drive, counts = objective.drive(batch), batch.counts()
-    leaves = [x for x in vars(batch).values() if isinstance(x, Tensor) and x.requires_grad]
-
-    def step() -> Tensor:
-        loss = objective(batch, drive=drive, counts=counts).loss
-        for leaf, gradient in zip(leaves, torch.autograd.grad(loss, leaves), strict=True):
-            leaf.grad = gradient
-        return loss.detach()
-
-    with torch.cuda.device(cuda):
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(3):
-                step()
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            captured = step()
-        held = [leaf.grad for leaf in leaves]
-        with torch.no_grad():
-            for leaf in leaves:
-                leaf.add_(0.1 * torch.sin(torch.arange(leaf.numel(), device=cuda).view_as(leaf)))
-        graph.replay()
-        torch.cuda.synchronize()
-        replayed = [captured.clone(), *(gradient.clone() for gradient in held if gradient is not None)]
-        torch.testing.assert_close(replayed, [step(), *(leaf.grad for leaf in leaves)])
-
-
-@gpu
-@pytest.mark.float32
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_policy_samples_and_learns_on_the_device(dtype: str, cuda: str) -> None:
-    """The log-probabilities of the step are the sampler's; the loss is float32; the step goes downhill."""
-    sizes = ModelConfig(hidden=64, layers=2, heads=2, intermediate=128)
-    policy = build(sizes, "0123456789+-=;#", 0, Placement(cuda, dtype, gradient_checkpointing=True))
-    generator = policy.placement.generator(0)
-    out = sample(policy, ["1+2;", "3-4+5;"], samples=8, max_new_tokens=8, generator=generator)
-    anchor = log_probs(policy, out).detach()
-    torch.testing.assert_close(anchor, out.log_prob, atol=2e-2 if dtype == "bfloat16" else 1e-4, rtol=1e-2)
-    reward = (out.response == policy.end).any(-1).float() + out.mask.sum(-1) / 8
-    group = torch.arange(16, device=cuda) // 8
-    objective = recipe("opo")
-    optimizer = torch.optim.AdamW(policy.parameters, lr=1e-3, fused=True)
-    losses = []
-    for _ in range(10):
-        outcome = objective(ga.Batch(log_probs(policy, out), anchor, out.mask, reward=reward, group=group))
-        assert outcome.loss.dtype == torch.float32 and outcome.loss.device == torch.device(cuda)
-        optimizer.zero_grad()
-        outcome.loss.backward()
-        optimizer.step()
-        losses.append(float(outcome.loss))
-    assert losses[-1] < losses[0]

@@ -146,10 +146,10 @@ LATER = [
 def test_a_later_member_composes(member: Any) -> None:
     """In a plain objective, in place of the part that fills its slot: the closed form is the gradient, parts add up."""
     slots: dict[str, Any] = {"unit": ga.Sequence(), "sampling": ga.GroupAdvantage(), "optimization": ga.Logistic()}
-    if getattr(member, "unit", None) in ("token", "return"):
-        slots["unit"] = ga.Token()
-    elif member in members.PAIR_SAMPLING:
+    if member in members.PAIR_SAMPLING:
         slots["unit"] = ga.Pair()
+    elif isinstance(member, ga.SamplingGeometry) and member.drive(laws.sample_batch()).ndim == 2:
+        slots["unit"] = ga.Token()
     elif isinstance(member, ga.Unit) and member.paired:
         slots["sampling"] = ga.Label(0.3)
     kinds = {

@@ -284,3 +284,14 @@ def test_equal_data_gives_equal_bytes(tmp_path: Path) -> None:
     assert (first / "report.md").read_bytes() == (second / "report.md").read_bytes()
     for figure in (first / "figures").iterdir():
         assert figure.read_bytes() == (second / "figures" / figure.name).read_bytes(), figure.name
+
+
+def test_holms_correction_is_a_step_down_and_not_bonferronis(tmp_path: Path) -> None:
+    """The smallest of m values counts m times, the next m − 1 times, the largest once; the results are in order."""
+    found = report.differences(report.read(comparison(tmp_path)), ["accuracy_in", "accuracy_out"])
+    assert len(found) > 2 and len({d.p for d in found}) == len(found)
+    before = 0.0
+    for place, difference in enumerate(sorted(found, key=lambda d: d.p)):
+        before = max(before, min(1.0, (len(found) - place) * difference.p))
+        assert difference.adjusted == pytest.approx(before, rel=1e-12)
+    assert any(d.adjusted < min(1.0, len(found) * d.p) - 1e-9 for d in found)

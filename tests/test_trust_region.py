@@ -427,7 +427,7 @@ def test_an_objective_is_pure(name):
 
     def values() -> list[Tensor]:
         outcome, drive, gradient = objective(data), objective.drive(data), objective.gradient(data)
-        drives = drive if isinstance(drive, tuple) else (drive,)
+        drives = tuple(drive) if isinstance(drive, ga.TermDrives) else (drive,)
         sides = gradient if isinstance(gradient, tuple) else (gradient,)
         terms = [x for term in outcome.terms for x in (term.loss, term.u, term.drive, term.weights)]
         return [x.detach() for x in (outcome.loss, *drives, *sides, *terms, *ga.metrics(outcome).values())]

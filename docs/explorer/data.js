@@ -1032,7 +1032,7 @@ window.GA = { data: {
 "slots": {
 "unit": "Sequence()",
 "chart": "LogRatio(scale=1.0)",
-"sampling": "TrustRegion(of=GroupAdvantage(baseline='group', scale='none', ddof=1, epsilon=1e-06), chi2=None, kl=0.05, divergence='None, radius=None, within='batch', bounded=False')",
+"sampling": "TrustRegion(of=GroupAdvantage(baseline='group', scale='none', ddof=1, epsilon=1e-06), chi2=None, kl=0.05, divergence=None, radius=None, within='batch', bounded=False)",
 "optimization": "ChiSquare(mu=1.0)",
 "measure": "PooledMean()"
 },
@@ -1740,8 +1740,8 @@ window.GA = { data: {
 "Pair": {
 "path": "ga.Pair",
 "defaults": {
-"margin": 0.0,
-"of": "Sequence()"
+"of": "Sequence()",
+"margin": 0.0
 }
 },
 "LogRatio": {
@@ -1767,6 +1767,137 @@ window.GA = { data: {
 "defaults": {
 "scale": 1.0,
 "shift": 0.0
+}
+},
+"Advantage": {
+"path": "ga.Advantage",
+"defaults": {}
+},
+"GroupAdvantage": {
+"path": "ga.GroupAdvantage",
+"defaults": {
+"baseline": "group",
+"scale": "none",
+"ddof": 1,
+"epsilon": 1e-06
+}
+},
+"LengthWeightedBaseline": {
+"path": "ga.sampling.LengthWeightedBaseline",
+"defaults": {}
+},
+"Escort": {
+"path": "ga.Escort",
+"defaults": {
+"temperature": 1.0,
+"scaled": false,
+"inverse_probability": false
+}
+},
+"ExponentialAdvantage": {
+"path": "ga.sampling.ExponentialAdvantage",
+"defaults": {
+"alpha": 0.5,
+"of": "GroupAdvantage(baseline='group', scale='none', ddof=1, epsilon=1e-06)",
+"scale": 1.0
+}
+},
+"ExponentiatedAdvantage": {
+"path": "ga.ExponentiatedAdvantage",
+"defaults": {
+"of": "Advantage()",
+"temperature": 1.0,
+"cap": 20.0
+}
+},
+"ClippedImportance": {
+"path": "ga.ClippedImportance",
+"defaults": {
+"low": null,
+"high": null
+}
+},
+"Label": {
+"path": "ga.Label",
+"defaults": {
+"strength": 1.0
+}
+},
+"Margin": {
+"path": "ga.Margin",
+"defaults": {
+"scale": 1.0
+}
+},
+"SoftLabel": {
+"path": "ga.SoftLabel",
+"defaults": {
+"strength": 1.0,
+"scale": 1.0
+}
+},
+"BestOfN": {
+"path": "ga.BestOfN",
+"defaults": {}
+},
+"MaxAtK": {
+"path": "ga.sampling.MaxAtK",
+"defaults": {
+"scale": "none",
+"epsilon": 1e-06
+}
+},
+"PassAtK": {
+"path": "ga.sampling.PassAtK",
+"defaults": {
+"k": 4,
+"threshold": 0.5
+}
+},
+"BoundedProjection": {
+"path": "ga.BoundedProjection",
+"defaults": {}
+},
+"SignWeighted": {
+"path": "ga.SignWeighted",
+"defaults": {
+"of": "Advantage()",
+"positive": 1.0,
+"negative": 1.0
+}
+},
+"SignalScale": {
+"path": "ga.sampling.SignalScale",
+"defaults": {
+"of": "GroupAdvantage(baseline='group', scale='none', ddof=1, epsilon=1e-06)"
+}
+},
+"Whitened": {
+"path": "ga.Whitened",
+"defaults": {
+"of": "Advantage()",
+"ddof": 1,
+"epsilon": 1e-08
+}
+},
+"EscortESS": {
+"path": "ga.EscortESS",
+"defaults": {
+"temperature": 1.0,
+"scaled": false,
+"within": "batch"
+}
+},
+"TrustRegion": {
+"path": "ga.TrustRegion",
+"defaults": {
+"of": "GroupAdvantage(baseline='group', scale='none', ddof=1, epsilon=1e-06)",
+"chi2": null,
+"kl": null,
+"divergence": null,
+"radius": null,
+"within": "batch",
+"bounded": false
 }
 },
 "Flat": {
@@ -1834,40 +1965,6 @@ window.GA = { data: {
 "AdvantageScaled": {
 "path": "ga.AdvantageScaled",
 "defaults": {}
-},
-"Advantage": {
-"path": "ga.Advantage",
-"defaults": {}
-},
-"GroupAdvantage": {
-"path": "ga.GroupAdvantage",
-"defaults": {
-"baseline": "group",
-"scale": "none",
-"ddof": 1,
-"epsilon": 1e-06
-}
-},
-"Escort": {
-"path": "ga.Escort",
-"defaults": {
-"temperature": 1.0,
-"scaled": false,
-"inverse_probability": false
-}
-},
-"Label": {
-"path": "ga.Label",
-"defaults": {
-"strength": 1.0
-}
-},
-"ClippedImportance": {
-"path": "ga.ClippedImportance",
-"defaults": {
-"low": null,
-"high": null
-}
 },
 "PooledMean": {
 "path": "ga.PooledMean",

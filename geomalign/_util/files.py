@@ -39,17 +39,34 @@ def parsed(text: str) -> Any:
     """The value of a JSON text, in which an integer of more than 4,000 digits stays a text.
 
     Raises:
-        ValueError: the text is no JSON.
+        ValueError: the text is no JSON, or an object in it has two values under one name.
 
     >>> parsed("[1, " + "9" * 5000 + "]")[1][:3]
     '999'
     """
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_object)
     except json.JSONDecodeError:
         raise
     except ValueError:  # an integer that is too long for Python
-        return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < _LONGEST_INTEGER else digits)
+        return json.loads(
+            text,
+            object_pairs_hook=_object,
+            parse_int=lambda digits: int(digits) if len(digits) < _LONGEST_INTEGER else digits,
+        )
+
+
+class _Twice(json.JSONDecodeError):
+    """An object has two values under one name."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise _Twice(f"an object has two values under the name {twice!r}", "", 0)
+    return found
 
 
 def json_lines(path: Path, hint: str) -> list[dict[str, Any]]:
@@ -117,7 +134,11 @@ def parquet_rows(path: Path) -> list[dict[str, Any]]:
     except ImportError:
         raise ValueError(f"{path} is parquet, which needs `pip install pyarrow`; JSON lines need nothing.") from None
     try:
-        rows: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
+        table = parquet.read_table(path)
+        for index, field in enumerate(table.schema):
+            if field.type == pyarrow.float32():  # 0.1, not the nearest double, 0.10000000149011612
+                table = table.set_column(index, field.name, table[index].cast("string").cast("double"))
+        rows: list[dict[str, Any]] = table.to_pylist()
     except pyarrow.ArrowInvalid as error:
         raise ValueError(
             f"{path} is no parquet file: {error}. A writer that was killed leaves the file without its end."

@@ -22,7 +22,15 @@ from geomalign._util.words import short, spelled
 from geomalign.batch import Batch, Counts
 from geomalign.measure import Measure, PooledMean
 from geomalign.objective import BaseObjective, Outcome, TermDrives, WeightedSum, metrics
-from geomalign.sampling import Advantage, SamplingGeometry, SignWeighted, TruncatedImportance
+from geomalign.sampling import (
+    Advantage,
+    EffectiveImportance,
+    MaskedImportance,
+    SamplingGeometry,
+    SecondMomentMask,
+    SignWeighted,
+    TruncatedImportance,
+)
 
 __all__ = [
     "HostWeights",
@@ -177,7 +185,9 @@ def evaluate(
         )
     support = batch.support
     per_token = advantages if advantages.ndim == 2 else advantages[:, None].expand(support.shape)
+    # A host's estimator makes NaN of a reward that is not finite: such a row has no drive, and the others keep theirs.
     per_token = torch.where(support, per_token, 0)
+    per_token = torch.where(torch.isfinite(per_token).all(-1, keepdim=True), per_token, 0)
     count = support.sum(-1).clamp(min=1)
     per_response = per_token.sum(-1) / count
     if importance is not None:
@@ -196,10 +206,15 @@ def evaluate(
 
 def _in_place_of(sampling: SamplingGeometry, advantages: Tensor, batch: Batch, several: bool) -> Tensor:
     """The host's drive with what needs rows and no groups: engine weights, and by sign where terms share a drive."""
-    if isinstance(sampling, TruncatedImportance) or (several and isinstance(sampling, SignWeighted)):
-        weighed = dataclasses.replace(sampling, of=Advantage())
-        return weighed.drive(dataclasses.replace(batch, advantage=advantages))
-    return advantages
+    engine = (TruncatedImportance, MaskedImportance, EffectiveImportance, SecondMomentMask)
+    kept = (*engine, SignWeighted) if several else engine
+    if not isinstance(sampling, kept):
+        return advantages
+
+    def weighed(of: SamplingGeometry) -> SamplingGeometry:
+        return dataclasses.replace(of, of=weighed(of.of)) if isinstance(of, kept) else Advantage()
+
+    return weighed(sampling).drive(dataclasses.replace(batch, advantage=advantages))
 
 
 def host_metrics(outcome: Outcome, share: Tensor | None = None) -> dict[str, Tensor]:

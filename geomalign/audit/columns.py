@@ -13,12 +13,29 @@ from decimal import Decimal
 from itertools import combinations
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from geomalign._util.columns import COLUMN_ALIASES
 
-__all__ = ["ALIASES", "LOG_PROBS", "choose", "is_trl", "number", "rewards_of_trl", "scalar", "total"]
+__all__ = [
+    "ALIASES",
+    "LOG_PROBS",
+    "METRICS",
+    "choose",
+    "is_trl",
+    "logged",
+    "number",
+    "refuse_padding",
+    "rewards_of_trl",
+    "scalar",
+    "total",
+]
 
 LOG_PROBS = ("policy", "old", "reference", "behavior")
 ALIASES = {name: COLUMN_ALIASES[name] for name in (*LOG_PROBS, "mask", "reward", "group", "rollout")}
+#: Columns of a trainer's log.
+METRICS = {"loss", "learning_rate", "grad_norm", "reward_std", "epoch"}
 _PROMPTS = ("prompt", "input")  # of the names of a group, those that hold what was asked
 _TRL = {"step", "prompt", "completion", "advantage"}  # what its completions tables have besides the reward functions
 _Table = Sequence[Mapping[str, Any]]
@@ -31,6 +48,37 @@ def is_trl(table: _Table) -> bool:
     True
     """
     return bool(table) and table[0].keys() >= _TRL
+
+
+def logged(table: _Table) -> bool:
+    """Whether a table is a trainer's log, which has a row per step and neither responses nor log-probabilities.
+
+    >>> logged([{"step": 1, "reward": 0.5, "loss": 0.1}, {"step": 2, "reward": 0.5, "loss": 0.1}])
+    True
+    """
+    of_responses = {alias for name in (*LOG_PROBS, "group", "mask") for alias in ALIASES[name]} | {"completion"}
+    steps = [row.get("step") for row in table]
+    return (
+        any(METRICS & row.keys() for row in table)
+        and not any(of_responses & row.keys() for row in table)
+        and None not in steps
+        and len(set(map(str, steps))) == len(steps)
+    )
+
+
+def refuse_padding(values: Mapping[str, Tensor], places: Sequence[str]) -> None:
+    """Refuse rows of one length that end with zeros, some with more than others: log-probabilities of padding.
+
+    >>> refuse_padding({"policy": torch.tensor([[-1.0, 0.0], [-1.0, -1.0]])}, ["row 1", "row 2"])
+    """
+    zero = torch.stack([value == 0 for value in values.values()]).all(0)
+    ends = zero.flip(-1).long().cumprod(-1).sum(-1)
+    if int(ends.max()) > 1 and int(ends.min()) < int(ends.max()):
+        row = int(ends.argmax())
+        raise ValueError(
+            f"{places[row]} ends with {int(ends[row])} log-probabilities of 0 in every column, all rows have the same "
+            "length, and there is no mask: these are probably of padding. Record the mask, or leave the padding out."
+        )
 
 
 def choose(table: _Table, file: str, rewards: Iterable[str] | None) -> dict[str, tuple[str, ...]]:

@@ -25,7 +25,19 @@ import torch
 from torch import Tensor
 
 from geomalign._util.files import json_lines, parquet_rows
-from geomalign.audit.columns import ALIASES, LOG_PROBS, choose, is_trl, number, rewards_of_trl, scalar, total
+from geomalign.audit.columns import (
+    ALIASES,
+    LOG_PROBS,
+    METRICS,
+    choose,
+    is_trl,
+    logged,
+    number,
+    refuse_padding,
+    rewards_of_trl,
+    scalar,
+    total,
+)
 from geomalign.batch import Batch
 
 __all__ = ["Dump", "Rows", "as_batch", "load", "names", "read", "record"]
@@ -123,6 +135,11 @@ def load(*paths: str | Path, rewards: Mapping[str, float] | None = None) -> Dump
             raise ValueError(
                 f"{file} is a metrics file of `geomalign train` (one row per step), not a dump of responses; record "
                 "one with geomalign.audit.record, or name the file of a dump."
+            )
+        if logged(table):
+            raise ValueError(
+                f"{file} holds metrics of steps ({', '.join(sorted(METRICS & table[0].keys()))}), one row for each, "
+                "and no responses. Name the file of a dump, or record one with geomalign.audit.record."
             )
         if table and not (is_trl(table) and tables and _repeats(tables[-1][1], table)):
             tables.append((file, table))
@@ -226,6 +243,8 @@ def as_batch(rows: Sequence[Mapping[str, Any]], places: Sequence[str] = ()) -> R
         for name in tokens:
             values[name][k, :width] = _log_probs(row[name], width, tokens[0], where, name)
         mask[k, :width] = _mask(row["mask"], width, where) if tokens and "mask" in columns else True
+    if tokens and "mask" not in columns and len(set(widths)) == 1:
+        refuse_padding(values, places)
     known = torch.ones_like(mask)
     for name, value in values.items():
         if bool((value >= 0).all()) and bool((value[mask] > 0).any()):

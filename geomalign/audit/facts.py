@@ -145,6 +145,13 @@ def _of_engine(batch: Batch, facts: dict[str, float]) -> None:
     facts["engine_log_ratio_abs_mean"] = float(gap.abs().mean())
     facts["engine_log_ratio_abs_max"] = float(gap.abs().max())
     facts["engine_ess"] = float(effective_sample_size(gap))
+    # Of responses, because the tokens of one are not independent.
+    difference = batch.log_probs("old", "audit") - batch.log_probs("behavior", "audit")
+    mean = (torch.where(batch.support, torch.exp(difference), 0).sum(-1) / batch.support.sum(-1).clamp(min=1))[
+        batch.support.any(-1)
+    ]
+    facts["engine_ratio_mean"] = float(mean.mean())
+    facts["engine_ratio_error"] = float(mean.std() / math.sqrt(len(mean))) if len(mean) > 1 else math.inf
 
 
 def _acting(name: str, objective: BaseObjective, batch: Batch) -> dict[str, float]:
@@ -202,6 +209,13 @@ def _advice(
         yield (
             "The rollout engine's log-probabilities differ from the trainer's by up to "
             f"{facts['engine_log_ratio_abs_max']:.2g} nats: weigh with ga.TruncatedImportance."
+        )
+    kept, error = facts.get("engine_ratio_mean", 1.0), facts.get("engine_ratio_error", math.inf)
+    if 1 - kept > max(0.01, 5 * error):
+        yield (
+            f"π_old/π_behavior has the mean {kept:.3f} ± {error:.1g} over the sampled tokens; it would be 1 if the "
+            "rollout engine sampled from all of them. It truncates (top-p, top-k) and reports log-probabilities after "
+            "that: let it report them before, or pass ga.sampling.unfiltered(behavior, kept_mass)."
         )
     for name, row in objectives.items():
         if row["tokens_without_gradient"] > 0.2:

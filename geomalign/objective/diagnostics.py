@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from geomalign._util import numerics
+from geomalign.batch import Batch
 from geomalign.objective.algebra import BaseObjective
 from geomalign.objective.outcome import Outcome, TermOutcome
 
-__all__ = ["gradient_at_anchor", "log_ratio_metrics", "metrics"]
+__all__ = ["gradient_at_anchor", "log_ratio_metrics", "metrics", "policy_metrics"]
 
 _INFINITY = float("inf")
 
@@ -141,6 +142,35 @@ def log_ratio_metrics(log_ratio: Tensor, mask: Tensor) -> dict[str, Tensor]:
         "ess": _ess(torch.where(mask, log_ratio, -_INFINITY).flatten()),
         "sequence_ess": _ess(sequence),
     }
+
+
+def policy_metrics(batch: Batch) -> dict[str, Tensor]:
+    """`log_ratio_metrics` of every two of the three policies that a batch holds: the sampler, the old, the current.
+
+    `old_behavior/…` is the mismatch of engine and trainer, `policy_old/…` the update, `policy_behavior/…` both. If the
+    engine samples from all tokens, `old_behavior/ratio_mean` is 1 up to noise; if it truncates (top-p, top-k) and
+    reports log-probabilities after that, it is the mean mass that the engine kept.
+
+    Args:
+        batch: of single responses; the pairs of which it lacks a policy are left out.
+
+    Returns:
+        0-dim tensors.
+
+    >>> import torch, geomalign as ga
+    >>> old = torch.full((2, 3), -1.0)
+    >>> found = ga.policy_metrics(ga.Batch(old, old, behavior=old + 0.1))  # e^0.1 = 1/0.905
+    >>> found["old_behavior/ratio_mean"], "policy_behavior/ess" in found
+    (tensor(0.9048), True)
+    """
+    result: dict[str, Tensor] = {}
+    with torch.no_grad():
+        for upper, lower in (("old", "behavior"), ("policy", "old"), ("policy", "behavior")):
+            if getattr(batch, upper) is not None and getattr(batch, lower) is not None:
+                log_ratio = batch.log_probs(upper, "policy_metrics") - batch.log_probs(lower, "policy_metrics")
+                found = log_ratio_metrics(log_ratio, batch.support)
+                result |= {f"{upper}_{lower}/{name}": value for name, value in found.items()}
+    return result
 
 
 def _ess(log_weight: Tensor) -> Tensor:

@@ -294,4 +294,4 @@ class Objective(BaseObjective):
 
 def _per_row(support: Tensor) -> Tensor:
     """Which rows have a token, as one column. Compiled code asks every token instead, so that one loop is enough."""
-    return support if torch.compiler.is_compiling() else (torch.count_nonzero(support, -1) > 0)[:, None]
+    return support if torch.compiler.is_compiling() else (support.sum(-1, keepdim=True) > 0)

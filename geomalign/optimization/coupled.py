@@ -72,7 +72,7 @@ class Clip(OptimizationGeometry):
         clipped = torch.maximum(torch.minimum(u, high), low)
         if numerics.may_wait(u):
             return -drive * clipped, -drive * numerics.equal(clipped, u)
-        # A compiler may compute u once for each use, unequal in the last bit: `clipped == u` would then be false inside.
+        # A compiler may compute u once for each use, unequal in the last bit: `clipped == u` would be false inside.
         return -drive * clipped, -drive * ((low <= u) & (u <= high)).to(u.dtype)
 
     def curvature(self, u: Tensor, drive: Tensor | None = None) -> Tensor:

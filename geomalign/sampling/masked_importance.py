@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -128,7 +129,7 @@ class MaskedImportance(SamplingGeometry):
     | MIS of whole responses; SkyRL's product mask | `level="sequence", importance="sequence", low=0.5, high=2.0` |
     | SkyRL's token mask, outlier mask | `level="token"` or `level="max"`, `importance="none"`, `low=…, high=…` |
     | SkyRL's geometric mask | `level="sequence", metric="k1", importance="none", low=-log 1.01, high=-log 0.99` |
-    | DeepSeek-V3.2's sequence mask* | `level="sequence", metric="k1", high=δ, sign_aware="negative", importance="none"` |
+    | DeepSeek-V3.2's mask* | `level="sequence", metric="k1", high=δ, sign_aware="negative", importance="none"` |
     | TRM, by its maximum and by its mean* | `level="max"` or `level="sequence"`, `metric="k3", high=δ` |
     | prime-rl's `ipo`* | `metric="tv", low=-0.3, high=0.3` |
     | prime-rl's mask of DPPO* | `metric="tv", low=-0.2, high=0.2, sign_aware="outward"` |
@@ -235,9 +236,8 @@ class MaskedImportance(SamplingGeometry):
         upper, lower = _SIGNS[self.sign_aware](g, self._rises)
 
         def inside(d: Tensor) -> Tensor:
-            below = True if self.high is None else (d <= self.high) | ~upper
-            above = True if self.low is None else (d >= self.low) | ~lower
-            return below & above
+            low, high = -math.inf if self.low is None else self.low, math.inf if self.high is None else self.high
+            return ((d <= high) | ~upper) & ((d >= low) | ~lower)
 
         kept = _LEVELS[self.level].kept(_METRICS[self.metric], log_p, log_q, batch.support, inside)
         masked = torch.where(kept, g * _IMPORTANCE[self.importance][0](log_p, log_q), 0)

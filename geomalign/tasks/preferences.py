@@ -90,12 +90,37 @@ def preferences(name: str, split: str = "train", subset: str | None = None) -> l
             "rejected, with the prompt in both; or prompt, completion, label."
         )
     found = _without_repeated_prompts(name, [_separated(pair) for pair in found])
-    pairs = [_preference(pair) for pair in found if pair.chosen != pair.rejected]
+    different = [pair for pair in found if pair.chosen != pair.rejected]
+    pairs = [_preference(pair) for pair in different]
     if not pairs:
         raise ValueError(f"{name} has no prompt with both a preferred and another, different response.")
+    _doubtful(name, different)
     if len(pairs) < len(found):
         say(f"{len(found) - len(pairs)} of {len(found)} pairs of {name} are left out: their responses are equal.")
     return pairs
+
+
+def _doubtful(name: str, pairs: Sequence[_Pair]) -> None:
+    """Warn of pairs that hold what a table of preferences rarely means."""
+    for count, what in (
+        (sum(not (pair.chosen and pair.rejected) for pair in pairs), "have an empty response"),
+        (sum(_inverted(pair.row) for pair in pairs), "have a lower score_chosen than score_rejected"),
+        (
+            sum(
+                any(part["role"] != "assistant" for side in pair[3:] if isinstance(side, tuple) for part in side)
+                for pair in pairs
+            ),
+            "have responses with messages of others than the assistant, which are trained on as well",
+        ),
+        (sum(not pair.prompt for pair in pairs), "have no prompt: their responses begin with nothing that is the same"),
+    ):
+        if count:
+            say(f"{count} of {len(pairs)} pairs of {name} {what}.")
+
+
+def _inverted(row: Mapping[str, Any]) -> bool:
+    scores = [row.get("score_chosen"), row.get("score_rejected")]
+    return all(isinstance(score, (int, float)) for score in scores) and scores[0] < scores[1]
 
 
 def _complete(name: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
@@ -153,6 +178,10 @@ def _separated(pair: _Pair) -> _Pair:
             begin = "".join(_shared(chosen, rejected)).removesuffix(" ")
             return pair._replace(prompt=begin, chosen=chosen[len(begin) :], rejected=rejected[len(begin) :])
         if isinstance(prompt, str):
+            if prompt and not prompt.strip():
+                refuse(
+                    f"{where}, column 'prompt'", prompt, "a prompt has at least one character that is not white space."
+                )
             return pair
         chosen, rejected = ({"role": "assistant", "content": chosen},), ({"role": "assistant", "content": rejected},)
     else:
@@ -172,11 +201,11 @@ def _separated(pair: _Pair) -> _Pair:
             repeated = len(prompt) if chosen[: len(prompt)] == prompt == rejected[: len(prompt)] else 0
         chosen, rejected = chosen[repeated:], rejected[repeated:]
     for column, said in (("chosen", chosen), ("rejected", rejected)):
-        if not said or said[0]["role"] != "assistant":
+        if not said or said[0]["role"] != "assistant" or said[-1]["role"] == "user":
             refuse(
                 f"{where}, the response {column!r} behind its prompt",
                 list(said),
-                "it begins with a message of the assistant.",
+                "it begins with a message of the assistant, and does not end with one of the user.",
             )
     if not prompt or prompt[-1]["role"] == "assistant":
         refuse(f"{where}, the prompt", list(prompt), "it is at least one message, and the last is not the assistant's.")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from geomalign._util.check import boolean
+from geomalign._util.check import boolean, integer
 from geomalign._util.files import parsed
 from geomalign.tasks.cells import Messages, as_integer, as_messages, as_prompt, as_text, refuse, spoken, texts
 from geomalign.tasks.rows import column, read, say
@@ -136,6 +136,7 @@ def load(
     '3+8'
     """
     boolean("load", chat=chat, unfinished=unfinished)
+    integer("load", 0, max_response_length=max_response_length)
     rows = read(name, split, subset)
     columns = {
         "prompt": _column(rows, "prompt", prompt, PROMPTS, name),
@@ -164,8 +165,16 @@ def load(
             "message of the assistant: it was taken out of the prompt"
             + ("." if columns["demonstration"] else " and is the demonstration. The verifier does not see it.")
         )
+    answers: dict[str, set[str]] = {}
     for part in levels.values():
         check.prepare(part)
+        for problem in part:
+            answers.setdefault(problem.prompt, set()).add(problem.answer)
+    if several := sum(len(found) > 1 for found in answers.values()):
+        say(
+            f"{several} of {len(answers)} different prompts of {name} have several true answers, each in a row of its "
+            "own, and the demonstration of the last. Is the question in another column? Say prompt=…."
+        )
     return Dataset(
         {key: tuple(part) for key, part in levels.items()}, demonstrations, check, unfinished, max_response_length
     )

@@ -7,6 +7,7 @@ import math
 import random
 import signal
 import threading
+import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -144,7 +145,7 @@ def score(
     first = ""
     try:
         for problem, response, end in zip(problems, responses, ended):
-            seen = ""
+            seen, start = "", time.monotonic()
             try:
                 if guarded:
                     signal.setitimer(signal.ITIMER_REAL, timeout)
@@ -152,6 +153,8 @@ def score(
                     reward = _number(task.reward(problem, response, end))
                 else:
                     reward = _number(_in_thread(partial(task.reward, problem, response, end), timeout))
+                if guarded and time.monotonic() - start >= timeout:  # the verifier caught the alarm
+                    raise _Timeout
             except KeyboardInterrupt:
                 raise
             except _Timeout:

@@ -93,7 +93,7 @@ def _validate(run: Run, pairs: Pairs, batch: PreferenceBatch, drive: Any) -> dic
             now = _with(batch[mine], *_scored(run.policy, pairs, run.config.offline, mine))
             outcome = run.objective(now, drive=run.stiffen(drive[mine]), counts=batch.counts())
         margin = _margins(outcome)
-        sums = torch.stack([outcome.loss, margin.sum(), (margin > 0).sum(), outcome.terms[0].support.sum()]).to(sums)
+        sums = torch.stack([outcome.loss, margin.sum(), _ahead(margin).sum(), outcome.terms[0].support.sum()]).to(sums)
     loss, margins, right, count = distributed.summed(sums).tolist()
     row = {"loss_held_out": loss}
     if _paired(run):
@@ -110,6 +110,11 @@ def _margins(outcome: Outcome) -> Tensor:
     """By how much each pair's preferred response is ahead: `u` before the margin that the objective asks for."""
     term = outcome.terms[0]
     return term.u[term.support] + term.objective.unit.margin
+
+
+def _ahead(margin: Tensor) -> Tensor:
+    """Which pairs are ranked rightly: a pair that is tied is not, as under the reference policy every pair is."""
+    return margin > 0
 
 
 def _step(run: Run, pairs: Pairs, batch: PreferenceBatch, drive: Any, rows: Tensor) -> dict[str, float]:
@@ -142,7 +147,7 @@ def _step(run: Run, pairs: Pairs, batch: PreferenceBatch, drive: Any, rows: Tens
     row |= run.end_rollout()
     if _paired(run):
         margin = _margins(after)
-        row |= {"margin": float(margin.mean()), "preference_accuracy": float((margin > 0).double().mean())}
+        row |= {"margin": float(margin.mean()), "preference_accuracy": float(_ahead(margin).double().mean())}
     return row
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from geomalign import distributed
 from geomalign.batch import Batch, Counts
+from geomalign.nonfinite import drop_nonfinite
 from geomalign.tasks import draw, score
 from geomalign.training.generation import Rollout, evaluate, sample, score_rows
 from geomalign.training.policy import Policy
@@ -63,10 +64,17 @@ def iteration(run: Run, reference: Policy | None) -> dict[str, float]:
             None if reference is None else scored(reference),
         )
         whole = distributed.gather(batch_of(rollout, rewards, settings.samples, *log_p), local_groups=True).batch
+        whole, report = drop_nonfinite(whole)
+        dropped = report.message()
+        if dropped:
+            report.refuse_nothing_left(dropped)
+            run.say("nonfinite", dropped)
         drive = run.stiffen(run.objective.drive(whole))
     with run.timed("update"):
         row = _optimizer_steps(run, rollout, whole, rows, drive)
     row |= run.end_rollout()
+    if dropped:
+        row["nonfinite_tokens"] = float(report.metrics()["nonfinite_tokens"])
     return {**_rollout_metrics(rollout, rewards, rows, settings.prompts, settings.samples), **row}
 
 
@@ -102,7 +110,7 @@ def _rows_at_once(run: Run) -> int:
 def batch_of(rollout: Rollout, rewards: Tensor, samples: int, old: Tensor, reference: Tensor | None = None) -> Batch:
     """The rollout as the objective sees it.
 
-    A response whose reward is NaN is masked: it is in no group and has no gradient.
+    A response whose reward is not finite is masked: it is in no group and has no gradient.
 
     Args:
         rewards: `(rows,)`.
@@ -116,7 +124,7 @@ def batch_of(rollout: Rollout, rewards: Tensor, samples: int, old: Tensor, refer
     >>> batch_of(rollout, torch.tensor([1.0, float("nan")]), samples=2, old=zeros).support.any(-1)
     tensor([ True, False])
     """
-    known = ~rewards.isnan()
+    known = rewards.isfinite()
     return Batch(
         policy=old,
         old=old,

@@ -109,7 +109,7 @@ class ResponseUnit(Unit):
         return gradient
 
     def support(self, mask: Tensor) -> Tensor:
-        return mask if self.per_token else mask.any(-1)
+        return mask if self.per_token else mask.sum(-1) > 0
 
     def events(self, counts: Counts) -> tuple[Tensor, Tensor]:
         return counts.tokens if self.per_token else counts.sequences, counts.sequences

@@ -150,6 +150,29 @@ def rewards(rows: int = 12, width: int = 7) -> dict[str, Any]:
     return {"token_level_rewards": token_level, "response_mask": mask, "index": uid}
 
 
+@pytest.mark.parametrize("field", ["old_log_prob", "advantages", "rollout_is_weights"])
+def test_values_that_are_not_finite_are_dropped_and_counted(field: str) -> None:
+    inputs, weights = data(), torch.ones(12, 7)
+    row = int(inputs["response_mask"].any(-1).nonzero()[0])
+    spoiled = {**inputs, "rollout_is_weights": weights}
+    spoiled[field] = spoiled[field].clone()
+    spoiled[field][row] = float("nan")
+    kept = inputs["response_mask"].clone()
+    kept[row] = False
+    with pytest.warns(ga.NonFiniteWarning, match=f"of row {row}"):
+        loss, gradient, found = evaluate(actor("geomalign/grpo"), spoiled)
+    expected = evaluate(actor("geomalign/grpo"), {**inputs, "response_mask": kept}, rollout_is_weights=weights)
+    assert_same((loss, gradient), expected[:2])
+    assert found["geom/nonfinite_tokens"] == inputs["response_mask"][row].sum()
+
+
+def test_an_estimator_leaves_out_a_reward_that_is_not_finite() -> None:
+    rewards = torch.tensor([[0.0, 1.0], [0.0, 0.0], [0.0, float("nan")]])
+    with pytest.warns(ga.NonFiniteWarning, match="`reward` of row 2"):
+        advantages, _ = adapter.estimator("GroupAdvantage")(rewards, torch.ones(3, 2), index=["prompt"] * 3)
+    assert advantages[:, 0].tolist() == [0.5, -0.5, 0.0]
+
+
 @pytest.mark.parametrize(
     ("ours", "theirs", "options"),
     [

@@ -53,6 +53,12 @@ def main(arguments: list[str] | None = None) -> int:
     if given.command == "run":
         if unknown := set(given.parts) - set(PARTS):
             parser.error(f"no part is called {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+        lacking = [name for name in PACKAGES if _version(name) is None]
+        if lacking and given.preset != "quick":
+            parser.error(
+                f"{', '.join(lacking)} cannot be imported, and a benchmark without its peers says nothing: run "
+                "`bash tests/bench/environments.sh`, then .venv-bench/bin/python -m tests.bench run."
+            )
         return run(given.parts or PARTS, given.preset, given.out)
     warnings.simplefilter("ignore")  # other libraries warn about each other
     import torch
@@ -69,14 +75,13 @@ def run(parts: Any, preset: str, out: Path) -> int:
     cores = os.cpu_count() or 1
     load = os.getloadavg()[0]
     for part in parts:
-        for threads in dict.fromkeys((1, cores)):
+        both = any(case.both for case in importlib.import_module(f"tests.bench.{part}").cases(preset))
+        for threads in dict.fromkeys((1, cores) if both else (1,)):
             found, status = _child(threads, "times", part, preset, str(threads))
             records += found
             failed |= status
-            if threads > 1:
-                continue
-            for case in [r for r in found if r["memory"]]:
-                for method in case["methods"]:
+            for case in found:
+                for method in case.pop("memory"):
                     one, status = _child(1, "memory", part, preset, "1", case["key"], method, fresh=True)
                     failed |= status
                     for measured in one:
@@ -86,7 +91,7 @@ def run(parts: Any, preset: str, out: Path) -> int:
         "cores": cores,
         "load": load,
         "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     whole = {"preset": preset, "machine": machine, "seconds": round(time.monotonic() - began), "records": records}
@@ -99,8 +104,9 @@ def _child(threads: int, *arguments: str, fresh: bool = False) -> tuple[list[Any
     """What a process wrote as JSON, one line each, and whether it failed."""
     from tests.bench.measure import FRESH
 
-    environment = dict(os.environ, OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads), TOKENIZERS_PARALLELISM="0")
-    environment |= {"HF_HUB_OFFLINE": "1"} | (FRESH if fresh else {})
+    count = str(threads)
+    environment = {**os.environ, "OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "HF_HUB_OFFLINE": "1"}
+    environment |= {"TOKENIZERS_PARALLELISM": "0"} | (FRESH if fresh else {})
     command = [sys.executable, "-W", "ignore", "-m", "tests.bench", *arguments]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -117,7 +123,7 @@ def times(part: str, preset: str, threads: int) -> int:
     """Prints a record for every case of a part. Status 1: methods disagree."""
     import torch
 
-    from tests.bench.measure import alternate, disagreement
+    from tests.bench.measure import ALL, alternate, disagreement
 
     failed = 0
     for case in importlib.import_module(f"tests.bench.{part}").cases(preset):
@@ -141,7 +147,7 @@ def times(part: str, preset: str, threads: int) -> int:
             "size": dict(case.size),
             "threads": threads,
             "per": case.per,
-            "memory": case.memory and threads == 1,
+            "memory": [] if threads > 1 else list(measured) if case.memory == ALL else list(case.memory),
             "methods": {
                 name: {clock: [_short(t) for t in series] for clock, series in measured.get(name, {}).items()}
                 | ({"difference": _short(differences[name])} if name in differences else {})
@@ -172,6 +178,13 @@ def memory(part: str, preset: str, key: str, method: str) -> int:
 
 def _short(x: float) -> float:
     return float(f"{x:.4g}")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _processor() -> str:

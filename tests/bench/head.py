@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 import geomalign as ga
-from tests.bench.measure import Case, Methods
+from tests.bench.measure import ALL, Case, Methods, installed
 
 PEERS = {"TRL": "trl", "torch": "linear_cross_entropy", "Liger": "liger"}
 """Peer → the backend that calls it: its own function, and nothing of ours around it but a check of the tokens."""
+
+TWO = ("geomalign, 2 products", "Liger")
 
 THROUGH = ("grpo", "reinforce", "gspo", "opo", "dpo beta=0.1")
 """Objectives whose events are tokens, responses and pairs."""
@@ -21,36 +23,31 @@ THROUGH = ("grpo", "reinforce", "gspo", "opo", "dpo beta=0.1")
 
 def cases(preset: str) -> list[Case]:
     if preset == "quick":
-        small = dict(tokens=128, hidden=16, vocabulary=512)
+        small = {"tokens": 128, "hidden": 16, "vocabulary": 512}
         return [
-            Case("head", small, head, 0.1, (2, 2), per=128, memory=True),
+            Case("head", small, head, 0.1, (2, 2), per=128, memory=("geomalign, 3 products",)),
             Case("frozen head", small, frozen, 0.1, (2, 2), per=128),
             Case("objectives through the head", small, objectives, 0.1, (2, 2), agree=float("inf")),
             Case("gradient through the head", small, exactness, 0.0, (1, 1), agree=1e-4),
         ]
     full = preset == "full"
-    main = dict(tokens=4096, hidden=512, vocabulary=32768)
-    wide = dict(tokens=4096 if full else 512, hidden=512, vocabulary=131072)
-    some = {"warm": dict(tokens=128, hidden=512, vocabulary=4096), "rounds": (2, 6 if full else 2)}
+    main = {"tokens": 4096, "hidden": 512, "vocabulary": 32768}
+    wide = {"tokens": 4096 if full else 512, "hidden": 512, "vocabulary": 131072}
+    some: Any = {"warm": {"tokens": 128, "hidden": 512, "vocabulary": 4096}}
     found = []
-    for size, seconds, more in (
-        (main, 600.0 if full else 60.0, {"both": True}),
-        (wide, 1200.0 if full else 40.0, {}),
-        (dict(tokens=512, hidden=512, vocabulary=8192), 10.0, {"rounds": (4, 8)}),
-        (dict(tokens=512, hidden=512, vocabulary=32768), 12.0, {"rounds": (2, 6)}),
+    for size, seconds, peaks, frozen_peaks in (
+        (main, 600.0 if full else 60.0, ("geomalign, 4 products", "geomalign, 3 products", "Liger", "all logits"), TWO),
+        (wide, 1200.0 if full else 40.0, ("geomalign, 4 products",), ()),
     ):
-        wanted = size in (main, wide)
-        options = some | more  # type: ignore[operator]
-        found.append(Case("head", size, head, seconds, per=size["tokens"], memory=wanted, **options))  # type: ignore[arg-type]
-        if wanted:
-            found.append(Case("frozen head", size, frozen, seconds, per=size["tokens"], memory=True, **options))  # type: ignore[arg-type]
-    for tokens in (1024, 4096):
-        size = dict(tokens=tokens, hidden=512, vocabulary=8192)
-        found.append(Case("head", size, head, 8.0, per=tokens, **some | {"rounds": (2, 6)}))  # type: ignore[arg-type]
-    through = dict(tokens=4096 if full else 2048, hidden=512, vocabulary=32768)
-    options = some | {"rounds": (4, 8)}
-    found.append(Case("objectives through the head", through, objectives, 20.0, agree=float("inf"), **options))  # type: ignore[arg-type]
-    exact = dict(tokens=512, hidden=256, vocabulary=8192)
+        options = some | {"seconds": seconds, "rounds": (2, 6 if full else 2), "per": size["tokens"], "both": full}
+        found.append(Case("head", size, head, memory=ALL if full else peaks, **options))
+        found.append(Case("frozen head", size, frozen, memory=ALL if full else frozen_peaks, **options))
+    for tokens, vocabulary in ((512, 8192), (1024, 8192), (2048, 8192), (512, 32768), *[(512, 131072)] * full):
+        size = {"tokens": tokens, "hidden": 512, "vocabulary": vocabulary}
+        found.append(Case("head", size, head, 8.0, (2, 6), per=tokens, **some))
+    through = {"tokens": 4096 if full else 1024, "hidden": 512, "vocabulary": 32768}
+    found.append(Case("objectives through the head", through, objectives, 20.0, (4, 8), agree=float("inf"), **some))
+    exact = {"tokens": 512, "hidden": 256, "vocabulary": 8192}
     found.append(Case("gradient through the head", exact, exactness, 0.0, (1, 1), agree=1e-4))
     return found
 
@@ -101,6 +98,11 @@ def _evaluations(data: Data, name: str, trainable: bool) -> tuple[Callable[..., 
     return through, fused
 
 
+def _peers() -> dict[str, str]:
+    lacking = {name for name, package in (("TRL", "trl"), ("Liger", "liger_kernel")) if not installed(package)}
+    return {name: backend for name, backend in PEERS.items() if name not in lacking}
+
+
 def naive(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     """All logits at once."""
     return (hidden @ weight.t()).log_softmax(-1).gather(-1, targets[..., None])[..., 0]
@@ -113,7 +115,7 @@ def head(tokens: int, hidden: int, vocabulary: int) -> Methods:
         "all logits": partial(through, naive),
         "geomalign, 4 products": partial(through, ga.ops.fused_log_probs),
         "geomalign, 3 products": fused,
-        **{name: partial(through, partial(ga.ops.fused_log_probs, backend=peer)) for name, peer in PEERS.items()},
+        **{name: partial(through, partial(ga.ops.fused_log_probs, backend=peer)) for name, peer in _peers().items()},
     }
 
 
@@ -123,7 +125,7 @@ def frozen(tokens: int, hidden: int, vocabulary: int) -> Methods:
     return {
         "all logits": partial(through, naive),
         "geomalign, 2 products": fused,
-        **{name: partial(through, partial(ga.ops.fused_log_probs, backend=peer)) for name, peer in PEERS.items()},
+        **{name: partial(through, partial(ga.ops.fused_log_probs, backend=peer)) for name, peer in _peers().items()},
     }
 
 

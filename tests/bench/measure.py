@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,8 @@ from torch._inductor.compile_fx import compile_fx
 
 Methods = Mapping[str, Callable[[], Any]]
 """Name → one evaluation; what it returns lives until the clock has been read."""
+
+ALL = ("all methods",)
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Case:
         seconds: after which no further round begins.
         rounds: at least and at most. An even number gives each method each place in a round equally often.
         per: what a time is divided by in the page, such as tokens.
-        memory: whether the peak of every method is measured too.
+        memory: methods whose peak is measured too, each in a process of its own; `ALL` of them.
         warm: the size of the call before the first round, where one of the full size takes long. None: the full size.
         both: whether it is also run on all threads.
         agree: the largest relative difference between the results of two methods; infinite where they compute different
@@ -42,7 +45,7 @@ class Case:
     seconds: float
     rounds: tuple[int, int] = (5, 41)
     per: int = 1
-    memory: bool = False
+    memory: Sequence[str] = ()
     warm: Mapping[str, int] | None = None
     both: bool = False
     agree: float = 1e-3
@@ -122,24 +125,29 @@ class Compiled:
     torch.compile runs uncompiled, with a log line, what it has recompiled eight times; a benchmark would not notice.
     """
 
-    def __init__(self, function: Callable[..., Any], name: str):
-        self.name, self.graphs, self.shapes = name, 0, set[Any]()
+    def __init__(self, function: Callable[..., Any], name: str, compiler: Callable[..., Any] = compile_fx):
+        self.name, self.compiler, self.graphs, self.shapes = name, compiler, 0, set[Any]()
         dynamo.fail_on_recompile_limit_hit = True
         self.call = torch.compile(function, backend=self._backend, fullgraph=True, dynamic=False)
 
     def _backend(self, graph: Any, inputs: Any) -> Any:
         self.graphs += 1
-        return compile_fx(graph, inputs)
+        return self.compiler(graph, inputs)
 
     def __call__(self, *tensors: Tensor) -> Any:
         self.shapes.add(tuple((x.shape, x.dtype, x.requires_grad) for x in tensors))
         result = self.call(*tensors)
         if self.graphs != len(self.shapes):
             raise RuntimeError(
-                f"{self.name} was compiled {self.graphs} times for {len(self.shapes)} shapes: Dynamo recompiles what it "
-                "has, or has given up. A time of it would not be that of compiled code."
+                f"{self.name} was compiled {self.graphs} times for {len(self.shapes)} shapes: Dynamo recompiles "
+                "what it has, or has given up. A time of it would not be that of compiled code."
             )
         return result
+
+
+def installed(*packages: str) -> bool:
+    """Whether all of these can be imported. Peers that cannot are left out, which only `--preset quick` allows."""
+    return all(importlib.util.find_spec(package) is not None for package in packages)
 
 
 def disagreement(methods: Methods) -> dict[str, float]:
@@ -151,7 +159,5 @@ def disagreement(methods: Methods) -> dict[str, float]:
     for name, call in methods.items():
         result = [x.detach().double() for x in call()]
         first = first or result
-        found[name] = max(
-            float((x - y).norm() / max(float(y.norm()), 1e-30)) for x, y in zip(result, first)
-        )
+        found[name] = max(float((x - y).norm() / max(float(y.norm()), 1e-30)) for x, y in zip(result, first))
     return found

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 import geomalign as ga
-from tests.bench.measure import Case, Compiled, Methods
+from tests.bench.measure import ALL, Case, Compiled, Methods, installed
 
 TOKENS = 2048
 """Per response."""
@@ -33,14 +33,22 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
 }
 """Recipe → peer → the same objective in the peer's words."""
 
+PEAKS = (
+    "geomalign",
+    "geomalign, compiled",
+    "geomalign, exported and compiled",
+    "TRL's formula",
+    "verl, with its metrics",
+)
+
 REFERENCE = "the formula under autograd, float64"
 
 
 def cases(preset: str) -> list[Case]:
     quick = preset == "quick"
     rows = 16 if quick else 512
-    main = dict(rows=rows, tokens=64 if quick else TOKENS)
-    seconds = {"quick": 0.1, "short": 6.0, "full": 20.0}[preset]
+    main = {"rows": rows, "tokens": 64 if quick else TOKENS}
+    seconds = {"quick": 0.1, "short": 4.0, "full": 20.0}[preset]
     found = [
         Case(
             f"objective {name}",
@@ -49,18 +57,18 @@ def cases(preset: str) -> list[Case]:
             seconds,
             (3, 61),
             per=main["rows"] * main["tokens"],
-            memory=name == "dapo",
-            both=name == "dapo",
+            memory=() if name != "dapo" else ALL if preset == "full" else PEAKS[: 1 if quick else None],
+            both=name == "dapo" and not quick,
         )
         for name in (("dapo",) if quick else SETTINGS)
     ]
     for power in (4, 6) if quick else (12, 14, 16, 18, 20, 22):
-        size = dict(rows=2, tokens=2**power // 2) if power < 12 else dict(rows=2**power // TOKENS, tokens=TOKENS)
+        size = {"rows": 2, "tokens": 2**power // 2} if power < 12 else {"rows": 2**power // TOKENS, "tokens": TOKENS}
         few = partial(methods, "dapo", metrics=False)
         found.append(Case("objective in tokens", size, few, seconds / 3, (3, 31), per=2**power))
-    for name in SETTINGS:
+    for name in ("dapo", "gspo") if quick else SETTINGS:
         exact = partial(exactness, name)
-        found.append(Case(f"gradient of {name}", dict(rows=16, tokens=64), exact, 0.0, (1, 1), agree=1e-5))
+        found.append(Case(f"gradient of {name}", {"rows": 16, "tokens": 64}, exact, 0.0, (1, 1), agree=1e-5))
     return found
 
 
@@ -78,7 +86,7 @@ class Rollout:
         self.mask = (torch.arange(tokens) < lengths[:, None]).long()
         self.objective = ga.recipes.get(name)
         self.reward, self.group = torch.rand(rows), min(8, rows)
-        given = dict(reward=self.reward, group=self.group)
+        given = {"reward": self.reward, "group": self.group}
         self.advantage: Any = ga.recipes.get("dapo").drive(ga.Batch(self.policy, self.old, self.mask, **given))
         self.drive = self.objective.drive(self.batch(self.policy, **given))
 
@@ -122,11 +130,17 @@ def methods(name: str, rows: int, tokens: int, metrics: bool = True) -> Methods:
     formula = partial(trl_formula, data, **peers["trl"])
     found["TRL's formula"] = backward(formula)
     found["TRL's formula, compiled"] = backward(Compiled(formula, f"{name}, TRL's formula"))
-    if metrics:
-        found["TRL, with its metrics"] = backward(trl(data, **peers["trl"]))
-    if "verl" in peers:
-        found["verl, with its metrics"] = backward(verl(data, **peers["verl"]))
+    if metrics and installed("trl"):
+        found["TRL, with its metrics"] = backward(_late(partial(trl, data, **peers["trl"])))
+    if "verl" in peers and installed("verl"):
+        found["verl, with its metrics"] = backward(_late(partial(verl, data, **peers["verl"])))
     return found
+
+
+def _late(make: Callable[[], Callable[[Tensor], Tensor]]) -> Callable[[Tensor], Tensor]:
+    """The loss that `make` returns, made (and its library imported) when it is first asked for."""
+    made = cache(make)
+    return lambda policy: made()(policy)
 
 
 def trl_formula(

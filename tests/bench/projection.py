@@ -27,23 +27,25 @@ def cases(preset: str) -> list[Case]:
         seconds = 1.0 if preset == "short" else 4.0
     found = []
     for groups, size in shapes:
-        where = dict(groups=groups, size=size)
-        many: Any = dict(seconds=seconds, rounds=(5, 61), per=groups * size)
+        where = {"groups": groups, "size": size}
+        many: Any = {"seconds": seconds, "rounds": (5, 61), "per": groups * size}
         found += [
-            Case("bounded projection", where, projection, agree=1e-3, **many),
+            Case("bounded projection", where, projection, agree=1e-3, both=(groups, size) == shapes[-1], **many),
             Case("bounded projection and its gradient", where, derivative, agree=1e-2, **many),
             Case("entmax 1.5", where, partial(entmax, 1.5), agree=1e-3, **many),
             Case("entmax 1.3", where, partial(entmax, 1.3), agree=1e-3, **many),
         ]
     for size in sizes:
-        where = dict(groups=max(outcomes // size, 1), size=size)
-        few: Any = dict(seconds=seconds / 3, rounds=(5, 31), per=outcomes)
+        where = {"groups": max(outcomes // size, 1), "size": size}
+        few: Any = {"seconds": seconds / 3, "rounds": (5, 31), "per": outcomes}
         found += [
             Case("bounded projection in group size", where, projection, **few),
             Case("entmax 1.5 in group size", where, partial(entmax, 1.5), **few),
         ]
     for groups, size in shapes[-1:]:
-        found.append(Case("sum of the projection", dict(groups=groups, size=size), sums, 0.0, (1, 1), agree=float("inf")))
+        found.append(
+            Case("sum of the projection", {"groups": groups, "size": size}, sums, 0.0, (1, 1), agree=float("inf"))
+        )
     return found
 
 
@@ -113,4 +115,5 @@ def sums(groups: int, size: int) -> Methods:
 
 
 def _drives(groups: int, size: int, seed: int = 0) -> Tensor:
-    return torch.randn(groups, size, generator=torch.Generator().manual_seed(seed))
+    drives = torch.randn(groups, size, generator=torch.Generator().manual_seed(seed), device="cpu")
+    return drives.to(torch.get_default_device())

@@ -19,16 +19,26 @@ from geomalign.training import RLConfig, TaskConfig, TrainConfig
 from geomalign.training.from_rewards import iteration
 from geomalign.training.policy import Placement, Policy, write
 from geomalign.training.run import Run
-from tests.bench.measure import Case
+from tests.bench.measure import Case, installed
 
 OURS, PEER = "geomalign train", "TRL GRPOTrainer"
 
 
 def cases(preset: str) -> list[Case]:
+    if not installed("trl"):
+        return []
     if preset == "quick":
-        size = dict(vocabulary=64, hidden=16, layers=1, prompts=2, samples=4, prompt=4, response=4)
+        size = {"vocabulary": 64, "hidden": 16, "layers": 1, "prompts": 2, "samples": 4, "prompt": 4, "response": 4}
     else:
-        size = dict(vocabulary=8192, hidden=256, layers=4, prompts=4, samples=8, prompt=32, response=64)
+        size = {
+            "vocabulary": 8192,
+            "hidden": 256,
+            "layers": 4,
+            "prompts": 4,
+            "samples": 8,
+            "prompt": 32,
+            "response": 64,
+        }
     steps = {"quick": 2, "short": 7, "full": 20}[preset]
     return [Case("training step", size, dict, 0.0, timed=partial(alternate, steps))]
 
@@ -80,7 +90,7 @@ def alternate(
             objective="grpo",
             rate=1e-6,
             threads=torch.get_num_threads(),
-            task=TaskConfig(name="tests.bench.training:Words", options=dict(vocabulary=vocabulary, length=prompt)),
+            task=TaskConfig(name="tests.bench.training:Words", options={"vocabulary": vocabulary, "length": prompt}),
             rl=RLConfig(prompts=prompts, samples=samples, max_new_tokens=response, epochs=1, minibatches=1),
         )
         place = Path(folder) / "run"

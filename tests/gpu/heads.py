@@ -31,8 +31,8 @@ def main(figures: Figures) -> None:
     right(figures)
     for case, size in SHAPES.items():
         data = Data(*size, dtype=DTYPE)
-        found = figures.compare(case, lambda: trained(data), 6.0)
-        still = figures.compare(f"{case}, frozen", lambda: frozen(data), 4.0)
+        found = figures.compare(case, partial(trained, data), 6.0)
+        still = figures.compare(f"{case}, frozen", partial(frozen, data), 4.0)
         if case == MAIN:
             for ours, times, limits in (
                 (FOUR, found, {"TRL": 0.97}),
@@ -52,14 +52,15 @@ def main(figures: Figures) -> None:
     calls = {name: _evaluations(data, name, trainable=True)[1] for name in THROUGH}
     found = figures.compare(f"objectives through the head, {len(data.hidden)} rows", lambda: calls, 4.0)
     if found:
-        times = [row["ms"] for row in found.values()]
-        figures.target("objectives through the head", "slowest / fastest", max(times) / min(times), most=1.05)
+        milliseconds = [row["ms"] for row in found.values()]
+        spread = max(milliseconds) / min(milliseconds)
+        figures.target("objectives through the head", "slowest / fastest", spread, most=1.05)
 
 
 def trained(data: Data) -> dict[str, Callable[[], Any]]:
-    """One objective through every head; all gradients. Logits of all tokens only where the card can hold them thrice."""
+    """One objective through every head, the gradients in hidden states and weight."""
     through, fused = _evaluations(data, "grpo", trainable=True)
-    found = {FOUR: partial(through, ga.ops.fused_log_probs), THREE: fused}
+    found: dict[str, Callable[[], Any]] = {FOUR: partial(through, ga.ops.fused_log_probs), THREE: fused}
     found |= {name: partial(through, peer) for name, peer in peers().items()}
     return found | {"all logits": partial(through, naive)}
 
@@ -71,9 +72,11 @@ def frozen(data: Data) -> dict[str, Callable[[], Any]]:
 
 
 def peers() -> dict[str, Callable[..., Tensor]]:
-    found = {name: partial(ga.ops.fused_log_probs, backend=peer) for name, peer in PEERS.items()}
-    if DEVICE == "cuda":
-        found["Liger, chunked"] = liger_chunked  # needs less than Liger's kernel for Hopper, which needs CUTLASS' language
+    found: dict[str, Callable[..., Tensor]] = {
+        name: partial(ga.ops.fused_log_probs, backend=peer) for name, peer in PEERS.items()
+    }
+    if DEVICE == "cuda":  # where "Liger" is a kernel for Hopper that needs one more package, CUTLASS' language
+        found["Liger, chunked"] = liger_chunked
     return found
 
 
@@ -105,7 +108,11 @@ def right(figures: Figures) -> None:
     )
     expected = _evaluations(double, "grpo", trainable=True)[0](naive)
     through, fused = _evaluations(data, "grpo", trainable=True)
-    gradients = {FOUR: through(ga.ops.fused_log_probs), THREE: fused(), TWO: _evaluations(data, "grpo", trainable=False)[1]()}
+    gradients = {
+        FOUR: through(ga.ops.fused_log_probs),
+        THREE: fused(),
+        TWO: _evaluations(data, "grpo", trainable=False)[1](),
+    }
     for name, found in gradients.items():
         off = max(float((x.double() - y).norm() / y.norm()) for x, y in zip(found, expected))
         # What is returned is rounded to bfloat16, and so are the probabilities that the tensor cores multiply.

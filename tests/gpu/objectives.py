@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,7 +22,8 @@ def main(figures: Figures) -> None:
     for name in RECIPES:
         for rows, tokens in SHAPES:
             case = f"{name}, {rows}×{tokens}"
-            found = figures.compare(case, lambda: objective.methods(name, rows, tokens, metrics=False), 1.0, kept := {})
+            kept: dict[str, Callable[[], Any]] = {}
+            found = figures.compare(case, partial(objective.methods, name, rows, tokens, metrics=False), 1.0, kept)
             if COMPILED not in found:
                 continue
             for ours, peer in (("geomalign", "TRL's formula"), (COMPILED, "TRL's formula, compiled")):

@@ -3,7 +3,7 @@
 # It needs Python with torch >= 2.11, transformers and triton, and no network. What else is missing there travels as
 # wheels: `make gpu-wheels` on a machine with a network fills build/gpu-wheels (or $WHEELS), which is installed here.
 # Figures go to $OUT/results.json and everything that was printed to $OUT/log.txt; the table comes last.
-# --tiny: the same code with small sizes, on the CPU where there is no GPU, in 90 seconds.
+# --tiny: the same code with small sizes, on the CPU where there is no GPU, in 90 seconds of two cores.
 set -euo pipefail
 started=$(date +%s)
 cd "$(dirname "$0")/../.."

@@ -44,14 +44,15 @@ def run(stages: Sequence[Stage], out: Path, machine: Mapping[str, Any], end: flo
         end: of all, on `time.monotonic`'s clock; a stage has no more than what is left.
     """
     results: dict[str, Any] = {"machine": dict(machine), "stages": {}}
-    with open(out / "log.txt", "w", encoding="utf-8") as log:
+    with open(out / "log.txt", "w+", encoding="utf-8") as log:
         for stage in stages:
+            start = log.tell()
             results["stages"][stage.name] = found = _one(stage, log, min(stage.seconds, end - time.monotonic()))
             print(f"{stage.name}: {found['status']} in {found['seconds']:.0f} s", flush=True)
             (out / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
             if found["status"] in BAD:
                 log.flush()
-                lines = (out / "log.txt").read_text(encoding="utf-8").splitlines()
+                lines = (out / "log.txt").read_bytes()[start:].decode("utf-8", "replace").splitlines()
                 print(*("    " + line[:200] for line in lines[-15:]), sep="\n", flush=True)
     return results
 
@@ -94,8 +95,8 @@ def _end(process: subprocess.Popen[Any]) -> None:
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """Every row in one line: stage, case, method, figures, verdict."""
-    lines = [("stage", "case", "method", "", "", "", "")]
+    """Every row in one line. The speed is relative to the first method of the case."""
+    lines = [("stage", "case", "method", "figure", "speed", "peak", "")]
     for name, stage in results["stages"].items():
         lines.append((name, "", "", "", "", "", f"{stage['status']}, {stage['seconds']:.0f} s"))
         lines += [("", row["case"], row["method"], *_cells(row)) for row in stage["rows"]]
@@ -109,7 +110,7 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
     if "error" in row:
         return "", "", "", " ".join(filter(None, (row.get("verdict"), row["error"][:60])))
     limits = [f"{sign} {row[key]:g}" for key, sign in (("least", "≥"), ("most", "≤")) if key in row]
-    value = f"{row['value']:.4g}" if "value" in row else f"{row['ms']:.4g} ms" if "ms" in row else ""
+    value = f"{row['ms']:.4g} ms" if "ms" in row else "" if row.get("value") is None else f"{row['value']:.4g}"
     ratio = f"{row['ratio']:.2f}×" if "ratio" in row else ""
     memory = f"{row['peak_mib']:.0f} MiB" if row.get("peak_mib") is not None else ""
     return value, ratio, memory, " ".join([*limits, str(row.get("verdict", ""))]).strip()

@@ -16,18 +16,22 @@ from typing import Any
 
 from tests.gpu.figures import DEVICE, TINY, Figures
 
-SECONDS = 15.0 if TINY else 120.0
-SETTINGS = (
-    ["--preset", "ci", "--iterations", "2", "--device", DEVICE, "-s", "warm_start.steps=10", "-s", "warm_start.noisy_steps=2"]
-    + ["-s", "task.eval_prompts=8", "-s", "task.eval_interim_prompts=8", "-s", "rl.prompts=2"]
+SECONDS = 300.0 if TINY else 120.0
+PRESET, CHANGES = (
+    ("ci", "iterations=2 prompts=2 eval_prompts=8 eval_interim_prompts=8 steps=10 noisy_steps=2")
     if TINY
-    else ["--preset", "gpu", "-s", "warm_start.steps=1000", "-s", "rl.eval_every=10", "-s", "task.eval_prompts=256"]
+    else ("gpu", "eval_every=10 eval_prompts=256 steps=1000")
 )
+TABLES = {"steps": "warm_start", "noisy_steps": "warm_start", "eval_prompts": "task", "eval_interim_prompts": "task"}
+"""Of a setting, where it is not that of the loop."""
 
 
 def main(figures: Figures) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "geomalign", "train", "--objective", "opo", *SETTINGS, "--out", f"{folder}/run"]
+        command = [sys.executable, "-m", "geomalign", "train", "--objective", "opo", "--preset", PRESET]
+        command += ["--device", DEVICE, "--out", f"{folder}/run"]
+        for change in CHANGES.split():
+            command += ["--set", f"{TABLES.get(change.split('=')[0], 'rl')}.{change}"]
         began = time.monotonic()
         process = subprocess.Popen(command)
         try:
@@ -40,7 +44,9 @@ def main(figures: Figures) -> None:
                 process.kill()
                 process.wait()
         took = time.monotonic() - began
-        curve = [json.loads(line) for path in Path(folder).rglob("metrics.jsonl") for line in path.read_text().splitlines()]
+        curve = [
+            json.loads(line) for path in Path(folder).rglob("metrics.jsonl") for line in path.read_text().splitlines()
+        ]
     report(figures, curve, took)
 
 
@@ -51,7 +57,9 @@ def report(figures: Figures, curve: list[dict[str, Any]], took: float) -> None:
     figures.check(case, "steps missing of two", 2 - max((row["step"] for row in curve), default=0), 0)
     for row in curve:
         kept = {key: x for key, x in row.items() if isinstance(x, (int, float))}
-        figures.add(case, f"step {row['step']}", value=row.get("reward", row.get("accuracy_in", float("nan"))), curve=kept)
+        figures.add(
+            case, f"step {row['step']}", value=row.get("reward", row.get("accuracy_in", float("nan"))), curve=kept
+        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Install those carried wheels that this Python lacks:  python -m tests.gpu.wheels FOLDER TARGET
 
-Nothing that is installed already is replaced, and no index is asked.
+What is installed in that version or a newer one is left alone, and no index is asked.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+
+from packaging.version import Version
 
 NEEDED = {
     "everything": ("torch", "numpy", "lazy_loader"),
@@ -21,24 +23,29 @@ NEEDED = {
 """Distributions by the stage that needs them."""
 
 
-def installed(name: str) -> bool:
+def installed(name: str) -> Version | None:
     try:
-        importlib.metadata.version(name)
+        return Version(importlib.metadata.version(name))
     except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+        return None
 
 
 def lacking(wheels: Iterable[Path]) -> list[Path]:
-    """Those whose distribution is not installed."""
-    return [wheel for wheel in sorted(wheels) if not installed(wheel.name.split("-")[0])]
+    """Those that are not installed, or only in an older version."""
+    found = []
+    for wheel in sorted(wheels):
+        name, version, *_ = wheel.name.split("-")
+        here = installed(name)
+        if here is None or here < Version(version):
+            found.append(wheel)
+    return found
 
 
 def install(folder: Path, target: Path) -> None:
     wheels = lacking(folder.glob("*.whl"))
     if wheels:
-        options = "--no-index --no-deps --no-compile --no-cache-dir --disable-pip-version-check -q --target".split()
-        command = [sys.executable, "-m", "pip", "install", *options, str(target)]
+        command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-index"]
+        command += ["--no-deps", "--no-compile", "--no-cache-dir", "--target", str(target)]
         if subprocess.run([*command, *map(str, wheels)], check=False).returncode:
             # One wheel of another Python or platform stops all of them.
             for wheel in wheels:
@@ -46,7 +53,7 @@ def install(folder: Path, target: Path) -> None:
     sys.path.append(str(target))
     print("carried:", ", ".join("-".join(wheel.name.split("-")[:2]) for wheel in wheels) or "nothing that was lacking")
     for stage, names in NEEDED.items():
-        missing = [name for name in names if not installed(name)]
+        missing = [name for name in names if installed(name) is None]
         if missing:
             print(f"{stage}: without {', '.join(missing)}")
 

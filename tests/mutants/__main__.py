@@ -4,6 +4,8 @@
   time, in a private copy of the tree, and run the fast tests that cover it (targets.py) until one fails. The record is
   written after every mutant, and a run that was cut off goes on where it stopped.
 * `python -m tests.mutants again FILE…`: run the survivors of earlier records again, against the tests as they are now.
+* `python -m tests.mutants known`: the wrong lines of known.py, written by hand, each against the one file of tests that
+  notices it; the exit status is the number that survive.
 * `python -m tests.mutants render FILE…`: write docs/results/mutants.md from records.
 
 One process runs one mutant at a time: a sample of 150 takes about half an hour on one core.
@@ -41,6 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--sample", type=int, help="how many mutants, as many of every package; without it all of them")
     run.add_argument("--seed", type=int, default=0)
     run.add_argument("--out", type=Path, default=Path("build/mutants.json"))
+    commands.add_parser("known", help="run the wrong lines that are written by hand")
     again = commands.add_parser("again", help="run the survivors of records again")
     render = commands.add_parser("render", help="write the page of records")
     for command in (again, render):
@@ -53,6 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
         case "again":
             for file in given.files:
                 runner.again(ROOT, file)
+        case "known":
+            return runner.known(ROOT)
         case "render":
             given.page.write_text(report.page(report.read(given.files)), encoding="utf-8")
     return 0

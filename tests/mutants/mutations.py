@@ -234,11 +234,20 @@ def _defaults(tree: ast.Module) -> set[int]:
     return {id(inner) for root in roots if root is not None for inner in ast.walk(root)}
 
 
+def _source(lines: list[bytes], node: ast.expr) -> str:
+    """The text of an expression in one line; of its file, the lines as syntax trees count them, in bytes."""
+    assert node.end_lineno is not None
+    inside = lines[node.lineno - 1 : node.end_lineno]
+    inside[-1] = inside[-1][: node.end_col_offset]
+    inside[0] = inside[0][node.col_offset :]
+    return " ".join(b" ".join(inside).decode("utf-8").split())
+
+
 def mutants(root: Path, path: str) -> list[Mutant]:
     """Every mutant of a file, in the order of its lines."""
     text = (root / path).read_text(encoding="utf-8")
     tree = ast.parse(text)
-    skipped, defaults = _skipped(tree), _defaults(tree)
+    skipped, defaults, lines = _skipped(tree), _defaults(tree), text.encode("utf-8").splitlines()
     found = [
         (kind, node, after) for node in ast.walk(tree) if id(node) not in skipped for kind, after in _changes(node)
     ]
@@ -252,9 +261,9 @@ def mutants(root: Path, path: str) -> list[Mutant]:
                 node.col_offset,
                 (node.end_lineno, node.end_col_offset),
                 "default" if id(node) in defaults else kind,
-                " ".join((ast.get_source_segment(text, node) or "").split()),
+                _source(lines, node),
                 f"({ast.unparse(after)})" if not isinstance(after, ast.Constant) else ast.unparse(after),
-                text.splitlines()[node.lineno - 1].strip(),
+                lines[node.lineno - 1].decode("utf-8").strip(),
             )
         )
     return sorted(set(result), key=lambda mutant: (mutant.line, mutant.column, mutant.kind, mutant.after))

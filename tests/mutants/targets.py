@@ -7,7 +7,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
-SLOTS = ("tests/recipes/test_slots.py", "tests/test_slot_values.py", "tests/test_laws.py")
+
+def _laws(*first: str) -> tuple[str, ...]:
+    """The tests of slot values and all laws, those of the slot itself before the others."""
+    own = (f"tests/test_laws.py::test_{name}" for name in (*first, "a_later_member_composes"))
+    return ("tests/recipes/test_slots.py", "tests/test_slot_values.py", *own, "tests/test_laws.py")
+
+
+SLOTS = _laws("every_drive_and_measure_adds_up")
 FORMULA = ("tests/test_outcome.py", "tests/recipes/test_kl_penalties.py", "tests/test_core.py")
 
 PACKAGES: dict[str, tuple[str, ...]] = {
@@ -24,21 +31,37 @@ PACKAGES: dict[str, tuple[str, ...]] = {
 """A package of the report -> its modules, as patterns below geomalign/."""
 
 TESTS: dict[str, tuple[str, ...]] = {
-    "sampling/trust_region.py": ("tests/test_trust_region.py", *SLOTS),
-    "sampling/advantage.py": ("tests/recipes/test_advantages.py", *SLOTS),
-    "sampling/importance.py": ("tests/recipes/test_importance.py", "tests/recipes/test_formula.py", *SLOTS),
-    "sampling/*.py": ("tests/recipes/test_advantages.py", "tests/recipes/test_formula.py", *SLOTS),
+    "sampling/trust_region.py": ("tests/test_trust_region.py", *_laws("sampling", "every_drive_and_measure_adds_up")),
+    "sampling/advantage.py": (
+        "tests/recipes/test_advantages.py",
+        *_laws("sampling", "every_drive_and_measure_adds_up"),
+    ),
+    "sampling/importance.py": (
+        "tests/recipes/test_importance.py",
+        "tests/recipes/test_formula.py",
+        *_laws("sampling", "every_drive_and_measure_adds_up"),
+    ),
+    "sampling/*.py": (
+        "tests/recipes/test_advantages.py",
+        "tests/recipes/test_formula.py",
+        *_laws("sampling", "every_drive_and_measure_adds_up"),
+    ),
     "optimization/*.py": (
         "tests/test_optimization.py",
         "tests/test_equilibrium.py",
         "tests/recipes/test_unpaired.py",
-        *SLOTS,
+        *_laws("optimization", "our_geometries_are_finite_far_from_the_anchor"),
         "tests/test_core.py",
     ),
     "divergences/estimate.py": ("tests/test_estimators.py", "tests/test_slot_values.py"),
     "divergences/t*.py": ("tests/test_projection.py", "tests/test_trust_region.py", "tests/test_divergences.py"),
-    "divergences/*.py": ("tests/test_divergences.py", "tests/test_projection.py", *SLOTS),
-    "unit/*.py": ("tests/recipes/test_unpaired.py", "tests/recipes/test_pairs.py", *SLOTS, "tests/test_core.py"),
+    "divergences/*.py": ("tests/test_divergences.py", "tests/test_projection.py", *_laws("divergence", "chart")),
+    "unit/*.py": (
+        "tests/recipes/test_unpaired.py",
+        "tests/recipes/test_pairs.py",
+        *_laws("unit"),
+        "tests/test_core.py",
+    ),
     "objective/kl.py": ("tests/recipes/test_kl_penalties.py", *SLOTS),
     "objective/*.py": (*FORMULA, *SLOTS),
     "recipes/*.py": (
@@ -58,9 +81,17 @@ TESTS: dict[str, tuple[str, ...]] = {
     "analysis/identification/*.py": ("tests/test_thresholds.py", "tests/test_identify.py"),
     "analysis/*.py": ("tests/test_thresholds.py", "tests/test_analysis.py", "tests/test_equilibrium.py"),
     "control.py": ("tests/training/test_control.py", "tests/test_trust_region.py"),
-    "audit/*.py": ("tests/test_audit.py", "tests/test_thresholds.py"),
+    "audit/*.py": ("tests/test_thresholds.py", "tests/test_audit.py"),
     "training/checkpoint.py": ("tests/training/test_checkpoint.py", "tests/training/test_trainer.py"),
+    "training/st*.py": (
+        "tests/training/test_step.py",
+        "tests/training/test_diagnosis.py",
+        "tests/training/test_trainer.py",
+    ),
+    "training/summary.py": ("tests/training/test_diagnosis.py", "tests/training/test_trainer.py"),
     "training/comparison.py": ("tests/training/test_comparison.py",),
+    "chart.py": (*_laws("chart"), *FORMULA),
+    "measure.py": (*_laws("measure", "every_drive_and_measure_adds_up"), *FORMULA),
     "training/warmstart.py": ("tests/training/test_warmstart.py",),
     "training/policy.py": ("tests/training/test_policy_head.py", "tests/training/test_model.py"),
     "training/[gpw]*.py": (

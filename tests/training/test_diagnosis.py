@@ -14,6 +14,7 @@ import torch
 
 import geomalign as ga
 from geomalign.tasks import Chain, Problem, score
+from geomalign.training import from_rewards
 from geomalign.training.checkpoint import read_metrics
 from geomalign.training.config import override
 from geomalign.training.config.settings import OfflineConfig, RLConfig, TrainConfig
@@ -220,6 +221,24 @@ def test_some_responses_without_a_reward_are_no_failure(small: TrainConfig) -> N
     error, events = ran(override(small, {"task.name": "odd_tasks:Once"}))
     assert not error and any("returned None" in text for text in warned(events))
     assert not any(text.startswith(("masked", "zero", "truncated")) for text in warned(events))
+
+
+def test_log_probabilities_that_are_not_finite_are_dropped_counted_and_said(
+    small: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoiled(*args: Any) -> Rollout:
+        rollout = whole(*args)
+        log_prob = rollout.log_prob.clone()
+        log_prob[0] = math.nan
+        return replace(rollout, log_prob=log_prob)
+
+    whole = from_rewards._rollout
+    monkeypatch.setattr(from_rewards, "_rollout", spoiled)
+    error, events = ran(override(small, {"task.name": "odd_tasks:Varied"}))
+    (said,) = (text for text in warned(events) if text.startswith("not finite"))
+    assert not error and "(`behavior` of row 0)" in said
+    rows = read_metrics(Path("run/metrics.jsonl"))[1:]
+    assert all(row["nonfinite_tokens"] > 0 and row["skipped"] == 0 for row in rows)
 
 
 def test_code_that_calls_exit_fails_the_run(small: TrainConfig) -> None:

@@ -584,3 +584,60 @@ def test_tool_calls_are_part_of_the_text_for_models_without_a_template(write: Wr
 def test_what_is_read_can_be_held_out_and_built(write: Write) -> None:
     task = build(TaskConfig(write([{"prompt": "é", "answer": "4"}])))
     assert isinstance(task, Dataset) and held_out(task.levels[1][0]) in (True, False)
+
+
+def test_two_values_under_one_name_are_refused(write: Write) -> None:
+    write('{"prompt": "q", "answer": "1", "answer": "2"}', "a.jsonl")
+    with pytest.raises(ValueError, match=r"line 1 of .*two values under the name 'answer'"):
+        read("a.jsonl")
+
+
+def test_single_precision_of_parquet_is_read_as_it_is_written(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    table = pyarrow.table({"prompt": ["q", "r"], "answer": pyarrow.array([0.1, None], pyarrow.float32())})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    assert [row["answer"] for row in read(str(tmp_path / "a.parquet"))] == [0.1, None]
+
+
+def test_one_prompt_with_several_answers_is_said(write: Write) -> None:
+    write('{"prompt": "Solve.", "answer": "1"}\n{"prompt": "Solve.", "answer": "2"}', "a.jsonl")
+    with pytest.warns(DataWarning, match="1 of 1 different prompts of a.jsonl have several true answers"):
+        load("a.jsonl")
+    with pytest.raises(ValueError, match="max_response_length"):
+        load("a.jsonl", max_response_length=-5)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"prompt": "q", "chosen": "a", "rejected": ""}, "1 of 1 pairs of p.jsonl have an empty response"),
+        (
+            {"prompt": "q", "chosen": "a", "rejected": "b", "score_chosen": 3.0, "score_rejected": 7},
+            "lower score_chosen",
+        ),
+        ({"chosen": "xa", "rejected": "yb"}, "have no prompt"),
+        (
+            {"prompt": "q", "chosen": [assistant("a"), user("z"), assistant("b")], "rejected": [assistant("c")]},
+            "messages of others than the assistant",
+        ),
+    ],
+)
+def test_doubtful_pairs_are_counted(row: dict[str, Any], message: str, write: Write) -> None:
+    write(json.dumps(row), "p.jsonl")
+    with pytest.warns(DataWarning, match=message):
+        preferences("p.jsonl")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "  ", "chosen": "a", "rejected": "b"},
+        {"prompt": "q", "chosen": [assistant("a"), user("thanks")], "rejected": [assistant("b")]},
+    ],
+)
+def test_blank_prompts_and_responses_of_the_user_are_refused(row: dict[str, Any], write: Write) -> None:
+    write(json.dumps(row), "p.jsonl")
+    with pytest.raises(ValueError, match=r"row 1 of p\.jsonl"):
+        preferences("p.jsonl")

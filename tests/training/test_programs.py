@@ -233,3 +233,32 @@ def test_a_program_that_exits_in_one_test_fails_that_one() -> None:
     row = {"tests": ["assert f(2) == 4", "assert f(3) == 9"]}
     exits = "def f(x):\n    if x == 2: exit(0)\n    return x * x"
     assert rewards(row, exits, partial=True) == [0.5]
+
+
+SQUARE = "def f(x):\n    return x * x\n"
+SIGNED = {"prompt": 'def f(x):\n    """The square."""\n', "test": "def check(candidate): assert candidate(3) == 9"}
+
+
+@pytest.mark.parametrize("response", ["    return x * x\n", f"```python\n{SQUARE}```", "```\n    return x * x\n```"])
+def test_a_prompt_is_continued_by_a_body_or_by_all_of_the_function(response: str) -> None:
+    asked = Problem(str(SIGNED["prompt"]), "", 1, row={**SIGNED, "entry_point": "f"})
+    assert UnitTests(continues=True)(response, asked) == 1.0
+    assert UnitTests(continues=True)(response.replace("x * x", "5"), asked) == 0.0
+
+
+def test_a_fence_may_open_behind_words() -> None:
+    assert extract_code(f"Sure: ```python\n{SQUARE}```\nDone.") == SQUARE
+    assert extract_code(f'```python\n{SQUARE}x = """\nIt is ```py\n"""\n```').startswith(SQUARE)
+
+
+def test_long_outputs_and_indented_first_lines_are_compared() -> None:
+    long = {"tests": [{"input": "3", "output": "\n".join(map(str, range(20_000)))}]}
+    assert rewards(long, "for i in range(20000): print(i)", "print(1)") == [1.0, 0.0]
+    pyramid = {"tests": [{"input": "3", "output": " *\n***"}]}
+    assert rewards(pyramid, "print(' *'); print('***')", "print('*'); print('***')") == [1.0, 0.0]
+
+
+def test_a_test_that_is_expected_to_fail_is_no_test() -> None:
+    case = "import unittest\nclass T(unittest.TestCase):\n    @unittest.expectedFailure\n"
+    case += "    def test(self): self.assertEqual(f(2), 4)"
+    assert rewards({"tests": [case]}, "def f(x): return 5") == [0.0]

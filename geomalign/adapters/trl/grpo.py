@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from geomalign.adapters.trl import arguments
 from geomalign.adapters.trl.shared import GeometryTrainer, kept_gradient
 from geomalign.batch import Batch, Counts
 from geomalign.control import Controller
+from geomalign.nonfinite import NonFiniteWarning, drop_nonfinite
 from geomalign.objective import BaseObjective, TermDrives
 
 __all__ = ["GRPOGeometry"]
@@ -112,6 +114,12 @@ class GRPOGeometry(GeometryTrainer):
             group=group,
             behavior=_behavior(output),
         )
+        batch, report = drop_nonfinite(batch)
+        dropped = known & ~batch.support
+        lost = report.message()
+        if lost:
+            warnings.warn(lost, NonFiniteWarning, stacklevel=2)
+        mask = mask & ~dropped
         try:
             drives = distributed.drive(self._geometry_sum, batch)
         except ValueError as error:
@@ -128,6 +136,10 @@ class GRPOGeometry(GeometryTrainer):
         counts = distributed.counts(dataclasses.replace(batch, mask=mask))
         extras = {f"geometry_drive_{k}": drive for k, drive in enumerate(weighted)}
         extras |= {f"geometry_{name}": count for name, count in zip(_COUNTS, counts.astuple(), strict=True)}
+        if lost:
+            extras["geometry_dropped"] = dropped
+            if counts.tokens == 0:  # of all processes, so that all of them stop
+                raise ValueError(f"{lost} Nothing is left to learn from: a policy, the engine or the reward failed.")
         if self._geometry_record:
             extras |= {"geometry_reward": reward, "geometry_group": group}
         return extras
@@ -169,6 +181,8 @@ class GRPOGeometry(GeometryTrainer):
         mask = _completion_mask(inputs)
         for kept in self._geometry_seen.get("kept", []):
             mask = mask & (kept != 0)
+        if "geometry_dropped" in inputs:
+            mask = mask & ~inputs["geometry_dropped"]
         batch = Batch(
             policy, policy.detach() if old is None else old, mask, reference=inputs.get("ref_per_token_logps")
         )

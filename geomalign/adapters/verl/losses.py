@@ -14,6 +14,7 @@ from torch import Tensor
 from geomalign import recipes
 from geomalign.adapters import hosted
 from geomalign.batch import Batch
+from geomalign.nonfinite import NonFiniteWarning, drop_nonfinite
 from geomalign.objective import BaseObjective, Outcome, UnboundedLossWarning
 from geomalign.sampling import Advantage, Escort, GroupAdvantage, SamplingGeometry
 
@@ -123,20 +124,27 @@ def policy_loss(name: str) -> Callable[..., tuple[Tensor, dict[str, float]]]:
         # verl's distillation passes its own section, which has no `policy_loss` in it.
         distils = config is not None and getattr(config, "policy_loss", None) is None
         objective = objective_from(name, config if config is None or distils else config.policy_loss)
-        batch = Batch(log_prob, old_log_prob, mask=response_mask)
+        # Zero times a weight that is not finite is NaN: the token is dropped, as one of which π_old is not finite.
+        engine = None if rollout_is_weights is None else (0 * rollout_is_weights).expand_as(old_log_prob)
+        batch, report = drop_nonfinite(Batch(log_prob, old_log_prob, response_mask, None, advantages, behavior=engine))
+        batch = dataclasses.replace(batch, advantage=None, behavior=None)
         mask = batch.support.to(batch.dtype)
         info = {} if config is None else config.global_batch_info
         reduce = lambda losses: agg_loss(losses, mask, loss_agg_mode, **info)  # noqa: E731
         weights = hosted.weights_of(reduce, batch.support, batch.dtype)
         outcome = hosted.evaluate(objective, batch, advantages, weights, importance=rollout_is_weights)
-        return outcome.loss, _verl_metrics(outcome, "actor/geom/" if distils else "geom/")
+        prefix = "actor/geom/" if distils else "geom/"
+        metrics = _verl_metrics(outcome, prefix, report.metrics())
+        if metrics[f"{prefix}nonfinite_tokens"]:
+            warnings.warn(report.message(), NonFiniteWarning, stacklevel=2)
+        return outcome.loss, metrics
 
     loss.__name__ = f"geomalign_{name}"
     loss.__doc__ = inspect.getdoc(getattr(recipes, name, None))
     return loss
 
 
-def _verl_metrics(outcome: Outcome, prefix: str) -> dict[str, float]:
+def _verl_metrics(outcome: Outcome, prefix: str, dropped: Mapping[str, Tensor]) -> dict[str, float]:
     """verl's names where it has one, ours under a prefix. Moved to the host together, once.
 
     verl's distillation cuts the six letters "actor/" off every name, so there the prefix begins with them.
@@ -144,12 +152,15 @@ def _verl_metrics(outcome: Outcome, prefix: str) -> dict[str, float]:
     found = hosted.host_metrics(outcome)
     clipped = hosted.clip_fraction(found)
     seen = {prefix + name.removeprefix("geom/"): x for name, x in found.items() if name != "geom/clip_fraction"}
+    seen |= {prefix + name: count.to(outcome.loss) for name, count in dropped.items()}
     seen |= {"actor/ppo_kl": hosted.approximate_kl(outcome), "actor/pg_clipfrac": clipped}
     return hosted.numbers(seen)
 
 
 def estimator(name: str) -> Callable[..., tuple[Tensor, Tensor]]:
     """verl's advantage estimator of an objective's sampling geometry, or of a sampling geometry by its class name.
+
+    A response whose reward is not finite is in no group, has zero advantage, and is warned of.
 
     Rewards are summed over a response's tokens; `index` (verl's prompt uids) makes the groups, of any size and in any
     order. A group of one and a response without a token have zero advantage. Advantages and returns are the drive, the
@@ -164,7 +175,8 @@ def estimator(name: str) -> Callable[..., tuple[Tensor, Tensor]]:
             `config.hyperparameters` (section `algorithm`).
 
     Raises:
-        ValueError: (of the estimator) a prompt has more rows with tokens than `config.group_size`.
+        ValueError: (of the estimator) a prompt has more rows with tokens than `config.group_size`; no response has a
+            finite reward.
 
     >>> rewards = torch.tensor([[0.0, 1.0], [0.0, 0.0]])
     >>> advantages, returns = estimator("GroupAdvantage")(rewards, torch.ones(2, 2), index=["prompt", "prompt"])
@@ -178,6 +190,8 @@ def estimator(name: str) -> Callable[..., tuple[Tensor, Tensor]]:
     ) -> tuple[Tensor, Tensor]:
         rows = hosted.outcomes(token_level_rewards, response_mask, index)
         _refuse_sessions(rows, None if config is None else config.get("group_size", None))
+        rows, report = drop_nonfinite(rows)
+        report.warn()
         drive = _drive(name, config, rows)
         if drive.ndim == 1:
             drive = drive[:, None]

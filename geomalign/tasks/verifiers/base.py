@@ -79,8 +79,9 @@ def conversation(prompt: str, system: str = "") -> tuple[Mapping[str, str], ...]
     return (*first, {"role": "user", "content": prompt})
 
 
-def needs_answer(problems: Sequence[Problem], verifier: str) -> None:
-    """Refuse problems without an answer, in the name of a verifier.
+def needs_answer(problems: Sequence[Problem], verifier: str, after: str | None = None) -> None:
+    """Refuse problems without an answer, in the name of a verifier; and with `after`, see `extract`, tables whose
+    answers are worked out before GSM8K's `####` where nobody says so, or of which only some hold the marker.
 
     >>> needs_answer([Problem("3+8;", "11", 1)], "exact")
     """
@@ -89,6 +90,20 @@ def needs_answer(problems: Sequence[Problem], verifier: str) -> None:
         raise ValueError(
             f"the verifier {verifier!r} needs the true answer, and the row of the prompt {lacking.prompt[:60]!r} has "
             f"none; its columns are {', '.join(lacking.row)}. Name the column: answer=…."
+        )
+    if after is None:
+        return
+    count = sum((after or "####") in problem.answer for problem in problems)
+    if count and not after:
+        raise ValueError(
+            f"{count} of {len(problems)} true answers hold '####', behind which GSM8K has the answer, and no response "
+            "repeats what is before it. Say after='####'."
+        )
+    if 0 < count < len(problems):
+        without = next(problem for problem in problems if after not in problem.answer)
+        raise ValueError(
+            f"{count} of {len(problems)} true answers hold the marker {after!r}, but not {without.answer[:60]!r} of "
+            f"the prompt {without.prompt[:60]!r}. Write it into all of them, or into none."
         )
 
 
@@ -136,7 +151,7 @@ class Exact(Verifier):
         return float(self._normal(found) in {self._normal(answer) for answer in self._accepted(problem)})
 
     def prepare(self, problems: Sequence[Problem]) -> None:
-        needs_answer(problems, "exact")
+        needs_answer(problems, "exact", self.after)
         for problem in problems:
             if not all(map(self._normal, self._accepted(problem))):
                 raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ _OPEN, _CLOSE = r"[\s*_\"'({\[]*(?:\\\w+\{\s*\(?\s*)?", r"(?![\w+])(?!['’]\w)"
 _LABEL = (
     r"(?:(?P<upper>[A-Z]|\d{1,2})" + _CLOSE + r"|(?P<lower>[a-z])(?=[)\]}*_.\"']*\s*$))"
     r"(?!(?<=[AI])[ \t]+(?!because|since|as\b|for\b|which|due|and not)[a-z])"
-    r"(?![)\]*]*\s*(?:or|and|/|,|&)\s*\(?(?:[A-Z]|\d{1,2})\b)"
+    r"(?!\)?\?)(?![)\]*]*\s*(?:or|and|/|,|&)\s*\(?(?:[A-Z]|\d{1,2})\b)"
 )
 _NOT = r"(?![)\]*.:]*\s*(?:is|was|isn't|are)\s*(?:not|n't|wrong|incorrect|false|out\b|tempting|close))"
 #: Of each way of naming a choice the last one counts; the ways are tried in this order.
@@ -29,17 +30,20 @@ _CHOSEN = tuple(
     re.compile(pattern, flags=re.MULTILINE)
     for pattern in (
         r"\\boxed\{" + _OPEN + r"(?P<upper>[A-Z]|\d{1,2})(?=\s*[)}\].:,])(?P<lower>)",
-        r"(?i:answer|choice|option)(?:\s+(?i:is|was|would be|must be)\b|\s*[:=])(?:\s*(?i:option|choice)\b)?\s*[:=]?"
-        + _OPEN
-        + _LABEL,
+        r"(?<!wrong )(?<!incorrect )(?i:answer|choice|option)(?:\s+(?i:is|was|would be|must be)\b|\s*[:=]|\s+-)"
+        r"(?:\s*(?i:option|choice)\b)?\s*[:=]?" + _OPEN + _LABEL,
         r"(?:^|\n)[\s\W]*(?P<upper>[A-Z]|\d{1,2})\W*$(?P<lower>)",
-        r"(?:[:=]|\b(?i:is|be|so|thus|hence|therefore|choose|pick|select|chose|with|answer|option|choice))"
+        r"(?:[:=]|'s|(?<!not )(?<!n't )(?<!not really )"
+        r"\b(?i:is|be|so|thus|hence|therefore|choose|pick|select|chose|with|answer|option|choice|letter))"
         + _OPEN
         + r"(?P<upper>[A-Z]|\d{1,2})(?P<lower>)[)\]*_\"'}.!]*\s*$",
         r"\b(?i:answer|choice|option|choose|pick|select)\b" + _OPEN + _LABEL + _NOT,
+        r"(?:^|[\s(*])(?<!if )(?<!whether )(?P<upper>[A-Z]|\d{1,2})(?P<lower>)[)*.]*\s+(?:is|was)\s+(?:the\s+)?"
+        r"(?i:correct|right|true|best)\b",
     )
 )
 _LISTED = (re.compile(r"^\s*\(?([A-Z])[).:]", flags=re.MULTILINE), re.compile(r"\(([A-Z])\)"))
+_BOXED = re.compile(r"\\boxed\{\s*(?:\\\w+\{)?([^{}]*)\}")
 _SETTLED = re.compile(r"(?i:answer|choice|option)(?:\s+(?i:is)\b|\s*:)[\s:*_\"']*([^\n]+)$", flags=re.MULTILINE)
 
 
@@ -58,8 +62,8 @@ class MultipleChoice(Verifier):
             empty: `choices` or `options`, where there is one. With it the true answer may be a label, a text, or an
             index, and a response that is the text of a choice counts as its label. Labels that are not letters can
             also be named by the letters in their place.
-        first: the index of the first choice, where answers are indices; None: 0, unless the table's answers tell
-            otherwise, which is refused.
+        first: the index of the first choice, where answers are indices and no texts; None: they may be either, and
+            indices count from 0; what could be both, or seems to count from 1, is refused.
 
     >>> MultipleChoice()("A is close, but the answer is (B).", Problem("Which?", "B", 1))
     1.0
@@ -74,7 +78,7 @@ class MultipleChoice(Verifier):
         if found is None:
             return 0.0
         labels, texts = self._offered(problem)
-        true, said = self._true(problem), _said(found, labels, [plain(text).casefold() for text in texts])
+        true, said = self._true(problem), _said(found, labels, [_bare(text) for text in texts])
         same = texts and said is not None and plain(texts[said]) == plain(texts[true])
         return float(said is not None and (said == true or bool(same)))
 
@@ -130,9 +134,17 @@ class MultipleChoice(Verifier):
                 f"the true answer {answer!r} of the prompt {problem.prompt[:60]!r} is the label of one choice and the "
                 f"text of another: {dict(zip(labels, texts))}. Give the choices labels that are no texts of theirs."
             )
+        index = int(answer) - (self.first or 0) if answer.isdecimal() and _lettered(labels) else -1
+        if by_text is not None and 0 <= index < len(labels) and index != by_text:
+            if self.first is not None:
+                return index
+            raise ValueError(
+                f"the true answer {answer!r} of the prompt {problem.prompt[:60]!r} is the text of one choice and the "
+                f"index of another: {texts}. Say first=0 if answers are indices from 0; or write letters."
+            )
         if by_label is not None or by_text is not None:
             return by_label if by_label is not None else by_text  # type: ignore[return-value]
-        if answer.isdecimal() and 0 <= (index := int(answer) - (self.first or 0)) < len(labels) and _lettered(labels):
+        if 0 <= index < len(labels):
             return index
         raise ValueError(
             f"{problem.answer!r} is neither a letter, nor an index, nor one of the choices {texts} with the labels "
@@ -148,20 +160,27 @@ def _lettered(labels: Sequence[str]) -> bool:
     return list(labels) == _letters(len(labels))
 
 
+def _bare(text: str) -> str:
+    """A text without case and the marks around it."""
+    return plain(text).casefold().strip(" *_\"'").rstrip(".!").rstrip(" *_\"'") or plain(text).casefold()
+
+
 def _said(text: str, labels: Sequence[str], texts: Sequence[str]) -> int | None:
     """The position of the choice that a response settles on."""
-    whole = plain(text).casefold()
+    text = unicodedata.normalize("NFKC", text)
+    whole = _bare(text)
     if whole in texts:
         return texts.index(whole)
     places = {label.upper(): index for index, label in enumerate(labels)}
     if not any(label.isalpha() for label in labels):  # 1, 2, 3 can be named by the letters in their place
         places = {**dict(zip(_letters(len(labels)), range(len(labels)))), **places}
-    for pattern in _CHOSEN[:2]:
+    if (lone := whole.strip("()[]{}.:").upper()) in places:
+        return places[lone]
+    for pattern, phrases in zip(_CHOSEN[:2], (_BOXED, _SETTLED)):
         if (found := _last(pattern, text, places)) is not None:
             return found
-    phrases = [plain(phrase).casefold().rstrip(" .!*_\"'") for phrase in _SETTLED.findall(text)]
-    if named := [phrase for phrase in phrases if phrase in texts]:
-        return texts.index(named[-1])
+        if named := [phrase for phrase in map(_bare, phrases.findall(text)) if phrase in texts]:
+            return texts.index(named[-1])
     for pattern in _CHOSEN[2:]:
         if (found := _last(pattern, text, places)) is not None:
             return found

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from geomalign.tasks.verifiers.base import extract
 
 _OPENING = re.compile(r"^([ \t]*)(?:(?:[-*+]|\d+[.)])[ \t]+)?(`{3,}|~{3,})[ \t]*(?:\{[ \t]*\.?)?([\w+#-]*)[^`\n]*$")
+#: A fence that opens behind words, which counts where none before it stands on a line of its own.
+_INLINE = re.compile(r"^([^`\n]*\S)[ \t]*(```(?:python|py)\w*[ \t]*)$", flags=re.MULTILINE | re.IGNORECASE)
 _PYTHON = ("python", "py", "python3", "py3", "python-3")
 _READS = re.compile(r"\binput\s*\(|\bstdin\b|\bopen\s*\(\s*0\b")
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -52,6 +54,9 @@ def extract_code(response: str, wanted: Collection[str] = (), reads: bool = Fals
     'x = 1\n'
     """
     text = response.replace("\r\n", "\n").lstrip("\ufeff").rpartition("</think>")[2]
+    opening = _INLINE.search(text)
+    if opening and not re.search(r"^[ \t]*(?:```|~~~)", text[: opening.start()], flags=re.MULTILINE):
+        text = text[opening.start(2) :]
     found = _blocks(text)
     if not found:
         return extract(text, "") or "" if "<answer>" in text else text

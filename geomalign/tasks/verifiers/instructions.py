@@ -67,7 +67,7 @@ def _first_word(text: str, num_paragraphs: int, nth_paragraph: int, first_word: 
 
 def _postscript(text: str, postscript_marker: str = "P.S.") -> bool:
     letters = r"\s?".join(re.escape(letter) + r"\.?" for letter in postscript_marker if letter.isalnum())
-    return re.search(rf"^\s*{letters}.*$", text, flags=re.IGNORECASE | re.MULTILINE) is not None
+    return re.search(rf"(?<!\S){letters}.*$", text, flags=re.IGNORECASE | re.MULTILINE) is not None
 
 
 def _highlighted(text: str, num_highlights: int) -> bool:

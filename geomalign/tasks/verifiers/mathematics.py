@@ -22,13 +22,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from geomalign.tasks.task import Problem
-from geomalign.tasks.verifiers.base import Verifier, needs_answer
+from geomalign.tasks.verifiers.base import Verifier, needs_answer, plain
 from geomalign.tasks.verifiers.notation import readings
 
 #: Program of the process: for every line `{"answers", "responses"}` it writes `{"reward"}` or `{"error"}`, after a
 #: first line that says that it is ready.
 _SERVE = r"""
-import json, logging, os, sys
+import json, logging, math, os, sys
 logging.disable(logging.CRITICAL)
 answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
@@ -43,6 +43,10 @@ def parse(text):
     return math_verify.parse(text, parsing_timeout=None)
 def gold(plain):
     return parse(plain if "$" in plain or "\\boxed" in plain else f"${plain}$") or parse(plain)
+def decimals(values):
+    # Six significant digits of the smallest number; math-verify rounds to six decimals, where 1e-7 is 2e-7.
+    sizes = [abs(x.evalf(15)) for x in values if getattr(x, "is_number", False) and x.is_real and x.is_finite]
+    return 6 + max([math.floor(-math.log10(x)) for x in sizes if 1e-300 < x < 1], default=0)
 for line in sys.stdin:
     asked = json.loads(line)
     try:
@@ -50,7 +54,10 @@ for line in sys.stdin:
         if not all(golds):
             raise ValueError(f"math-verify cannot read the true answer {asked['answers'][0]!r}")
         said = [part for reading in asked["responses"] for part in parse(reading)]
-        found = {"reward": float(math_verify.verify(sum(golds, []), said, timeout_seconds=None)) if said else 0.0}
+        true = sum(golds, [])
+        digits = decimals([*true, *said]) if said else 6
+        exact = dict(float_rounding=digits, numeric_precision=digits + 9, timeout_seconds=None)
+        found = {"reward": float(bool(said) and math_verify.verify(true, said, **exact))}
     except Exception as error:
         found = {"error": f"{type(error).__name__}: {error}"}
     print(json.dumps(found), file=answers, flush=True)
@@ -85,10 +92,13 @@ class MathVerify(Verifier):
         _SERVER.start()
 
     def __call__(self, response: str, problem: Problem) -> float:
-        return _SERVER.ask(self._true(problem), readings(self._behind(response)), self.seconds)
+        said = self._behind(response)
+        if any(_word(said) == _word(self._behind(answer)) for answer in problem.alternatives or (problem.answer,)):
+            return 1.0
+        return _SERVER.ask(self._true(problem), readings(said), self.seconds)
 
     def prepare(self, problems: Sequence[Problem]) -> None:
-        needs_answer(problems, "math-verify")
+        needs_answer(problems, "math-verify", self.after)
         for problem in problems:
             if re.search(r"\d\s*[–—]\s*\d", problem.answer):
                 raise ValueError(
@@ -106,6 +116,12 @@ class MathVerify(Verifier):
     def _true(self, problem: Problem) -> list[str]:
         answers = problem.alternatives or (problem.answer,)
         return [reading for answer in answers for reading in readings(self._behind(answer), answer=True)]
+
+
+def _word(text: str) -> str:
+    """The text without white space around it and a final full stop; of words, the case is ignored."""
+    text = plain(text).removesuffix(".")
+    return text.casefold() if re.fullmatch(r"[A-Za-z ]{2,}", text) else text
 
 
 class Server:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import textwrap
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -77,7 +79,8 @@ class UnitTests(Verifier):
     Args:
         tests: column of the tests; empty: the first known one.
         partial: reward the share of the tests that pass.
-        continues: the response continues the prompt, as when the body of a function is to be written.
+        continues: the response continues the prompt, as when the body of a function is to be written; a fenced block
+            may hold the body or all of the function.
         packages: whether installed packages can be imported, or the standard library alone.
         seconds: for all tests of one response together. Below `rl.reward_timeout`, so that a program that hangs gets
             reward 0 instead of masking its response.
@@ -110,7 +113,7 @@ class UnitTests(Verifier):
     def __call__(self, response: str, problem: Problem) -> float:
         tests = self._tests(problem.row)
         if self.continues:
-            program = problem.prompt + response
+            program = _continued(problem.prompt, response)
         else:
             program = extract_code(response, tests.wanted, reads=bool(tests.pairs))
         passed = self._by_output(program, tests.pairs) if tests.pairs else self._by_pieces(program, tests)
@@ -148,7 +151,7 @@ class UnitTests(Verifier):
             left = end - time.monotonic()
             if left <= 0:
                 break
-            limits = replace(self.limits, seconds=left)
+            limits = replace(self.limits, seconds=left, output=max(self.output, len(wanted.encode()) // 512))
             ran = sandbox.run(program, stdin=given, limits=limits, packages=self.packages)
             passed.append(ran.end == "finished" and _lines(ran.out) == _lines(wanted))
             if not (passed[-1] or self.partial):
@@ -266,7 +269,26 @@ def _cell_value(value: Any) -> Any:
 
 
 def _lines(text: str) -> list[str]:
-    return [line.rstrip() for line in text.strip().splitlines()]
+    return [line.rstrip() for line in textwrap.dedent("\n".join(text.rstrip().splitlines()).lstrip("\n")).splitlines()]
+
+
+def _continued(prompt: str, response: str) -> str:
+    """A prompt with its continuation: the response as it is, or its fenced block, the body or all of a function."""
+    if not re.search(r"```|~~~", response):
+        return prompt + response
+    code = extract_code(response)
+    ways = (f"{prompt}{code}", f"{prompt.rstrip()}\n{code}", f"{prompt}{textwrap.indent(code, '    ')}", code)
+    return next((way for way in ways if _compiles(way)), ways[0])
+
+
+def _compiles(code: str) -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            compile(code, "program.py", "exec", dont_inherit=True)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return False
+    return True
 
 
 def _text(value: Any, what: str) -> str:

@@ -1,0 +1,87 @@
+"""The mutations themselves: each is one change, of code and not of text, and the file parses with it."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.mutants import report, targets
+from tests.mutants.known import KNOWN
+from tests.mutants.mutations import mutants
+
+CODE = '''
+class Clip:
+    """Low < high."""
+
+    low: float = 0.5
+
+    def force(self, u: "int | None", drive: object) -> bool:
+        if not self.low <= u:
+            raise ValueError(f"{u + 1}")
+        return torch.where(u > 0, drive, "größer").clamp(min=-1) + self.high * all(drive)
+
+    def latex(self) -> str:
+        return "a" + str(1 + 1)
+'''
+
+
+def test_the_mutants_of_a_class(tmp_path: Path) -> None:
+    (tmp_path / "clip.py").write_text(CODE, encoding="utf-8")
+    found = {(mutant.kind, mutant.before, mutant.after) for mutant in mutants(tmp_path, "clip.py")}
+    where = 'torch.where(u > 0, drive, "größer")'
+    assert found == {
+        ("default", "0.5", "0.75"),
+        ("not", "not self.low <= u", "(self.low <= u)"),
+        ("opposite", "self.low", "(self.high)"),
+        ("boundary", "self.low <= u", "(self.low < u)"),
+        ("comparison", "self.low <= u", "(self.low > u)"),
+        ("boundary", "u > 0", "(u >= 0)"),
+        ("comparison", "u > 0", "(u <= 0)"),
+        ("constant", "0", "1"),
+        ("arguments", where, "(torch.where(u > 0, 'größer', drive))"),
+        ("clamp", f"{where}.clamp(min=-1)", "(torch.where(u > 0, drive, 'größer'))"),
+        ("opposite", f"{where}.clamp(min=-1)", "(torch.where(u > 0, drive, 'größer').clamp(max=-1))"),
+        ("sign", "-1", "1"),
+        ("constant", "1", "2"),
+        ("opposite", "self.high", "(self.low)"),
+        ("operator", f"{where}.clamp(min=-1) + self.high * all(drive)",
+         "(torch.where(u > 0, drive, 'größer').clamp(min=-1) - self.high * all(drive))"),
+        ("operator", "self.high * all(drive)", "(self.high / all(drive))"),
+        ("opposite", "all(drive)", "(any(drive))"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("package", targets.PACKAGES)
+def test_every_mutant_parses_and_its_tests_exist(package: str) -> None:
+    paths = targets.modules(targets.ROOT, package)
+    assert paths
+    for path in paths:
+        text = (targets.ROOT / path).read_text(encoding="utf-8")
+        for mutant in mutants(targets.ROOT, path)[::17]:
+            changed = mutant.applied(text)
+            assert changed != text
+            ast.parse(changed)
+        assert [file for file in targets.tests(path) if not (targets.ROOT / file.split("::")[0]).is_file()] == []
+
+
+def test_the_page_counts_what_counts(tmp_path: Path) -> None:
+    record = {"package": "unit", "path": "a.py", "line": 1, "column": 0, "kind": "sign", "context": "x", "before": "-x"}
+    records = [
+        record | {"after": str(k), "verdict": verdict} for k, verdict in enumerate(("killed", "killed", "survived"))
+    ]
+    page = report.page(records)
+    assert "| unit | 3 | 0 | 2 | 1 | 67% |" in page and "| `a.py:1` | sign | `-x` | `2` |" in page
+
+
+def test_the_known_mutants_are_of_the_code_as_it_is() -> None:
+    for test, module, before, after in KNOWN:
+        text = (targets.ROOT / "geomalign" / module).read_text(encoding="utf-8")
+        assert before in text and before != after, f"{module} has no longer the text {before!r}"
+        ast.parse(text.replace(before, after, 1))
+        assert (targets.ROOT / test.split("::")[0]).is_file()
+
+
+def test_what_is_called_equivalent_has_a_reason() -> None:
+    assert all(len(entry["reason"]) > 20 for entry in report.reasons().values())

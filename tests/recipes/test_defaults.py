@@ -1,0 +1,115 @@
+"""The defaults of recipes are the figures of their publications. They are asserted here, apart from the pages that are
+generated from them, with the behaviour that each of them has."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from typing import Any
+
+import pytest
+import torch
+
+import geomalign as ga
+
+PUBLISHED: dict[str, dict[str, Any]] = {
+    # PPO, arXiv 1707.06347: ε = 0.2, and those who keep it.
+    "ppo": {"epsilon": 0.2, "epsilon_high": None, "beta": 0.0, "dual_clip": None},
+    "grpo": {"epsilon": 0.2, "epsilon_high": None, "beta": 0.0, "scale_rewards": "group", "std_epsilon": 1e-6},
+    "dr_grpo": {"epsilon": 0.2, "epsilon_high": None},
+    "bnpo": {"epsilon": 0.2, "epsilon_high": None, "std_epsilon": 1e-4},
+    "reinforce_plus_plus": {"epsilon": 0.2, "epsilon_high": None, "beta": 0.0, "baseline": "none"},
+    "pass_at_k": {"epsilon": 0.2, "epsilon_high": None, "k": 4},
+    # DAPO, arXiv 2503.14476: ε_low = 0.2, ε_high = 0.28.
+    "dapo": {"epsilon": 0.2, "epsilon_high": 0.28, "std_epsilon": 1e-6},
+    # GSPO, arXiv 2507.18071: 3e-4 and 4e-4 of the length-normalised ratio.
+    "gspo": {"epsilon": 3e-4, "epsilon_high": 4e-4, "std_epsilon": 1e-6},
+    # LUSPO, arXiv 2602.05261 §5.1: 2e-3 and 2.5e-3.
+    "luspo": {"epsilon": 2e-3, "epsilon_high": 2.5e-3, "std_epsilon": 1e-6},
+    # GMPO, arXiv 2507.20673: the interval (e^{-0.4}, e^{0.4}) of a token's ratio.
+    "gmpo": {"epsilon": 0.4, "epsilon_high": None, "std_epsilon": 1e-6},
+    # CFPO and SPO: the minimum of the square lies where PPO's clip is, 0.2.
+    "cfpo": {"epsilon": 0.2, "std_epsilon": 1e-6},
+    # DPPO, arXiv 2602.04879: 0.15 for total variation; 20 is the cap of verl's function.
+    "dppo": {"divergence": "tv", "delta": 0.15, "cap": 20.0},
+    # SAPO, arXiv 2511.20347: τ_pos = 1.0, τ_neg = 1.05.
+    "sapo": {"tau_positive": 1.0, "tau_negative": 1.05, "std_epsilon": 1e-6},
+    # VESPO, arXiv 2602.10693: (k, λ) = (2, 3) and (3, 2).
+    "vespo": {"positive": (2.0, 3.0), "negative": (3.0, 2.0), "std_epsilon": 1e-6},
+    # AWR, arXiv 1910.00177: weights are cut off at 20.
+    "awr": {"beta": 1.0, "cap": 20.0},
+    # DPO, arXiv 2305.18290: β = 0.1, and those who keep it.
+    **{name: {"beta": 0.1} for name in ("dpo", "cdpo", "robust_dpo", "chi_po", "kto", "nca", "bco", "exo", "wpo")},
+    **{name: {"beta": 0.1} for name in ("apo_zero", "apo_down", "aot", "aot_unpaired", "f_dpo", "cpo", "rpo")},
+    **{name: {"label_smoothing": 0.0} for name in ("dpo", "aot", "f_dpo")},
+    "ipo": {"tau": 0.1, "normalize": "mean"},
+    # DiscoPOP, arXiv 2406.08414: β = 0.05 and τ = 0.05 in the loss that was found.
+    "discopop": {"beta": 0.05, "tau": 0.05},
+    # SimPO, arXiv 2405.14734: β = 2 and γ/β = 0.5.
+    "simpo": {"beta": 2.0, "gamma": 1.0},
+    "slic": {"beta": 1.0},
+    "orpo": {"lambda_": 0.1},
+    "generalized_jsd": {"beta": 0.5},
+    # SPPO, arXiv 2405.00675: η = 1e3.
+    "sppo": {"beta": 1e-3},
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_default_is_the_published_figure(name: str) -> None:
+    found = {
+        key: parameter.default for key, parameter in inspect.signature(getattr(ga.recipes, name)).parameters.items()
+    }
+    assert found | PUBLISHED[name] == found
+
+
+def rows(*ratio: float, old: float = 0.2) -> ga.Batch:
+    """Two responses to a prompt for every ratio, of one token each, right and wrong."""
+    moved = torch.tensor(ratio).log().repeat_interleave(2)[:, None]
+    before = torch.full_like(moved, math.log(old))
+    reward, group = torch.tensor([1.0, 0.0]).repeat(len(ratio)), torch.arange(len(ratio)).repeat_interleave(2)
+    return ga.Batch(before + moved, before, reward=reward, group=group)
+
+
+def force(name: str, batch: ga.Batch) -> list[float]:
+    """∂loss/∂u of every response, in multiples of its drive and of its weight: −1 where nothing resists."""
+    outcome = ga.recipes.get(name)(batch)
+    return (outcome.terms[0].force / outcome.drive.abs()).flatten().round(decimals=6).tolist()
+
+
+@pytest.mark.parametrize(
+    "name, low, high",
+    [("ppo", 0.2, 0.2), ("grpo", 0.2, 0.2), ("dr_grpo", 0.2, 0.2), ("bnpo", 0.2, 0.2), ("dapo", 0.2, 0.28),
+     ("gspo", 3e-4, 4e-4), ("luspo", 2e-3, 2.5e-3)],
+)  # fmt: skip
+def test_where_the_published_clip_is(name: str, low: float, high: float) -> None:
+    """The right response is let go above 1 + ε_high, the wrong one below 1 − ε_low."""
+    margin = 0.01
+    batch = rows(1 - low * (1 + margin), 1 - low * (1 - margin), 1 + high * (1 - margin), 1 + high * (1 + margin))
+    if name == "ppo":
+        batch = ga.Batch(batch.policy, batch.old, advantage=2 * batch.require("reward", "a test") - 1)
+    right, wrong = force(name, batch)[0::2], force(name, batch)[1::2]
+    assert right == [-1, -1, -1, 0] and wrong == [0, 1, 1, 1]
+
+
+def test_the_square_of_cfpo_has_its_minimum_at_the_clip_of_ppo() -> None:
+    assert force("cfpo", rows(0.8, 1.0, 1.2)) == [-2, 0, -1, 1, 0, 2]
+
+
+def test_dppo_drops_what_has_moved_by_its_threshold_and_caps_the_weight() -> None:
+    """A token of probability 0.2 has moved by 0.15 at a ratio of 1 ± 0.75; one of 1e-4 has not at a ratio of 21."""
+    outcome = ga.recipes.dppo()(rows(0.24, 0.26, 1.74, 1.76))
+    kept = (outcome.drive != 0).flatten().tolist()
+    assert kept[0::2] == [True, True, True, False] and kept[1::2] == [False, True, True, True]
+    rare = ga.recipes.dppo()(rows(19.0, 21.0, old=1e-4)).drive.flatten()
+    at_one = ga.recipes.dppo()(rows(1.0, 1.0, old=1e-4)).drive.flatten()
+    torch.testing.assert_close(rare / at_one, torch.tensor([19.0, 19.0, 20.0, 20.0]))
+
+
+def test_the_published_deviation_has_its_constant() -> None:
+    """Of rewards that differ by 1e-5 the constant is a visible part of the deviation, 1e-5/√2."""
+    reward, spread = torch.tensor([1e-5, 0.0]), 1e-5 / math.sqrt(2)
+    for name in ("grpo", "dapo", "gspo", "luspo", "gmpo", "cfpo", "sapo", "vespo", "cispo"):
+        batch = ga.Batch(torch.zeros(2, 1), torch.zeros(2, 1), reward=reward)
+        drive = ga.recipes.get(name).terms[0][1].sampling.drive(batch)
+        assert float(drive[0]) == pytest.approx(0.5e-5 / (spread + 1e-6), rel=1e-4), name

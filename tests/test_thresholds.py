@@ -1,0 +1,189 @@
+"""Every threshold decides where it says: just below it one thing is said, just above it the other."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import geomalign as ga
+from geomalign import analysis
+from geomalign.analysis.identification import identify
+from geomalign.audit import audit, facts, findings, record
+from geomalign.training import step as training_step
+
+# ---- the advice of an audit
+
+QUIET: dict[str, float] = {"tokens_at_the_anchor": 0.0}
+
+
+def said(
+    found: dict[str, float], objectives: dict[str, dict[str, float]] | None = None, mu: float | None = None
+) -> str:
+    return "\n".join(facts._advice(QUIET | found, objectives or {}, mu, 0.04))
+
+
+@pytest.mark.parametrize(
+    ("name", "silent", "loud", "words"),
+    [
+        ("tokens_at_the_anchor", 0.5, 0.51, "Geometry inactive: 51%"),
+        ("responses_in_groups_of_equal_rewards", 0.3, 0.31, "31% of the responses are in groups of equal rewards"),
+        ("sequence_ess", 0.3, 0.29, "an effective sample size of 29%"),
+        ("engine_log_ratio_abs_max", 1.0, 1.1, "by up to 1.1 nats"),
+    ],
+)
+def test_an_audit_speaks_beyond_a_threshold(name: str, silent: float, loud: float, words: str) -> None:
+    assert said({name: silent}) == ""
+    assert words in said({name: loud})
+
+
+def test_an_audit_speaks_of_each_saturated_objective_and_of_stiffness() -> None:
+    rows = {name: {"tokens_without_gradient": share} for name, share in (("a", 0.2), ("b", 0.21))}
+    assert said({}, rows) == "b is saturated: 21% of the tokens with a drive have no gradient left."
+    assert said({}, mu=2.5).startswith("Suggested stiffness: μ ≈ 2.5") and "E[u²] = 0.04" in said({}, mu=2.5)
+    assert said({}, mu=0.0) == said({}, mu=math.inf) == said({}, mu=None) == ""
+
+
+def dump(folder: Path, log_ratio: Tensor, **fields: Any) -> findings.Audit:
+    """The audit of responses of one token at log-ratios from the policy that sampled."""
+    old = torch.full((len(log_ratio), 1), -1.0)
+    record(folder, ga.Batch(old + log_ratio[:, None], old, **fields))
+    return audit(folder)
+
+
+def test_a_token_is_at_the_anchor_below_a_millionth_of_a_nat(tmp_path: Path) -> None:
+    found = dump(tmp_path, torch.tensor([0.9e-6, -0.9e-6, 0.0, 1.1e-6, -1.1e-6]))
+    assert found.facts["tokens_at_the_anchor"] == pytest.approx(0.6)
+    assert found.steps["share off the anchor"] == [pytest.approx(0.4)]
+
+
+def test_a_quantile_is_read_from_the_lower_end(tmp_path: Path) -> None:
+    """Of sizes 0.01, 0.02, …, 1 in any order and of both signs."""
+    size = torch.arange(1, 101)[torch.randperm(100)] / 100
+    found = dump(tmp_path, size * torch.where(torch.arange(100) % 2 == 0, 1, -1))
+    assert found.facts["log_ratio_abs_quantile_0.5"] == pytest.approx(0.5, abs=0.011)
+    assert found.facts["log_ratio_abs_quantile_0.99"] == pytest.approx(1.0, abs=0.011)
+    assert found.facts["log_ratio_abs_max"] == pytest.approx(1.0)
+    assert float(facts._quantile(torch.tensor([4.0, 1.0, 3.0, 2.0]), 0.25)) == 2.0
+    assert float(facts._quantile(torch.tensor([4.0, 1.0]), 1.0)) == 4.0
+
+
+def test_the_facts_of_rewards_by_hand(tmp_path: Path) -> None:
+    reward, group = torch.tensor([1.0, 0.0, 1.0, 1.0, 5.0, 5.0]), torch.tensor([0, 0, 0, 1, 2, 2])
+    found = dump(tmp_path, torch.zeros(6), reward=reward, group=group).facts
+    assert found["prompts"] == 3 and found["reward_mean"] == pytest.approx(13 / 6)
+    assert found["responses_in_groups_of_equal_rewards"] == pytest.approx(0.5)
+    assert found["sd_of_centred_reward"] == pytest.approx(math.sqrt((1 / 9 + 4 / 9 + 1 / 9) / 6))
+    weight = torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64).mul(0.6).exp()
+    share = float(weight.sum() ** 2 / (3 * (weight**2).sum()))
+    assert found["escort_effective_sample_size_at_alpha_0.4"] == pytest.approx((3 * share + 3) / 6)
+    drive = torch.cat([weight / weight.mean() - 1, torch.zeros(3)])
+    assert found["sd_of_escort_drive_at_alpha_0.4"] == pytest.approx(float(drive.std(correction=0)))
+
+
+@pytest.mark.parametrize(
+    "value, text", [(0.1234, "0.123"), (3.0, "3"), (9.0, "9"), (10.0, "10"), (1234.0, "1,234"), (-20.0, "-20"),
+                    (1234.5, "1.23e+03"), (math.nan, "–"), (math.inf, "–")],
+)  # fmt: skip
+def test_a_number_of_the_report(value: float, text: str) -> None:
+    assert findings._number(value) == text
+
+
+# ---- what an inactive geometry is
+
+
+def test_a_step_is_inactive_below_a_ten_thousandth_of_a_nat() -> None:
+    batch = ga.Batch(torch.zeros(2, 3), torch.zeros(2, 3), reward=torch.tensor([1.0, 0.0]))
+    outcome = ga.recipes.opo()(batch)
+    steps = [training_step.OptimizerStep(1.0, 1.0, False)] * 4
+    largest = [torch.tensor(x) for x in (0.0, 0.9e-4, 1.1e-4, 0.5)]
+    found = training_step.step_metrics(steps, largest, outcome, outcome, batch)
+    assert found["inactive"] == 0.5 and found["log_ratio_max"] == 0.5
+
+
+def test_an_event_is_inactive_below_a_millionth() -> None:
+    policy = torch.tensor([[0.0, 0.9e-6, -0.9e-6, 1.1e-6, -1.1e-6]])
+    batch = ga.Batch(policy - 1, torch.full((1, 5), -1.0), advantage=torch.ones(1))
+    objective = ga.Objective(unit=ga.Token(), sampling=ga.Advantage(), optimization=ga.ChiSquare())
+    assert float(ga.metrics(objective(batch))["inactive"]) == pytest.approx(0.6)
+
+
+def test_the_metrics_of_a_term_by_hand() -> None:
+    """Two rows, of two tokens and of one; the third row has none."""
+    mask = torch.tensor([[True, True], [True, False], [False, False]])
+    policy = torch.tensor([[0.3, -0.1], [0.05, 9.0], [9.0, 9.0]]) - 10
+    batch = ga.Batch(policy, torch.full((3, 2), -10.0), mask, advantage=torch.tensor([1.0, -0.5, 7.0]))
+    found = ga.metrics(ga.Objective(unit=ga.Token(), sampling=ga.Advantage(), optimization=ga.ChiSquare(2.0))(batch))
+    g, u = torch.tensor([1.0, 1.0, -0.5]), torch.tensor([0.3, -0.1, 0.05])
+    expected = {
+        "drive_mean": g.mean(),
+        "drive_std": g.std(correction=0),
+        "drive_ess": g.abs().sum() ** 2 / (3 * (g**2).sum()),
+        "curvature": torch.tensor(2.0),
+        "stiffness": 2.0 / g.std(correction=0),
+        "force": (2 * u - g).abs().mean(),
+        "gap": (u**2 + g**2 / 4 - g * u).mean(),
+        "clip_fraction": torch.tensor(0.0),
+        "log_ratio_abs": u.abs().mean(),
+        "ratio_min": u.exp().min(),
+        "ratio_max": u.exp().max(),
+        "ratio_mean": u.exp().mean(),
+        "kl": (u.exp() * u - u.exp() + 1).mean(),
+        "kl_reverse": (u.exp() - 1 - u).mean(),
+        "chi2": ((u.exp() - 1) ** 2).mean(),
+        "ess": u.exp().sum() ** 2 / (3 * (2 * u).exp().sum()),
+        "sequence_ess": (math.exp(0.2) + math.exp(0.05)) ** 2 / (2 * torch.tensor([0.4, 0.1]).exp().sum()),
+    }
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, msg=lambda text, name=name: f"{name}: {text}")
+
+
+# ---- decoupling, and what a name needs
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 30.0])
+def test_a_parameter_moves_what_changes_by_more_than_the_tolerance(scale: float) -> None:
+    def found(drive: float, curvature: float, **tolerance: float) -> tuple[bool, bool]:
+        parts = ({"a": torch.tensor([0.0, drive])}, {"a": torch.tensor([curvature, 0.0])})
+        return analysis.Decoupling(*parts, (scale, 2 * scale)).moves("a", **tolerance)
+
+    at = 1e-7 * scale
+    assert found(0.9 * at, 1.8 * at) == (False, False)
+    assert found(-1.1 * at, 1.8 * at) == (True, False)
+    assert found(0.9 * at, -2.2 * at) == (False, True)
+    assert found(0.9e3 * at, 2.2e3 * at, tolerance=1e-4) == (False, True)
+
+
+def test_one_parameter_that_moves_both_is_enough_to_couple() -> None:
+    one, zero = torch.ones(1), torch.zeros(1)
+    assert analysis.Decoupling({"a": one, "b": zero}, {"a": zero, "b": one}, (1.0, 1.0)).decoupled
+    assert not analysis.Decoupling({"a": zero, "b": one}, {"a": one, "b": one}, (1.0, 1.0)).decoupled
+
+
+def test_the_sizes_that_changes_are_compared_with() -> None:
+    batch = ga.laws.sample_batch()
+    found = analysis.decoupling(ga.recipes.opo, batch, alpha=0.4, mu=3.0)
+    largest = float(ga.recipes.opo(alpha=0.4, mu=3.0).drive(batch).abs().max())
+    assert found.scale == (pytest.approx(largest), pytest.approx(3.0))
+    torch.testing.assert_close(found.curvature["mu"], batch.support.any(-1).double(), rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("error, named", [(1e-11, True), (1e-6, False)])
+@pytest.mark.parametrize("kind", ["margin", "advantage"])
+def test_a_potential_is_named_within_the_tolerance(kind: str, error: float, named: bool) -> None:
+    if kind == "margin":
+        found = identify(lambda m: torch.nn.functional.softplus(-m) + error * torch.sin(m))
+        assert (isinstance(found.recognised.optimization, ga.Logistic)) is named
+    else:
+        found = identify(lambda x, a: x**2 + error * torch.sin(3 * x) - a * x)
+        assert (isinstance(found.recognised.optimization, ga.ChiSquare)) is named
+
+
+@pytest.mark.parametrize("error, coupled", [(1e-11, False), (1e-3, True)])
+def test_a_coupling_is_what_is_no_product_beyond_the_tolerance(error: float, coupled: bool) -> None:
+    found = identify(lambda x, a: x**2 - a * x + error * torch.relu(a * x) ** 2)
+    assert bool(found.coupling.regions) is coupled
