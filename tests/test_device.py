@@ -276,5 +276,5 @@ def test_a_policy_samples_and_learns_on_the_device(dtype: str, cuda: str) -> Non
         optimizer.zero_grad()
         outcome.loss.backward()
         optimizer.step()
-        losses.append(float(outcome.loss))
+        losses.append(float(outcome.loss.detach()))
     assert losses[-1] < losses[0]

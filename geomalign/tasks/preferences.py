@@ -112,15 +112,14 @@ def _doubtful(name: str, pairs: Sequence[_Pair]) -> None:
             ),
             "have responses with messages of others than the assistant, which are trained on as well",
         ),
-        (sum(not pair.prompt for pair in pairs), "have no prompt: their responses begin with nothing that is the same"),
     ):
         if count:
             say(f"{count} of {len(pairs)} pairs of {name} {what}.")
 
 
 def _inverted(row: Mapping[str, Any]) -> bool:
-    scores = [row.get("score_chosen"), row.get("score_rejected")]
-    return all(isinstance(score, (int, float)) for score in scores) and scores[0] < scores[1]
+    better, worse = row.get("score_chosen"), row.get("score_rejected")
+    return isinstance(better, (int, float)) and isinstance(worse, (int, float)) and better < worse
 
 
 def _complete(name: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:

@@ -176,8 +176,12 @@ def _growth(records: Records) -> Figure | None:
 _EAGER, _COMPILED, _EXPORTED = "geomalign", "geomalign, compiled", "geomalign, exported and compiled"
 _TRL, _VERL = "TRL's formula", "verl, with its metrics"
 _NODE = (
-    "Compiled, the node's backward pass multiplies the gradient that it keeps by that of the loss: one more pass over "
-    "all tokens and one more tensor, which the exported function, whose gradient is a result, does not need."
+    "Compiled under autograd: the backward pass multiplies the gradient that the node keeps by that of the loss, one "
+    "more pass over all tokens, which the exported function does not need because its gradient is a result."
+)
+_PASSES = (
+    "Compiled: the least that a pass over three inputs and one output can cost, with one exponential per token, is "
+    "some 0.75 ns per token; an int64 mask and the page faults of a fresh 4 MiB result come on top, for every method."
 )
 _FOUR, _THREE, _TWO = (f"geomalign, {count} products" for count in (4, 3, 2))
 
@@ -188,15 +192,15 @@ def _objective() -> list[Target]:
     for method, word, trl, verl, bound in (
         (_EAGER, "eager", 1.2, 3.0, ""),
         (_COMPILED, "compiled", 8.0, 25.0, _NODE),
-        (_EXPORTED, "exported and compiled", 8.0, 25.0, ""),
+        (_EXPORTED, "exported and compiled", 8.0, 25.0, _PASSES),
     ):
         for peer, against, limit in ((_TRL, "TRL's dapo, eager", trl), (_VERL, "verl's vanilla, eager", verl)):
             find = _ratio("objective dapo", method, peer, tokens=2048)
             made.append(Target(f"{name}, {word}", against, find, limit, bound=bound))
     made.append(Target("its extra memory, eager", "one float32 per token", _objective_memory(_EAGER), 4.0, most=True))
-    for method, word, bound in ((_COMPILED, "compiled", _NODE), (_EXPORTED, "exported and compiled", "")):
+    for method, word in ((_COMPILED, "compiled"), (_EXPORTED, "exported and compiled")):
         find = _objective_memory(method)
-        made.append(Target(f"its extra memory, {word}", "one float32 per token", find, 1.1, most=True, bound=bound))
+        made.append(Target(f"its extra memory, {word}", "one float32 per token", find, 1.1, most=True))
     return made
 
 

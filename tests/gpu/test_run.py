@@ -136,3 +136,15 @@ def test_the_command_refuses_a_machine_without_a_gpu(tmp_path: Path) -> None:
         command, env={**os.environ, "OUT": str(tmp_path)}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2 and "--tiny" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_tests_of_a_device_hold_on_the_cpu() -> None:
+    """All of them, so that a GPU is not the first to run them; but for CUDA graphs."""
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "tests/test_device.py"]
+    environment = {**os.environ, "GPU_TINY": "1"}
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-4000:]
+    if figures.DEVICE == "cpu":
+        assert "CUDA graphs need CUDA" in done.stdout and "no CUDA device" not in done.stdout

@@ -12,12 +12,7 @@ STEP = "tests/training/test_step.py"
 HOLM = "tests/test_report.py::test_holms_correction_is_a_step_down_and_not_bonferronis"
 
 KNOWN: tuple[tuple[str, str, str, str], ...] = (
-    (
-        SLOTS,
-        "sampling/importance.py",
-        "        return self.of.reweight(drive, log_ratio, batch)\n\n    @property\n    def locality(self) -> Locality:\n        return self.of.locality",
-        "        return drive\n\n    @property\n    def locality(self) -> Locality:\n        return self.of.locality",
-    ),
+    (SLOTS, "sampling/importance.py", "return self.of.reweight(drive, log_ratio, batch)", "return drive"),
     (SLOTS, "sampling/importance.py", "        return self.of.locality", "        return Locality.ROLLOUT"),
     (
         SLOTS,
@@ -68,14 +63,14 @@ KNOWN: tuple[tuple[str, str, str, str], ...] = (
     (
         STEP,
         "tasks/verifiers/sandbox.py",
-        "                chunk = os.read(key.fd, 1 << 16)\n",
-        "                chunk = os.read(key.fd, 1 << 16)\n                deadline = time.monotonic() + limits.seconds\n",
+        "chunk = os.read(key.fd, 1 << 16)",
+        "chunk, deadline = os.read(key.fd, 1 << 16), time.monotonic() + limits.seconds",
     ),
     (
         STEP,
         "tasks/verifiers/mathematics.py",
-        "            text += chunk\n",
-        "            text += chunk\n            deadline = time.monotonic() + seconds\n",
+        "text += chunk",
+        "text, deadline = text + chunk, time.monotonic() + seconds",
     ),
     (DEFAULTS, "recipes/rewards/ppo.py", "def cfpo(epsilon: float = 0.2", "def cfpo(epsilon: float = 0.3"),
     (DEFAULTS, "recipes/rewards/ppo.py", "epsilon_high: float = 0.28", "epsilon_high: float = 0.3"),
@@ -87,4 +82,6 @@ KNOWN: tuple[tuple[str, str, str, str], ...] = (
         "delta: float = 0.2, *, cap: float | None = 20.0",
     ),
     (DEFAULTS, "recipes/rewards/importance.py", "cap: float | None = 20.0", "cap: float | None = 10.0"),
+    (SLOTS, "sampling/escort.py", "self.cap is None else math.log(self.cap)", "self.cap is None else math.log(20.0)"),
+    (SLOTS, "batch.py", "torch.full_like(sequences, self.size)", "sequences"),
 )

@@ -203,7 +203,8 @@ def known(root: Path) -> int:
             path = f"geomalign/{module}"
             text = (tree / path).read_text(encoding="utf-8")
             if before not in text:
-                raise RuntimeError(f"{path} has no longer the text {before!r}: bring known.py up to date.")
+                print(f"gone     {path}: {before.strip()}; bring known.py up to date", flush=True)
+                continue
             apply(tree, path, text.replace(before, after, 1))
             said, by = verdict(tree, [test])
             apply(tree, path, text)

@@ -617,7 +617,6 @@ def test_one_prompt_with_several_answers_is_said(write: Write) -> None:
             {"prompt": "q", "chosen": "a", "rejected": "b", "score_chosen": 3.0, "score_rejected": 7},
             "lower score_chosen",
         ),
-        ({"chosen": "xa", "rejected": "yb"}, "have no prompt"),
         (
             {"prompt": "q", "chosen": [assistant("a"), user("z"), assistant("b")], "rejected": [assistant("c")]},
             "messages of others than the assistant",

@@ -107,7 +107,9 @@ def test_a_pair_that_is_tied_is_not_ranked_rightly(margin: float, monkeypatch: p
 
 # ---- a deadline is of the whole, not of each piece that arrives before it
 
-DRIP = "import sys, time\nwhile True:\n    sys.stdout.write('x')\n    sys.stdout.flush()\n    time.sleep(0.05)\n"
+DRIP = (
+    "import sys, time\nfor _ in range(100):\n    sys.stdout.write('x')\n    sys.stdout.flush()\n    time.sleep(0.05)\n"
+)
 
 
 def test_a_program_that_speaks_all_the_time_is_ended_in_time() -> None:

@@ -66,7 +66,7 @@ def test_only_a_list_of_the_table_holds_alternatives() -> None:
     "response, letter",
     [
         ("B", "B"),
-        ("(b)", ""),
+        ("(b)", "B"),
         ("The answer is (C).", "C"),
         ("Answer: D", "D"),
         ("A is tempting, but the correct option is B", "B"),
