@@ -27,6 +27,7 @@ TITLES = {
     "test_theorems_projection": "Closed forms",
     "test_theorems_escort": "The escort family",
     "test_theorems_dynamics": "Curvature at work",
+    "test_theorems_groups": "The group as an event",
 }
 SECTIONS = {
     1: "Saturation in the logit",

@@ -89,6 +89,8 @@ from .optimization.custom import ConvexPotential as ConvexPotential
 from .optimization.custom import StraightThrough as StraightThrough
 from .optimization.f_divergence import AlphaDivergence as AlphaDivergence
 from .optimization.f_divergence import FDivergence as FDivergence
+from .optimization.group import GroupGeometry as GroupGeometry
+from .optimization.group import GroupPotential as GroupPotential
 from .optimization.links import Hinge as Hinge
 from .optimization.links import Indicator as Indicator
 from .optimization.links import Logistic as Logistic

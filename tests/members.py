@@ -147,6 +147,17 @@ LATER_OPTIMIZATION: list[ga.OptimizationGeometry] = [
     ga.ImportanceWeighted(ga.ReverseKL()),
     ga.ImportanceWeighted(ga.ChiSquare(), differentiate_weight=False),
 ]
+GROUP_OPTIMIZATION: list[ga.OptimizationGeometry] = [
+    ga.GroupPotential(),
+    ga.GroupPotential(ga.PearsonChiSquare(), 0.5),
+    ga.GroupPotential(ga.CressieRead(1.5)),
+    ga.GroupPotential(ga.JensenShannon(), 0.3),
+    2.0 * ga.GroupPotential(ga.ReverseKullbackLeibler()),  # type: ignore[list-item]
+    ga.optimization.GroupReverseKL(0.7),
+    ga.optimization.GroupContrast(0.7),
+    ga.optimization.PlackettLuce(),
+]
+"""Potentials that couple the responses to one prompt."""
 LATER_SAMPLING: list[ga.SamplingGeometry] = [
     ga.SignWeighted(ga.GroupAdvantage(), 1.0, 0.5),
     ga.sampling.LengthWeightedBaseline(),
@@ -190,6 +201,10 @@ LATER_SAMPLING: list[ga.SamplingGeometry] = [
     ga.TrustRegion(kl=0.05),
     ga.TrustRegion(chi2=0.04, within="group"),
     ga.EscortESS(0.7),
+    ga.sampling.GroupTarget(),
+    ga.sampling.GroupTarget(ga.GroupAdvantage(scale="group"), ga.PearsonChiSquare(), 0.5, "mean"),
+    ga.sampling.GroupTarget(temperature=0.5, prior="sum"),
+    ga.sampling.SignLabel(),
     ga.EscortESS(0.9, temperature=0.3, scaled=True, within="group"),
 ]
 PAIR_SAMPLING: list[ga.SamplingGeometry] = [ga.Margin(2.0), ga.SoftLabel(0.5), ga.sampling.PolicyWeight(ga.Label(0.3))]
@@ -202,7 +217,7 @@ SLOTS: dict[type, list[Any]] = {
     ga.Unit: UNITS + LATER_UNITS,
     ga.Chart: CHARTS + LATER_CHARTS,
     ga.SamplingGeometry: SAMPLING + LATER_SAMPLING,
-    ga.OptimizationGeometry: OPTIMIZATION + LATER_OPTIMIZATION,
+    ga.OptimizationGeometry: OPTIMIZATION + LATER_OPTIMIZATION + GROUP_OPTIMIZATION,
     ga.Measure: MEASURES,
     ga.Offset: OFFSETS,
     ga.Divergence: DIVERGENCES + LATER_DIVERGENCES,

@@ -22,6 +22,7 @@ from geomalign.analysis.identification import Identification, Moved, as_loss, id
 from geomalign.analysis.identification.curve import resolve
 
 F64 = torch.float64
+from geomalign.recipes.rewards import groups
 
 
 def ppo(low: float, high: float) -> Callable[[Tensor, Tensor], Tensor]:
@@ -428,7 +429,8 @@ def read(name: str) -> tuple[ga.BaseObjective, Identification]:
         return objective, identify(loss, kind="pair" if paired else "advantage", domain=domain)
 
 
-PLAIN = [n for n in recipes.names() if n not in (*IN_PARTS, *WEIGHTED, *OF_ONE_TOKEN)]
+# Of a group two opposite responses are probed: tests/recipes/test_groups.py.
+PLAIN = [n for n in recipes.names() if n not in (*IN_PARTS, *WEIGHTED, *OF_ONE_TOKEN, *groups.__all__)]
 
 
 @pytest.mark.parametrize("name", PLAIN)

@@ -51,8 +51,13 @@ def cross(slot: str, of: list[Any]) -> Any:
     )
 
 
-@cross("optimization", members.SLOTS[ga.OptimizationGeometry])
+@cross("optimization", [member.section for member in members.SLOTS[ga.OptimizationGeometry]])
 def test_optimization(law: laws.Law, member: ga.OptimizationGeometry) -> None:
+    law(member, FEW)
+
+
+@cross("group", members.GROUP_OPTIMIZATION)
+def test_groups(law: laws.Law, member: ga.OptimizationGeometry) -> None:
     law(member, FEW)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, fx
 
 import geomalign as ga
 from geomalign.laws import batches
+from geomalign.recipes.rewards import groups
 
 pytestmark = pytest.mark.filterwarnings("ignore::geomalign.UnboundedLossWarning")
 
@@ -66,7 +67,13 @@ def assert_equal(
         assert not x[:, y.shape[1] :].any()
 
 
-@pytest.mark.parametrize("name", ga.recipes.names())
+@pytest.mark.parametrize("name", groups.__all__)
+def test_potentials_of_groups_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="couples the responses to one prompt"):
+        ga.ops.export(ga.recipes.get(name))
+
+
+@pytest.mark.parametrize("name", [name for name in ga.recipes.names() if name not in groups.__all__])
 def test_a_recipe_has_the_same_value_and_gradient(name: str) -> None:
     """Alone, traced once more, and under vmap over a leading axis of batches with counts of their own."""
     objective = ga.recipes.get(name)

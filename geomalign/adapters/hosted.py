@@ -334,6 +334,21 @@ def of_tokens(objective: BaseObjective) -> bool:
     return objective.per_token and objective.locality <= Locality.TOKEN
 
 
+def cut_groups(objective: BaseObjective, host: str) -> str | None:
+    """Why a host that hands over parts of groups cannot compute the objective; None where it can.
+
+    >>> print(cut_groups(recipes.get("real"), "TRL"))  # doctest: +ELLIPSIS
+    GroupContrast(temperature=0.5) couples the responses to one prompt, and TRL cuts groups into micro-batches: ...
+    """
+    for _, term in objective.terms:
+        if term.optimization.locality >= Locality.GROUP:
+            return (
+                f"{short(term.optimization)} couples the responses to one prompt, and {host} cuts groups into "
+                "micro-batches: use geomalign's trainer, whose parts are whole groups"
+            )
+    return None
+
+
 def note(objective: BaseObjective, host: str, *, reference: bool = True) -> str:
     """The comment with which a configuration begins: whose drive an objective has where the host makes the advantages.
 
@@ -350,6 +365,8 @@ def note(objective: BaseObjective, host: str, *, reference: bool = True) -> str:
     """
     if objective.paired:
         raise ValueError(f"{host} samples single responses, but this objective compares pairs.")
+    if cut := cut_groups(objective, host):
+        raise ValueError(f"{cut}.")
     if not reference and objective.needs_reference:
         raise ValueError(
             f"a term is measured from the reference, whose log-probabilities {host} does not pass to a loss: use its "

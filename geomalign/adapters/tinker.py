@@ -196,7 +196,7 @@ def traceable(objective: BaseObjective | str) -> tuple[Callable[..., tuple[Tenso
     ```
     """
     chosen = hosted.objective_of(objective)
-    reach = max(max(term.unit.locality, term.sampling.locality) for _, term in chosen.terms)
+    reach = max(term.reach for _, term in chosen.terms)
     if chosen.paired or reach > Locality.SEQUENCE or not all(term.measure.rowwise for _, term in chosen.terms):
         raise ValueError(
             "create_custom_loss sees one datum at a time, but the gradient of this objective depends on several "

@@ -80,7 +80,7 @@ def coordinates(objective: Objective, log_ratio: Tensor, drive: Tensor | float) 
     x = log_ratio.detach()
     g = torch.as_tensor(drive, dtype=x.dtype).expand_as(x)
     u = objective.chart(x)
-    f, k = objective.optimization.force(u, g), objective.optimization.curvature(u, g)
+    f, k = objective.optimization.section.force(u, g), objective.optimization.section.curvature(u, g)
     slope = objective.chart.slope(x)
     in_log = Derivatives(f * slope, k * slope**2 + f * _bend(objective.chart, x))
     in_ratio = Derivatives(in_log.gradient * torch.exp(-x), (in_log.curvature - in_log.gradient) * torch.exp(-2 * x))
@@ -121,7 +121,7 @@ def in_logit(
     if objective.unit.paired:
         w, dw, ddw = side(logsigmoid(-z) - logsigmoid(-z_k), -p, -p * q)
         u, du, ddu = u - w - objective.unit.margin, du - dw, ddu - ddw
-    f, k = objective.optimization.force(u, g), objective.optimization.curvature(u, g)
+    f, k = objective.optimization.section.force(u, g), objective.optimization.section.curvature(u, g)
     return Derivatives(f * du, k * du**2 + f * ddu)
 
 
@@ -176,7 +176,7 @@ def in_logits(objective: Objective, logits: Tensor, drive: Tensor, *, anchor_log
     x, prior, policy = log_prob - log_anchor, log_anchor.exp(), log_prob.exp()
     found = coordinates(objective, x, drive)
     u, slope = objective.chart(x), objective.chart.slope(x)
-    value = objective.optimization.energy(u, torch.as_tensor(drive, dtype=x.dtype).expand_as(x))
+    value = objective.optimization.section.energy(u, torch.as_tensor(drive, dtype=x.dtype).expand_as(x))
     q = prior * found.log_ratio.gradient
     moved = torch.eye(len(x), dtype=x.dtype) - policy
     gauss_newton = moved.T @ ((prior * found.u.curvature * slope**2)[:, None] * moved)
@@ -207,7 +207,7 @@ def saturation(objective: Objective, drive: float, *, anchor_logit: float = 0.0)
         return asymptote(gradient, -1), asymptote(gradient, 1)
 
     def in_u(u: Tensor) -> Tensor:
-        return objective.optimization.force(u, torch.full_like(u, drive))
+        return objective.optimization.section.force(u, torch.full_like(u, drive))
 
     found = {}
     reach = objective.chart(torch.tensor([-1e3, 1e3], dtype=torch.float64))

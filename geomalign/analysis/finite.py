@@ -114,7 +114,8 @@ class Tree:
                 batch, weight = self.batch(logits, anchor), prior
                 felt = self.advantage(anchor) if drive is None else drive
                 outcome = term.plain(batch, drive=felt if term.sampling.driven else None)
-            value = term.optimization.energy(outcome.u, outcome.drive) + term.offset(term.optimization, outcome.drive)
+            optimization = outcome.terms[0].optimization
+            value = optimization.energy(outcome.u, outcome.drive) + term.offset(optimization, outcome.drive)
             share = (weight * len(weight)).reshape(-1, *[1] * (value.ndim - 1))
             total = total + coefficient * (share * outcome.weights * torch.where(outcome.support, value, 0)).sum()
         return total

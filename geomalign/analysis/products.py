@@ -40,12 +40,12 @@ def flatten(module: nn.Module) -> tuple[Callable[..., Any], Tensor]:
     return call, theta
 
 
-def _push_and_pull(output: Tensor, theta: Tensor, vector: Tensor, weight: Tensor) -> Tensor:
-    """Jᵀ(weight · J vector) with J = ∂output/∂θ; J vector is the derivative of the reverse pass in its own input."""
+def _push_and_pull(output: Tensor, theta: Tensor, vector: Tensor, weigh: Callable[[Tensor], Tensor]) -> Tensor:
+    """Jᵀ weigh(J vector) with J = ∂output/∂θ; J vector is the derivative of the reverse pass in its own input."""
     probe = torch.zeros_like(output, requires_grad=True)
     (pulled,) = torch.autograd.grad(output, theta, probe, create_graph=True)
     (pushed,) = torch.autograd.grad(pulled, probe, vector, retain_graph=True)
-    (product,) = torch.autograd.grad(output, theta, (weight * pushed).detach(), retain_graph=True)
+    (product,) = torch.autograd.grad(output, theta, weigh(pushed.detach()).detach(), retain_graph=True)
     return product
 
 
@@ -75,8 +75,9 @@ def gauss_newton(
         outcome = objective.plain(batch, drive=objective.drive(batch) if drive is None else drive)
         product = torch.zeros_like(theta)
         for (coefficient, _), term in zip(objective.terms, outcome.terms, strict=True):
-            weight = (coefficient * term.weights * term.curvature).detach()
-            product = product + _push_and_pull(term.u, theta, vector, weight)
+            weight, u, drive = (x.detach() for x in (coefficient * term.weights, term.u, term.drive))
+            curve = lambda pushed: weight * term.optimization.curvature_along(u, drive, pushed)  # noqa: B023, E731
+            product = product + _push_and_pull(term.u, theta, vector, curve)
     return product.detach()
 
 
@@ -122,7 +123,8 @@ def fisher(
     with torch.enable_grad():
         log_probs = log_probs_of(theta)
         share = torch.full((len(log_probs),), 1 / len(log_probs), dtype=log_probs.dtype) if weights is None else weights
-        return _push_and_pull(log_probs, theta, vector, share[:, None] * log_probs.detach().exp()).detach()
+        weight = share[:, None] * log_probs.detach().exp()
+        return _push_and_pull(log_probs, theta, vector, lambda pushed: weight * pushed).detach()
 
 
 def matrix(product: Callable[[Tensor], Tensor], theta: Tensor) -> Tensor:

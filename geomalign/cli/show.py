@@ -197,7 +197,7 @@ def _geometry(term: Objective) -> Iterator[tuple[str, str]]:
 
     from geomalign.optimization import BregmanGeometry
 
-    pulls, geometry = term.sampling.drive_range, term.optimization
+    pulls, geometry = term.sampling.drive_range, term.optimization.section
     drives = torch.tensor([pulls.low] if pulls.low == pulls.high else [-1.0, 1.0], dtype=torch.float64)
     u = torch.linspace(-0.5, 0.5, 101, dtype=torch.float64)
     values = torch.stack([geometry.curvature(u, g.expand_as(u)) for g in drives])

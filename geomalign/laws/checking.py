@@ -118,7 +118,7 @@ class Law:
 
 
 LAWS: dict[str, list[Law]] = {
-    slot: [] for slot in ("optimization", "chart", "unit", "measure", "sampling", "divergence", "objective")
+    slot: [] for slot in ("optimization", "group", "chart", "unit", "measure", "sampling", "divergence", "objective")
 }
 """The laws of each slot, in the order in which they are checked."""
 

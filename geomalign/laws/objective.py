@@ -78,6 +78,8 @@ def parts_add_up_to_the_whole(objective: BaseObjective, case: Drawn) -> None:
     drive, counts = objective.drive(batch), batch.counts()
     order = torch.randperm(batch.size, generator=torch.Generator().manual_seed(case.seed))
     parts = order.tensor_split((1, 4, 6))  # of six rows the last part is empty
+    if objective.locality is Locality.GROUP and not batch.paired:  # parts of whole groups
+        parts = tuple((batch.group == one).nonzero().flatten() for one in batch.group.unique())
     loss = sum(objective(batch[rows], drive=drive[rows], counts=counts).loss for rows in parts)
     remedy = "Weights must come from the counts that are passed in; otherwise state locality = Locality.BATCH."
     equal(torch.as_tensor(loss), objective(batch).loss, "the losses of micro-batches do not add up", remedy)
@@ -175,17 +177,18 @@ def the_locality_is_the_truth(objective: BaseObjective, case: Drawn) -> None:
     drive = objective.drive(batch)
     name = _policies(batch)[0]
 
-    def after(rows: slice, tokens: slice) -> Tensor:
+    def after(rows: slice | Tensor, tokens: slice) -> Tensor:
         x = getattr(batch, name).detach().clone()
         x[rows, tokens] -= 0.05
         return _closed(objective, dataclasses.replace(batch, **{name: x}), drive=drive)[0][0, 0]
 
     own, rest, all_of = slice(0, 1), slice(1, None), slice(None)
+    others = rest if batch.paired or objective.locality < Locality.GROUP else batch.group != batch.group[0]
     here = after(slice(0), slice(0))
     for locality, moved, needs in (
         (Locality.ROLLOUT, (own, own), "its own log-probability"),
         (Locality.TOKEN, (own, rest), "the rest of its row"),
-        (Locality.GROUP, (rest, all_of), "other rows"),
+        (Locality.GROUP, (others, all_of), "rows that it is not compared with"),
     ):
         if objective.locality <= locality:
             what = f"the gradient at a token needs {needs}, but the locality is {objective.locality.name}"

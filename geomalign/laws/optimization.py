@@ -8,14 +8,14 @@ import math
 import torch
 from torch import Tensor
 
-from geomalign._util.types import Interval
+from geomalign._util.types import Interval, Locality
 from geomalign.laws.cases import DRIVES, POINTS, Points, lists_in, points
 from geomalign.laws.checking import EXAMPLES, Cases, check, equal, gradient_of, holds, law
 from geomalign.optimization import BregmanGeometry, OptimizationGeometry
 
 
 def check_optimization(geometry: OptimizationGeometry, examples: int = EXAMPLES) -> None:
-    """Check all laws of an `OptimizationGeometry`.
+    """Check all laws of an `OptimizationGeometry`; of a `GroupGeometry` those of its `section`, and those of groups.
 
     Args:
         geometry: the member.
@@ -27,7 +27,9 @@ def check_optimization(geometry: OptimizationGeometry, examples: int = EXAMPLES)
     >>> import torch, geomalign as ga
     >>> ga.laws.check_optimization(ga.ConvexPotential(lambda u: torch.cosh(u) - 1))
     """
-    check("optimization", geometry, examples)
+    check("optimization", geometry.section, examples)
+    if geometry.locality > Locality.ROLLOUT:
+        check("group", geometry, examples)
 
 
 def _within(geometry: OptimizationGeometry) -> tuple[float, ...]:

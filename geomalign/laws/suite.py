@@ -11,6 +11,7 @@ from geomalign.laws.checking import EXAMPLES, LAWS, Law, LawViolation, check
 from geomalign.laws.comparison import Comparison, Verdict, compare
 from geomalign.laws.conformance import LossReport, compare_loss
 from geomalign.laws.divergence import check_divergence
+from geomalign.laws.group import the_gap_of_a_group_is_a_fenchel_young_loss as _  # noqa: F401 (fills LAWS)
 from geomalign.laws.measure import check_measure
 from geomalign.laws.objective import (
     check_objective,
@@ -77,7 +78,7 @@ def check_geometry(member: Any, examples: int = EXAMPLES) -> None:
     if slot is None:
         kinds = ", ".join(kind.__name__ for kind in _SLOT_OF)
         raise TypeError(f"{member!r} fills no slot: it is an instance of none of {kinds}. A class is called first.")
-    check(slot, member, examples)
+    check_optimization(member, examples) if slot == "optimization" else check(slot, member, examples)
 
 
 _SLOT_OF: dict[type, str] = {

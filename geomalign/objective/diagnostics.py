@@ -64,7 +64,7 @@ def _of_term(term: TermOutcome) -> dict[str, Tensor]:
     count = support.sum().clamp(min=1).to(u.dtype)
     drive_mean = torch.where(support, g, 0).sum() / count
     drive_std = torch.sqrt(torch.where(support, (g - drive_mean) ** 2, 0).sum() / count)
-    at_anchor = term.objective.optimization.curvature(torch.zeros_like(u), g)
+    at_anchor = term.optimization.curvature(torch.zeros_like(u), g)
     force, absolute = term.force, torch.where(support, g.abs(), 0)
     # The mean of equal numbers is off by rounding, and their deviation from it is no spread.
     drive_std = torch.where(drive_std > 32 * torch.finfo(u.dtype).eps * absolute.sum() / count, drive_std, 0)

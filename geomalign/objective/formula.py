@@ -100,6 +100,14 @@ class Objective(BaseObjective):
                 f'Objective(anchor={self.anchor!r}): "old" (the policy that sampled), "reference", or None for no '
                 "policy."
             )
+        if self.optimization.locality >= Locality.GROUP and (self.unit.per_token or self.unit.paired):
+            refuse(
+                "Objective",
+                "this potential couples the responses to one prompt, so that its unit is one of whole responses: "
+                "MeanSequence() or Sequence().",
+                unit=self.unit,
+                optimization=self.optimization,
+            )
         drive, allowed = self.sampling.drive_range, self.optimization.conjugate_domain
         if not self.sampling.driven and not allowed.low <= drive.low <= allowed.high:
             warnings.warn(
@@ -119,7 +127,12 @@ class Objective(BaseObjective):
         """What must be known before the gradient at one token is, for this term alone."""
         if self.optimization.constant_force and self.chart.linear and self.unit.linear and not self.unit.paired:
             return self.sampling.locality
-        return max(self.unit.locality, self.sampling.locality)
+        return self.reach
+
+    @property
+    def reach(self) -> Locality:
+        """What an event needs to know of the current forward pass beyond its own log-probabilities."""
+        return max(self.unit.locality, self.sampling.locality, self.optimization.locality)
 
     def check(self, batch: Batch | PreferenceBatch) -> None:
         """Raise unless this term can be evaluated on such a batch."""
@@ -243,7 +256,8 @@ class Objective(BaseObjective):
         self, batch: Batch | PreferenceBatch, drive: Tensor | TermDrives | None = None, counts: Counts | None = None
     ) -> Outcome:
         events = self.events(batch, drive, counts)
-        value = self.optimization.energy(events.u, events.drive) + self.offset(self.optimization, events.drive)
+        optimization = self.optimization.among(events.rows)
+        value = optimization.energy(events.u, events.drive) + self.offset(optimization, events.drive)
         loss = (events.weights * torch.where(events.support, value, 0)).sum()
         return Outcome(loss, (TermOutcome(self, loss, lambda: events),), batch)
 
@@ -266,10 +280,11 @@ class Objective(BaseObjective):
         g, present = self._per_event(batch, drive, support, u.dtype)
         g = self._reweighted(batch, g, log_ratio, mask, support)
         weights = self._weights(support, counts, u.dtype)
-        energy, force = self.optimization.energy_and_force(u, g)
+        optimization = self.optimization.among(rows)
+        energy, force = optimization.energy_and_force(u, g)
         # Where there is no event the drive is 0, at which the conjugate in an offset may be infinite.
         present = present if g.shape == present.shape else support
-        value = energy + torch.where(present, self.offset(self.optimization, g), 0)
+        value = energy + torch.where(present, self.offset(optimization, g), 0)
         loss = (weights * value).sum()
         if not with_gradient:
             return loss, None

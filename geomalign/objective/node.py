@@ -47,7 +47,7 @@ def tiles(batch: Batch | PreferenceBatch, terms: Sequence[tuple[float, Any]]) ->
     first = policies(batch)[0]
     whole = [slice(0, batch.size)]
     own = Locality.GROUP if batch.paired else Locality.SEQUENCE
-    alone = all(max(t.unit.locality, t.sampling.locality) <= own and t.measure.rowwise for _, t in terms)
+    alone = all(t.reach <= own and t.measure.rowwise for _, t in terms)
     if not alone or first.device.type != "cpu" or torch.compiler.is_compiling() or type(first.shape[0]) is not int:
         return whole
     step = max(1, TILE * torch.get_num_threads() // max(1, sum(x[0].numel() for x in policies(batch) if len(x))))

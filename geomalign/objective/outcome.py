@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from geomalign.batch import Batch, PreferenceBatch
+from geomalign.optimization import OptimizationGeometry
 
 if TYPE_CHECKING:
     from geomalign.objective.formula import Objective
@@ -155,25 +156,30 @@ class TermOutcome:
         """Δ from the anchor, reduced to responses or tokens, before the chart."""
         return self._events.log_ratio
 
+    @functools.cached_property
+    def optimization(self) -> OptimizationGeometry:
+        """The term's optimization geometry, as it acts on these events."""
+        return self.objective.optimization.among(self._events.rows)
+
     @property
     def potential(self) -> Tensor:
         """φ(u, g) of every event."""
-        return self._kept(self.objective.optimization.potential(self.u, self.drive))
+        return self._kept(self.optimization.potential(self.u, self.drive))
 
     @property
     def gap(self) -> Tensor:
         """φ(u, g) + φ*(g) − g·u ≥ 0 of every event: its distance from equilibrium, as a Fenchel–Young loss."""
-        return self._kept(self.objective.optimization.gap(self.u, self.drive))
+        return self._kept(self.optimization.gap(self.u, self.drive))
 
     @property
     def force(self) -> Tensor:
         """∂φ/∂u − g of every event."""
-        return self._kept(self.objective.optimization.force(self.u, self.drive))
+        return self._kept(self.optimization.force(self.u, self.drive))
 
     @property
     def curvature(self) -> Tensor:
         """∂²φ/∂u² of every event."""
-        return self._kept(self.objective.optimization.curvature(self.u, self.drive))
+        return self._kept(self.optimization.curvature(self.u, self.drive))
 
     def _kept(self, x: Tensor) -> Tensor:
         return torch.where(self.support, x, 0)

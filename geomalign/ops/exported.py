@@ -11,6 +11,7 @@ from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.functional import pad
 
+from geomalign._util.types import Locality
 from geomalign.batch import Batch, Counts, PreferenceBatch
 from geomalign.objective import BaseObjective, Objective, TermDrives
 from geomalign.ops.graphs import plain_graph
@@ -52,7 +53,8 @@ def export(objective: BaseObjective, dtype: torch.dtype = torch.float32) -> fx.G
             largest log-ratio whose exponential is taken as it is belongs to the type.
 
     Raises:
-        ValueError: the objective decides by the values of tensors, which no trace can follow. (A slot of your own that
+        ValueError: a potential couples the responses to one prompt, whose ids no argument carries; or the objective
+            decides by the values of tensors, which no trace can follow. (A slot of your own that
             decides by sizes is recorded as it decides at six rows of five tokens.)
 
     >>> import torch, geomalign as ga
@@ -63,6 +65,12 @@ def export(objective: BaseObjective, dtype: torch.dtype = torch.float32) -> fx.G
     tensor([[-0.1667, -0.1667, -0.1667],
             [ 0.1667,  0.1667,  0.1667]])
     """
+    for _, term in objective.terms:
+        if term.optimization.locality >= Locality.GROUP:
+            raise ValueError(
+                f"{term.optimization!r} couples the responses to one prompt, and an exported function has no argument "
+                "that says which rows these are: evaluate the objective itself."
+            )
     fields = _PAIRS if objective.paired else _RESPONSES
     drives = drive_names(objective)
     names = [*fields, *(name for name in drives if name is not None), "counts"]

@@ -4,5 +4,7 @@ from geomalign.optimization.base import *
 from geomalign.optimization.coupled import *
 from geomalign.optimization.custom import *
 from geomalign.optimization.f_divergence import *
+from geomalign.optimization.group import *
 from geomalign.optimization.links import *
+from geomalign.optimization.listwise import *
 from geomalign.optimization.penalties import *

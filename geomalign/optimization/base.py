@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from geomalign._util import check
-from geomalign._util.types import Interval
+from geomalign._util.types import Interval, Locality
+from geomalign.batch import Batch
 from geomalign.optimization.roots import limit, root
 
 __all__ = ["BregmanGeometry", "CoupledSum", "OptimizationGeometry", "Scaled", "WeightedSum"]
@@ -26,7 +27,8 @@ class OptimizationGeometry(ABC):
     puts its wall on the side to which the drive pushes. Potentials that do not are `BregmanGeometry`: being one *is*
     the statement that sampling and optimization are orthogonal.
 
-    All methods are elementwise and differentiable. Geometries of one kind add (`ChiSquare(1.0) + KL(0.1)`) and take
+    All methods are elementwise and differentiable, but those of a `GroupGeometry`, whose potential couples the
+    responses to one prompt. Geometries of one kind add (`ChiSquare(1.0) + KL(0.1)`) and take
     positive multiples (`0.5 * Logistic(0.1)`).
 
     >>> import torch, geomalign as ga
@@ -37,6 +39,24 @@ class OptimizationGeometry(ABC):
 
     constant_force: bool = False
     """Whether the force depends on the drive alone, so that the gradient needs no current coordinate."""
+
+    @property
+    def locality(self) -> Locality:
+        """What the force on one event needs to know beyond its own coordinate: nothing, but of a `GroupGeometry`."""
+        return Locality.ROLLOUT
+
+    def among(self, rows: Batch) -> OptimizationGeometry:
+        """The geometry as it acts on the events of these rows; itself, but of a `GroupGeometry`."""
+        return self
+
+    @property
+    def section(self) -> OptimizationGeometry:
+        """The geometry as a function of one coordinate and one drive; itself, but of a `GroupGeometry`."""
+        return self
+
+    def curvature_along(self, u: Tensor, drive: Tensor, direction: Tensor) -> Tensor:
+        """The product of the matrix of second derivatives, which is diagonal here, with a direction."""
+        return self.curvature(u, drive) * direction
 
     @abstractmethod
     def energy(self, u: Tensor, drive: Tensor) -> Tensor:
@@ -97,6 +117,12 @@ class OptimizationGeometry(ABC):
         if not isinstance(other, OptimizationGeometry):
             return NotImplemented
         parts = (*_parts(self), *_parts(other))
+        coupling = [p for p in parts if p.locality > Locality.ROLLOUT]
+        if coupling:
+            raise ValueError(
+                f"{self!r} + {other!r}: the equilibrium of a sum with {coupling[0]!r}, which couples the responses of "
+                "a group, is no root in one number. Add two objectives instead: objective + weight * other."
+            )
         if all(isinstance(p, BregmanGeometry) for p in parts):
             return WeightedSum(parts)  # type: ignore[arg-type]
         return CoupledSum(parts)
@@ -219,6 +245,23 @@ class Scaled(BregmanGeometry):
 
     def __post_init__(self) -> None:
         check.positive(self, STIFFNESS, factor=self.factor)
+
+    @property
+    def locality(self) -> Locality:
+        return self.of.locality
+
+    def among(self, rows: Batch) -> Scaled:
+        return dataclasses.replace(self, of=self.of.among(rows))
+
+    @property
+    def section(self) -> Scaled:
+        return dataclasses.replace(self, of=self.of.section)
+
+    def curvature_along(self, u: Tensor, drive: Tensor, direction: Tensor) -> Tensor:
+        return self.factor * self.of.curvature_along(u, drive, direction)
+
+    def gap(self, u: Tensor, drive: Tensor) -> Tensor:
+        return self.factor * self.of.gap(u, drive / self.factor)
 
     def value(self, u: Tensor) -> Tensor:
         return self.factor * self.of.value(u)

@@ -59,7 +59,7 @@ def _coordinate(term: Objective, x: torch.Tensor) -> torch.Tensor:
 
 def _reach(term: Objective, drives: torch.Tensor) -> float:
     """A little beyond the equilibria of the drives, at most 1.5 nats; of pairs without any, where the link is flat."""
-    rest = term.optimization.equilibrium(drives)
+    rest = term.optimization.section.equilibrium(drives)
     paired = term.unit.paired
     rest = rest if paired else term.chart.inverse(rest)
     rest = rest[torch.isfinite(rest)].abs()

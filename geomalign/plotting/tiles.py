@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from geomalign.recipes.catalogue import Tile
 
-_EVENTS = {"token": "#cfe3f1", "response": "#cdebdf", "pair": "#f7dcc9"}
+_EVENTS = {"token": "#cfe3f1", "response": "#cdebdf", "pair": "#f7dcc9", "group": "#e6d9f2"}
 
 
 def periodic_table(path: str | Path) -> Path:
@@ -63,8 +63,14 @@ def periodic_table(path: str | Path) -> Path:
         for k, (event, color) in enumerate(_EVENTS.items()):
             _tile(axis, (2 * k, height + 0.14), 0.24, 0.3, color, "-")
             axis.text(2 * k + 0.32, height + 0.31, f"event: a {event}", va="center", fontsize=8.5)
-        _tile(axis, (6, height + 0.14), 0.24, 0.3, "#ffffff", (0, (2, 1)))
-        axis.text(6.32, height + 0.31, "not decoupled: resists by the pull, or not convexly", va="center", fontsize=8.5)
+        _tile(axis, (2 * len(_EVENTS), height + 0.14), 0.24, 0.3, "#ffffff", (0, (2, 1)))
+        axis.text(
+            2 * len(_EVENTS) + 0.32,
+            height + 0.31,
+            "not decoupled: resists by the pull, or not convexly",
+            va="center",
+            fontsize=8.5,
+        )
         return save(figure, path)
 
 

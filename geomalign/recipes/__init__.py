@@ -12,6 +12,7 @@ from geomalign.recipes.preferences.transport import *
 from geomalign.recipes.preferences.unpaired import *
 from geomalign.recipes.publications import PUBLICATIONS as PUBLICATIONS
 from geomalign.recipes.reference import Reference as Reference
+from geomalign.recipes.rewards.groups import *
 from geomalign.recipes.rewards.importance import *
 from geomalign.recipes.rewards.opo import *
 from geomalign.recipes.rewards.ppo import *

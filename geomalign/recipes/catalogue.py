@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from geomalign import optimization, recipes, sampling
+from geomalign._util.types import Locality
 from geomalign.objective import SLOTS, BaseObjective, Objective, UnboundedLossWarning
 from geomalign.recipes.publications import PUBLICATIONS
 from geomalign.recipes.reference import Reference
@@ -29,6 +30,7 @@ PULLS: dict[str, tuple[type, ...]] = {
         sampling.Whitened,
         sampling.SignalScale,
         sampling.LengthWeightedBaseline,
+        sampling.SignLabel,
         sampling.PassAtK,
         sampling.MaxAtK,
         sampling.BestOfN,
@@ -39,6 +41,7 @@ PULLS: dict[str, tuple[type, ...]] = {
         sampling.EscortESS,
         sampling.TrustRegion,
         sampling.BoundedProjection,
+        sampling.GroupTarget,
     ),
     "importance weights": (
         sampling.ClippedImportance,
@@ -61,6 +64,12 @@ RESISTS: dict[str, tuple[type, ...]] = {
     "a square": (optimization.ChiSquare,),
     "a divergence": (optimization.ReverseKL, optimization.FDivergence, optimization.NegativeEntropy),
     "a logistic link": (optimization.Logistic, optimization.LogRatioModulated),
+    "the rest of the group": (
+        optimization.GroupPotential,
+        optimization.GroupReverseKL,
+        optimization.GroupContrast,
+        optimization.PlackettLuce,
+    ),
 }
 """Columns of the periodic table: what resists, and the optimization geometries of that kind."""
 
@@ -160,7 +169,7 @@ class Tile:
     Args:
         name: the recipe.
         source: first author and year.
-        event: "token", "response" or "pair".
+        event: "token", "response", "pair" or "group".
         decoupled: whether every potential is a convex function of the coordinate alone, without the drive.
 
     >>> periodic_table()["the label of a pair", "a divergence"][0]
@@ -194,6 +203,7 @@ def periodic_table() -> dict[tuple[str, str], list[Tile]]:
         term = entry.terms[0][1]
         key = _kind(PULLS, term.sampling), _kind(RESISTS, term.optimization)
         event = "pair" if term.unit.paired else "token" if isinstance(term.unit, Token) else "response"
+        event = "group" if term.optimization.locality >= Locality.GROUP else event
         cells.setdefault(key, []).append(Tile(entry.name, entry.source, event, entry.objective.decoupled))
     return cells
 

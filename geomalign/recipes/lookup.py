@@ -34,7 +34,7 @@ def names() -> list[str]:
     """The names of the recipes of this library, sorted; `get` knows those of other packages too.
 
     >>> len(names()), names()[:3]
-    (61, ['a2po', 'alpha_po', 'aot'])
+    (68, ['a2po', 'adpo', 'alpha_po'])
     """
     return list(_recipes())
 

@@ -20,6 +20,21 @@ PUBLICATIONS: dict[str, Reference] = {
         conventions=("V* is estimated before training from other samples: pass r − V* as `advantage`",),
         departures=(("TRL 1.16", "as published; β₂ = 1e-3, β₁ = 0.5"),),
     ),
+    "adpo": Reference(
+        title="Anchored Direct Preference Optimization",
+        authors="Zixian, Wang",
+        year=2025,
+        arxiv="2510.18913",
+        equation="the listwise cross-entropy",
+        loss="−(1/P) Σ_G Σ_i q_i log p_i, p = softmax(Δ/τ), q = softmax(z/β_r), z = (r − r̄)/(std + 1e-8)",
+        conventions=(
+            "a prompt counts by its responses where groups differ in size",
+            "the value is KL(q‖p)",
+        ),
+        departures=(
+            ("the author's code for verl", "divides by the standard deviation twice; τ grows with entropy by default"),
+        ),
+    ),
     "alpha_po": Reference(
         title="AlphaPO: Reward Shape Matters for LLM Alignment",
         authors="Gupta, Aman and others",
@@ -513,6 +528,15 @@ PUBLICATIONS: dict[str, Reference] = {
             ),
         ),
     ),
+    "info_nca": Reference(
+        title="Noise Contrastive Alignment of Language Models with Explicit Rewards",
+        authors="Chen, Huayu and He, Guande and Yuan, Lifan and Cui, Ganqu and Su, Hang and Zhu, Jun",
+        year=2024,
+        arxiv="2402.05369",
+        equation="the InfoNCA loss",
+        loss="−(1/P) Σ_G Σ_i q_i log p_i, p = softmax(βΔ_ref), q = softmax(r/α)",
+        conventions=("the value is KL(q‖p)", "α's default is unchecked"),
+    ),
     "ipo": Reference(
         title="A General Theoretical Paradigm to Understand Learning from Human Preferences",
         authors="Azar, Mohammad Gheshlaghi and others",
@@ -541,6 +565,19 @@ PUBLICATIONS: dict[str, Reference] = {
         departures=(
             ("TRL 1.16", "estimates z₀ from each batch's mismatched completions, over all processes, ≥ 0"),
             ("Liger 0.8", "without λ; z₀ is handed in, as here"),
+        ),
+    ),
+    "lpo": Reference(
+        title="Listwise Policy Optimization: Group-based RLVR as Target-Projection on the LLM Response Simplex",
+        authors="Qu, Yun and others",
+        year=2026,
+        arxiv="2605.06139",
+        equation="the listwise Gibbs target, with its forward and its reverse projection",
+        loss="(1/P) Σ_G KL(w‖p) or KL(p‖w), p = softmax(Δ), w = softmax(A/τ) on policy",
+        conventions=(
+            "the temperatures that are the target of Dr. GRPO (1), GRPO (the group's standard deviation) or MaxRL (the "
+            "group's mean)",
+            "read from a summary; whether its code sums or averages Δ over tokens is unchecked",
         ),
     ),
     "luspo": Reference(
@@ -676,6 +713,15 @@ PUBLICATIONS: dict[str, Reference] = {
             "σ = √(R̄(1−R̄)), the biased one; k = 1 is GRPO with ddof 0",
         ),
     ),
+    "plackett_luce": Reference(
+        title="Direct Preference Optimization: Your Language Model is Secretly a Reward Model",
+        authors="Rafailov, Rafael and others",
+        year=2023,
+        arxiv="2305.18290",
+        equation="appendix A.3, from memory and unchecked",
+        loss="−(1/P) Σ_G log Π_k e^{βΔ_(k)}/Σ_{j ≥ k} e^{βΔ_(j)}",
+        conventions=("equal rewards keep the order of the rows",),
+    ),
     "ppo": Reference(
         title="Proximal Policy Optimization Algorithms",
         authors="Schulman, John and others",
@@ -705,6 +751,16 @@ PUBLICATIONS: dict[str, Reference] = {
             "sums over a response's tokens; trainers' SFT averages over tokens",
             "of equals the first",
         ),
+    ),
+    "real": Reference(
+        title="Rewards as Labels: Revisiting RLVR from a Classification Perspective",
+        authors="Zhai and others",
+        year=2026,
+        arxiv="2602.05630",
+        equation="the REAL loss",
+        loss="(1/P) Σ_G [log(1 + Σ₊ e^{−s̄/τ}) + log(1 + Σ₋ e^{s̄/τ})], s̄ the mean log-ratio",
+        conventions=("a response is right where its reward is positive",),
+        departures=(("ms-swift 4", "labels by the sign of the advantage, and leaves out groups of one kind; τ = 0.5"),),
     ),
     "rebel": Reference(
         title="REBEL: Reinforcement Learning via Regressing Relative Rewards",
@@ -843,6 +899,15 @@ PUBLICATIONS: dict[str, Reference] = {
         conventions=("the reference is that of RSO (2309.06657) and of trainers",),
         departures=(("TRL 1.16", "`hinge`, with the reference"),),
     ),
+    "sparse_lpo": Reference(
+        title="Learning with Fenchel-Young Losses",
+        authors="Blondel, Mathieu and Martins, Andr{\\'e} F. T. and Niculae, Vlad",
+        year=2020,
+        arxiv=None,
+        equation="this library's: LPO with its losses of sparsemax and entmax",
+        loss="(1/P) Σ_G μ[Ω(q) + Ω*(Δ/μ)] − ⟨q, Δ⟩, q the sparsemax or entmax of (r − r̄)/τ",
+        venue="Journal of Machine Learning Research 21",
+    ),
     "sppo": Reference(
         title="Self-Play Preference Optimization for Language Model Alignment",
         authors="Wu, Yue and others",
@@ -877,6 +942,15 @@ PUBLICATIONS: dict[str, Reference] = {
                 "with coefficients of their own, 1 and 1 by default",
             ),
         ),
+    ),
+    "tpo": Reference(
+        title="Target Policy Optimization",
+        authors="Kaddour, Jean",
+        year=2026,
+        arxiv="2604.06159",
+        equation="1 to 3, appendix A",
+        loss="−(1/P) Σ_G Σ_i q_i log p_i, p = softmax(log π), q ∝ π_old e^{z/η}, z = (r − r̄)/σ",
+        conventions=("σ is the population's", "log π of whole responses", "the value is KL(q‖p)"),
     ),
     "vespo": Reference(
         title="VESPO: Variational Sequence-Level Soft Policy Optimization for Stable Off-Policy LLM Training",

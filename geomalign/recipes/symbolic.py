@@ -16,6 +16,7 @@ __all__ = ["formula"]
 _SYMBOLS: dict[str, str] = {
     "beta1": r"\beta_1",
     "beta2": r"\beta_2",
+    "beta_reward": r"\beta_r",
     "cap": "c",
     "delta": r"\delta",
     "desirable": r"\lambda_D",

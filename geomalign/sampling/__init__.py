@@ -9,5 +9,6 @@ from geomalign.sampling.mask import *
 from geomalign.sampling.masked_importance import *
 from geomalign.sampling.off_policy import *
 from geomalign.sampling.selection import *
+from geomalign.sampling.target import *
 from geomalign.sampling.transform import *
 from geomalign.sampling.trust_region import *

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from geomalign import distributed
+from geomalign._util.types import Locality
 from geomalign.batch import Batch, Counts
 from geomalign.nonfinite import drop_nonfinite
 from geomalign.tasks import draw, score
@@ -149,7 +150,7 @@ def _optimizer_steps(run: Run, rollout: Rollout, whole: Batch, rows: slice, driv
     steps: list[OptimizerStep] = []
     largest: list[Tensor] = []
     for _ in range(settings.epochs):
-        for minibatch in torch.randperm(whole.size, generator=run.order).chunk(settings.minibatches):
+        for minibatch in _parts(run, torch.arange(whole.size), settings.minibatches, run.order):
             counts = whole[run.placement.put(minibatch)].counts()
             own = minibatch[(minibatch >= rows.start) & (minibatch < rows.stop)] - rows.start
             moved = [mine.seen.new_zeros(())]
@@ -163,6 +164,15 @@ def _optimizer_steps(run: Run, rollout: Rollout, whole: Batch, rows: slice, driv
         return step_metrics(steps, largest, objective(whole, drive=drive), objective(last, drive=drive), last)
 
 
+def _parts(run: Run, rows: Tensor, count: int, shuffled: torch.Generator | None = None) -> Iterator[Tensor]:
+    """Rows in parts, of whole groups where a potential couples the responses to one prompt; shuffled, or as they are."""
+    coupled = any(term.optimization.locality >= Locality.GROUP for _, term in run.objective.terms)
+    groups = rows.view(-1, run.config.rl.samples if coupled else 1)
+    if shuffled is not None:
+        groups = groups[torch.randperm(len(groups), generator=shuffled)]
+    return (part.flatten() for part in groups.chunk(count))
+
+
 class _Mine:
     """This process's rows of a rollout, with the log-probabilities that the last pass over each of them `seen`."""
 
@@ -173,7 +183,7 @@ class _Mine:
     def losses(self, rows: Tensor, counts: Counts, moved: list[Tensor]) -> Iterator[Tensor]:
         """The loss of one micro-batch of `rows` after another; `moved` takes the largest |Δ| of each."""
         run, settings = self.run, self.run.config.rl
-        for part in rows.chunk(settings.accumulation) if len(rows) else ():
+        for part in _parts(run, rows, settings.accumulation) if len(rows) else ():
             part = run.placement.put(part)
             with run.timed("loss"):
                 batch, drive = self.batch[part], self.drive[part]

@@ -6,6 +6,7 @@ Relative to the sizes of what is added, as rounding is: a loss whose terms cance
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import tempfile
 import warnings
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch import Tensor
 import geomalign as ga
 from geomalign import distributed
 from geomalign.laws import sample_batch, sample_pairs
+from geomalign.recipes.rewards import groups
 
 pytestmark = [
     pytest.mark.float32,
@@ -30,6 +32,8 @@ SPLITS = ([1] * SIZE, [SIZE], [5, 0, 11, 8], [23, 1], [2, 7, 1, 14])
 RANKS = {2: [5, 19], 4: [9, 0, 4, 11]}
 # The ranks of the margins are those of one batch, so that its parts are other problems.
 WHOLE = {"aot", "aot_unpaired"}
+# Their potential couples the responses to one prompt: parts are of whole groups.
+GROUPS = set(groups.__all__)
 
 
 def batch_of(name: str) -> ga.Batch | ga.PreferenceBatch:
@@ -38,6 +42,9 @@ def batch_of(name: str) -> ga.Batch | ga.PreferenceBatch:
     if objective.paired:
         return sample_pairs(SIZE, 6, seed=3, dtype=torch.float32)
     batch = sample_batch(SIZE, 6, seed=3, dtype=torch.float32)
+    if name in GROUPS:  # nine groups of one to four rows, each in one piece
+        group = batch.group + 10 * (torch.arange(SIZE) // 8)
+        batch = dataclasses.replace(batch, group=group)[group.argsort(stable=True)]
     return dataclasses.replace(batch, reward=(batch.reward > 0).float()) if name == "pass_at_k" else batch
 
 
@@ -56,8 +63,14 @@ def evaluate(
     return loss.detach(), list(torch.autograd.grad(loss, inputs, allow_unused=True, materialize_grads=True))
 
 
-def sections(sizes: list[int]) -> list[slice]:
-    return [slice(sum(sizes[:k]), sum(sizes[: k + 1])) for k in range(len(sizes))]
+def sections(sizes: list[int], name: str = "") -> list[slice]:
+    """Consecutive rows of these sizes; of a recipe of groups the cuts are moved on to the ends of groups."""
+    cuts = [sum(sizes[:k]) for k in range(len(sizes) + 1)]
+    if name in GROUPS:
+        group = batch_of(name).group
+        ends = [0, *((group[1:] != group[:-1]).nonzero().flatten() + 1).tolist(), SIZE]
+        cuts = [min(end for end in ends if end >= cut) for cut in cuts]
+    return [slice(*cut) for cut in itertools.pairwise(cuts)]
 
 
 class Whole:
@@ -70,7 +83,7 @@ class Whole:
         outcome = self.objective(self.batch, drive=self.drive)
         self.scale, self.scales = 0.0, [0.0] * len(self.gradients)
         for (c, term), seen in zip(self.objective.terms, outcome.terms, strict=True):
-            offset = term.offset(term.optimization, seen.drive)
+            offset = term.offset(seen.optimization, seen.drive)
             sizes = (seen.potential.abs() + (seen.drive * seen.u).abs() + offset.abs()).detach()
             self.scale += abs(c) * float((seen.weights * sizes).sum())
             found = term.gradient(
@@ -100,7 +113,14 @@ def test_micro_batches_of_any_split_add_up(name: str) -> None:
             whole.is_sum_of([whole.part(rows) for rows in sections([5, 19])])
         return
     for sizes in SPLITS:
-        whole.is_sum_of([whole.part(rows) for rows in sections(sizes)])
+        whole.is_sum_of([whole.part(rows) for rows in sections(sizes, name)])
+
+
+@pytest.mark.parametrize("name", sorted(GROUPS))
+def test_a_part_of_a_group_is_another_problem(name: str) -> None:
+    whole = Whole(name)
+    with pytest.raises(AssertionError, match=r"the (loss|gradient) .*"):
+        whole.is_sum_of([whole.part(rows) for rows in sections([1] * SIZE)])
 
 
 def work(rank: int, sizes: list[int], folder: str) -> None:
@@ -112,7 +132,7 @@ def work(rank: int, sizes: list[int], folder: str) -> None:
     for name in ga.recipes.names():
         if name not in WHOLE:
             objective = ga.recipes.get(name)
-            mine = batch_of(name)[sections(sizes)[rank]]
+            mine = batch_of(name)[sections(sizes, name)[rank]]
             drive, counts = distributed.drive(objective, mine), distributed.counts(mine)
             results[name] = evaluate(objective, mine, slice(None), drive, counts)
     torch.distributed.barrier()

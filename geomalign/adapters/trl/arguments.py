@@ -11,6 +11,7 @@ import torch
 
 from geomalign import recipes
 from geomalign._util.types import Locality
+from geomalign.adapters.hosted import cut_groups
 from geomalign.batch import PreferenceBatch
 from geomalign.objective import BaseObjective, Objective, gradient_at_anchor
 from geomalign.sampling import Advantage, SamplingGeometry, TruncatedImportance
@@ -110,6 +111,8 @@ def resolved(objective: BaseObjective | str, *, paired: bool) -> BaseObjective:
         )
     if not paired and objective.paired:
         raise ValueError("this objective compares pairs, but GRPO samples single responses: use GeometryDPOTrainer.")
+    if not paired and (cut := cut_groups(objective, "TRL")):
+        raise ValueError(f"{cut}.")
     return objective
 
 

@@ -45,7 +45,7 @@ def why_not(objective: BaseObjective) -> str | None:
         )
     if len({(term.sampling, term.unit.per_token) for term in objective.driven_terms}) > 1:
         return "its terms have different drives or units, and verl passes one drive"
-    return None
+    return hosted.cut_groups(objective, "verl")
 
 
 def objective_from(name: str, config: Any) -> BaseObjective:

@@ -99,7 +99,8 @@ def as_loss(objective: BaseObjective, *, log_prob: float = 0.0) -> Loss:
 
     Every row is one token. The drive is passed in, so the sampling geometry (group baselines, escort weights) stays
     outside; of a sum, a term whose sampling answers to one sign of the advantage alone gets that sign alone. A label
-    keeps its own strength, and a pair's reward margin is 1.
+    keeps its own strength, and a pair's reward margin is 1. Of a potential that couples the responses of a group the
+    event is two responses that stand opposite each other, at Δ and −Δ under drives g and −g.
 
     Args:
         objective: any. Give `kind="pair"` to `identify` where its unit is a pair.
@@ -132,6 +133,16 @@ def as_loss(objective: BaseObjective, *, log_prob: float = 0.0) -> Loss:
         outcome = objective.plain(batch, drive=pulls)
         return outcome.loss / outcome.terms[0].weights.sum()
 
+    def opposite(log_ratio: Tensor, drive: Tensor) -> Tensor:
+        anchor = torch.full_like(log_ratio, log_prob)[:, None].repeat(2, 1)
+        both, pulls = (torch.cat([x, -x]) for x in (log_ratio, drive))
+        group = torch.arange(len(drive)).repeat(2)
+        batch = Batch(both[:, None] + anchor, anchor, None, pulls, pulls, anchor, group, anchor)
+        outcome = objective.plain(batch, drive=pulls)
+        return outcome.loss / outcome.terms[0].weights.sum()
+
+    if any(term.optimization.locality >= Locality.GROUP for _, term in objective.terms):
+        return opposite
     if objective.paired:
         return torch.func.vmap(one) if objective.locality is Locality.BATCH else pairs
     return event
