@@ -107,6 +107,7 @@ def _tests(tree: Path, arguments: list[str], output: Path) -> None:
         for file in [argument.split("::")[0] for argument in arguments if argument.startswith("geomalign/")]:
             importlib.import_module(file.removesuffix(".py").replace("/", "."))
         common = ["-q", "-n", "0", "-p", "no:cacheprovider", "--tb=no", "--durations=0", "--doctest-modules"]
+        common += ["-W", "ignore:Module already imported"]  # of the plugin that the package is, too
         code = int(pytest.main([*common, "-m", "not slow and not gpu", *arguments]))
     except BaseException:
         traceback.print_exc()
@@ -155,11 +156,15 @@ class Judge:
             try:
                 apply(self.tree, mutant.path, mutant.applied(text))
                 said, by = verdict(self.tree, files, options=("-x", *left_out))
-                known = said == "survived" or "::" not in by or by in self.trusted
-                alone = known or verdict(self.tree, [by])[0] == "killed"
+                known = said == "survived" or by in self.trusted
+                alone = known or "::" not in by or verdict(self.tree, [by])[0] == "killed"
             finally:
                 apply(self.tree, mutant.path, text)
-            if not known:
+            if said == "killed" and "::" not in by:  # what is imported or collected failed, or nothing came to an end
+                clean = verdict(self.tree, files, options=(*left_out, "--collect-only"))
+                if clean[0] != "survived":
+                    raise RuntimeError(f"{files} cannot be collected without any mutant: {clean[1]}.")
+            elif not known:
                 self.trusted[by] = alone and verdict(self.tree, [by])[0] == "survived"
                 if not self.trusted[by]:
                     print(f"left out, as it fails without the mutant or not alone: {by}", flush=True)
