@@ -20,9 +20,9 @@ from geomalign._util.types import Interval
 from geomalign.analysis.asymptotics import asymptote
 from geomalign.analysis.identification import Identification, Moved, as_loss, identify
 from geomalign.analysis.identification.curve import resolve
+from geomalign.recipes.rewards import groups
 
 F64 = torch.float64
-from geomalign.recipes.rewards import groups
 
 
 def ppo(low: float, high: float) -> Callable[[Tensor, Tensor], Tensor]:

@@ -1723,7 +1723,7 @@ window.GA = { data: {
 ]
 }
 },
-"left_out": [ "aot", "aot_unpaired", "apo_down", "bco", "cpo", "discopop", "dppo", "exo", "generalized_jsd", "gmpo", "gpo_savage", "luspo", "nca", "orpo", "topr", "vespo", "wpo" ],
+"left_out": [ "adpo", "aot", "aot_unpaired", "apo_down", "bco", "cpo", "discopop", "dppo", "exo", "generalized_jsd", "gmpo", "gpo_savage", "info_nca", "lpo", "luspo", "nca", "orpo", "plackett_luce", "real", "sparse_lpo", "topr", "tpo", "vespo", "wpo" ],
 "parts": {
 "Token": {
 "path": "ga.Token",

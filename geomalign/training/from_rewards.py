@@ -165,7 +165,7 @@ def _optimizer_steps(run: Run, rollout: Rollout, whole: Batch, rows: slice, driv
 
 
 def _parts(run: Run, rows: Tensor, count: int, shuffled: torch.Generator | None = None) -> Iterator[Tensor]:
-    """Rows in parts, of whole groups where a potential couples the responses to one prompt; shuffled, or as they are."""
+    """Rows in parts, of whole groups where a potential couples the responses to a prompt; shuffled, or as they are."""
     coupled = any(term.optimization.locality >= Locality.GROUP for _, term in run.objective.terms)
     groups = rows.view(-1, run.config.rl.samples if coupled else 1)
     if shuffled is not None:
