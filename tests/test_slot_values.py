@@ -14,6 +14,7 @@ from torch import Tensor
 
 import geomalign as ga
 from geomalign import laws
+from geomalign.recipes.catalogue import parts
 
 GROUP = torch.tensor([0, 0, 0, 1, 1, 1])
 REWARD = torch.tensor([3.0, 1.0, -1.0, 0.5, 0.25, 0.0], dtype=torch.float64)
@@ -228,7 +229,13 @@ def test_bounds_of_tokens_differ() -> None:
 
 # ---- the least of the energy, for every drive
 
-GAPS = [*members.SLOTS[ga.OptimizationGeometry]]
+
+def of_groups(geometry: ga.OptimizationGeometry) -> bool:
+    """Whether the coordinates of a group are coupled, so that there is no energy of one of them."""
+    return any(issubclass(part, ga.GroupGeometry) for part in parts(geometry))
+
+
+GAPS = [part for part in members.SLOTS[ga.OptimizationGeometry] if not of_groups(part)]
 SIZES = torch.logspace(-6, 4, 400, dtype=torch.float64)
 LINE = torch.cat([-SIZES.flip(0), torch.zeros(1, dtype=torch.float64), SIZES])
 

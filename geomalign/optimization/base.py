@@ -251,11 +251,11 @@ class Scaled(BregmanGeometry):
         return self.of.locality
 
     def among(self, rows: Batch) -> Scaled:
-        return dataclasses.replace(self, of=self.of.among(rows))
+        return dataclasses.replace(self, of=self.of.among(rows))  # type: ignore[arg-type]
 
     @property
     def section(self) -> Scaled:
-        return dataclasses.replace(self, of=self.of.section)
+        return dataclasses.replace(self, of=self.of.section)  # type: ignore[arg-type]
 
     def curvature_along(self, u: Tensor, drive: Tensor, direction: Tensor) -> Tensor:
         return self.factor * self.of.curvature_along(u, drive, direction)

@@ -237,6 +237,7 @@ class PlackettLuce(GroupGeometry):
         along = direction.flatten()[seen.order]
         _, mean = _scan(seen.u, along, seen.segment, forward=False)
         _, mean = _scan(-seen.below, mean, seen.segment, forward=True)
+        assert mean is not None
         return seen.back(seen.size * torch.exp(seen.u + seen.above) * (along - mean)).view_as(u)
 
     def conjugate(self, drive: Tensor) -> Tensor:
