@@ -67,7 +67,7 @@ def prepare(
     data[0].loss_fn_inputs["drive"].tolist()  # one number per token, zero outside the response
     ```
     """
-    chosen = hosted.objective_of(objective)
+    chosen = _named(objective)
     rows = [{"mask": _mask(datum)} for datum in data]
     for k, (row, datum) in enumerate(zip(rows, data, strict=True)):
         if "logprobs" in datum.loss_fn_inputs:
@@ -115,6 +115,14 @@ def counted(data: Sequence[Any]) -> list[Any]:
     return [dataclasses.replace(datum, loss_fn_inputs={**datum.loss_fn_inputs, **found}) for datum in data]
 
 
+def _named(objective: BaseObjective | str) -> BaseObjective:
+    """The objective, refused where it couples the responses to one prompt: data do not say which these are."""
+    found = hosted.objective_of(objective)
+    if cut := hosted.cut_groups(found, "Tinker"):
+        raise ValueError(f"{cut}.")
+    return found
+
+
 def loss(
     objective: BaseObjective | str,
 ) -> Callable[[Sequence[Any], Sequence[Tensor]], tuple[Tensor, dict[str, float]]]:
@@ -135,7 +143,7 @@ def loss(
     result.metrics["geom/ess"]
     ```
     """
-    chosen = hosted.objective_of(objective)
+    chosen = _named(objective)
 
     def evaluate(data: Sequence[Any], logprobs: Sequence[Tensor]) -> tuple[Tensor, dict[str, float]]:
         batch, drive, counts = _given(chosen, data, logprobs)
@@ -163,7 +171,7 @@ def weighted(objective: BaseObjective | str, data: Sequence[Any]) -> list[Any]:
     client.forward_backward(weighted("rloo", prepare("rloo", data, reward=rewards, group=prompts)), "cross_entropy")
     ```
     """
-    chosen = hosted.objective_of(objective)
+    chosen = _named(objective)
     if chosen.paired:
         raise ValueError("the responses of a pair were not sampled by the policy: use forward_backward_custom.")
     batch, drive, counts = _given(chosen, data, [_of(datum, "old") for datum in data])
@@ -195,7 +203,7 @@ def traceable(objective: BaseObjective | str) -> tuple[Callable[..., tuple[Tenso
     client.forward_backward_custom(counted(prepare("opo", data, reward=rewards, group=prompts)), handle)
     ```
     """
-    chosen = hosted.objective_of(objective)
+    chosen = _named(objective)
     reach = max(term.reach for _, term in chosen.terms)
     if chosen.paired or reach > Locality.SEQUENCE or not all(term.measure.rowwise for _, term in chosen.terms):
         raise ValueError(

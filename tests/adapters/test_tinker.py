@@ -22,6 +22,7 @@ from torch import Tensor
 import geomalign as ga
 from geomalign.adapters import tinker as geometry
 from geomalign.adapters.export import configuration
+from geomalign.adapters.hosted import cut_groups
 from geomalign.laws import batches
 
 try:
@@ -41,7 +42,8 @@ EXACT = {"rtol": 0, "atol": 3e-8}
 VOCABULARY = 17
 
 with warnings.catch_warnings(action="ignore"):  # a loss that is unbounded below is compared like any other
-    RECIPES = {name: ga.recipes.get(name) for name in ga.recipes.names()}
+    EVERY = {name: ga.recipes.get(name) for name in ga.recipes.names()}
+RECIPES = {name: objective for name, objective in EVERY.items() if cut_groups(objective, "Tinker") is None}
 REWARDS = [name for name, objective in RECIPES.items() if not objective.paired]
 TRACEABLE = [name for name in REWARDS if not RECIPES[name].needs_reference]
 
@@ -354,3 +356,10 @@ def test_supervised_calls_train_an_objective(connected: tuple[Any, ...]) -> None
     training.forward_backward(data, "cross_entropy").result()
     same(service.weights, per_datum(ga.recipes.rloo().gradient(made.batch), data), -1)
     assert set(service.calls) == {("cross_entropy", False)}
+
+
+@pytest.mark.parametrize("name", sorted(set(EVERY) - set(RECIPES)))
+def test_an_objective_that_couples_a_prompts_responses_is_refused(name: str) -> None:
+    for made in (geometry.loss, geometry.traceable):
+        with pytest.raises(ValueError, match="couples the responses to one prompt, and Tinker cuts groups"):
+            made(name)

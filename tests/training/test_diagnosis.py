@@ -306,7 +306,7 @@ def test_a_response_without_a_reward_makes_no_difference_in_its_group() -> None:
 
 ADVANTAGES = {"awr", "ppo", "reinforce", "remax", "topr"}
 #: Compared with the whole batch, or with nothing.
-ALONE = ADVANTAGES | {"a2po", "apo_zero", "bco", "dro", "kto", "reinforce_plus_plus", "sppo"}
+ALONE = ADVANTAGES | {"a2po", "apo_zero", "bco", "dro", "kto", "real", "reinforce_plus_plus", "sppo"}
 
 
 @pytest.mark.filterwarnings("ignore::geomalign.objective.UnboundedLossWarning")

@@ -183,6 +183,7 @@ def adpo(tau: float = 0.8, beta_reward: float = 0.5, *, std_epsilon: float = 1e-
     >>> outcome.drive[[0, 2, 6]]  # n·q − 1 of three responses to one prompt, with the rewards 0.70, −0.95 and 0.93
     tensor([ 0.1432, -0.9539,  0.8107], dtype=torch.float64)
     """
+    check.positive("adpo", "a temperature in nats", tau=tau)
     return Objective(
         unit=Sequence(),
         chart=LogRatio(scale=1 / tau),
