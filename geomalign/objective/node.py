@@ -65,10 +65,10 @@ def evaluate(
 
     >>> import geomalign as ga
     >>> batch = ga.Batch(torch.zeros(2, 1), torch.zeros(2, 1), reward=torch.tensor([1.0, 0.0]))
-    >>> objective = ga.recipes.dr_grpo(max_response_length=1)
+    >>> objective = ga.recipes.rloo()
     >>> evaluate(objective.terms, batch, [objective.drive(batch)], batch.counts())[1]
-    (tensor([[-0.2500],
-            [ 0.2500]]),)
+    (tensor([[-0.5000],
+            [ 0.5000]]),)
     """
     parts = tiles(batch, terms)
     if len(parts) == 1:
