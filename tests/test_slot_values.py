@@ -225,6 +225,23 @@ def test_bounds_of_tokens_differ() -> None:
     unit, mask = ga.unit.ClampedTokens(low=-0.1, high=0.3), torch.ones(1, 4, dtype=torch.bool)
     given, cut = torch.tensor([[-1.0, -0.05, 0.2, 1.0]]), torch.tensor([[-0.1, -0.05, 0.2, 0.3]])
     close(unit.reduce(given, mask), unit.of.reduce(cut, mask))
+    for low, high, cut in ((-0.1, None, [-0.1, -0.05, 0.2, 1.0]), (None, 0.3, [-1.0, -0.05, 0.2, 0.3])):
+        close(ga.unit.ClampedTokens(low=low, high=high).reduce(given, mask), unit.of.reduce(torch.tensor([cut]), mask))
+
+
+@pytest.mark.parametrize("name", ["low", "high"])
+def test_a_bound_that_is_no_number_is_named(name: str) -> None:
+    for made in (lambda **bound: ga.ClippedImportance(ga.Advantage(), **bound), ga.unit.ClampedTokens, ga.Clip):
+        with pytest.raises(ValueError, match=rf"\({name}=nan"):
+            made(**{name: math.nan})
+
+
+def test_a_function_is_tried_inside_its_domain_alone() -> None:
+    def inside(u: Tensor) -> Tensor:
+        assert bool(((u >= -0.2) & (u <= 0.3)).all())
+        return u**2
+
+    assert ga.ConvexPotential(inside, low=-0.2, high=0.3).domain.high == 0.3
 
 
 # ---- the least of the energy, for every drive
@@ -365,6 +382,14 @@ def test_counts_are_of_all_rows_of_rows_with_tokens_and_of_whole_pairs() -> None
     sides = torch.zeros(3, 2)
     of_pairs = ga.PreferenceBatch(sides, sides, chosen_mask=mask, rejected_mask=torch.ones(3, 2)).counts()
     assert [int(x) for x in of_pairs.astuple()] == [9, 5, 2, 6]
+
+
+def test_where_there_is_no_event_everything_is_zero() -> None:
+    mask = torch.tensor([[True, False], [False, False]])
+    rows = ga.Batch(torch.full((2, 2), -0.5), torch.full((2, 2), -1.0), mask, advantage=torch.tensor([2.0, 3.0]))
+    found = ga.Objective(unit=ga.Token(), sampling=ga.Advantage(), optimization=ga.ChiSquare())(rows)
+    for name, value in (("u", 0.5), ("drive", 2.0), ("weights", 1.0)):
+        close(getattr(found, name), [[value, 0.0], [0.0, 0.0]])
 
 
 # ---- pairs

@@ -142,7 +142,7 @@ def _skipped(tree: ast.Module) -> set[int]:
                 roots += [*args, *keywords]
             case ast.Call(func=func, args=args, keywords=keywords):
                 # The axes: of two axes -1 is 1, and any other axis fails by its shape.
-                roots += [k for k in keywords if k.arg in ("keepdim", "dim", "dtype", "device", "encoding")]
+                roots += [k for k in keywords if k.arg in ("keepdim", "dim", "dtype", "device", "encoding", "strict")]
                 roots += [a for a in args if isinstance(a, (ast.Constant, ast.UnaryOp))] if _name(func) in AXES else []
     return {id(inner) for root in roots if root is not None for inner in ast.walk(root)}
 

@@ -31,6 +31,8 @@ PACKAGES: dict[str, tuple[str, ...]] = {
 """A package of the report -> its modules, as patterns below geomalign/."""
 
 TESTS: dict[str, tuple[str, ...]] = {
+    "sampling/masked_importance.py": ("tests/recipes/test_masked_importance.py", *_laws("sampling")),
+    "sampling/off_policy.py": ("tests/recipes/test_masked_importance.py", *_laws("sampling")),
     "sampling/trust_region.py": ("tests/test_trust_region.py", *_laws("sampling", "every_drive_and_measure_adds_up")),
     "sampling/advantage.py": (
         "tests/recipes/test_advantages.py",
@@ -45,6 +47,16 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/recipes/test_advantages.py",
         "tests/recipes/test_formula.py",
         *_laws("sampling", "every_drive_and_measure_adds_up"),
+    ),
+    "optimization/group.py": (
+        "tests/recipes/test_groups.py",
+        "tests/theory/test_theorems_groups.py",
+        *_laws("optimization"),
+    ),
+    "optimization/listwise.py": (
+        "tests/recipes/test_groups.py",
+        "tests/theory/test_theorems_groups.py",
+        *_laws("optimization"),
     ),
     "optimization/*.py": (
         "tests/test_optimization.py",
@@ -63,7 +75,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/test_core.py",
     ),
     "objective/kl.py": ("tests/recipes/test_kl_penalties.py", *SLOTS),
-    "objective/*.py": (*FORMULA, *SLOTS),
+    "objective/*.py": ("tests/test_node.py", *FORMULA, *SLOTS),
     "recipes/*.py": (
         "tests/recipes/test_lookup.py",
         "tests/recipes/test_defaults.py",
@@ -74,6 +86,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/recipes/test_pairs.py",
         "tests/recipes/test_unpaired.py",
         "tests/recipes/test_regression.py",
+        "tests/recipes/test_groups.py",
         "tests/recipes/test_distillation.py",
         "tests/recipes/test_kl_penalties.py",
         "tests/test_core.py",
@@ -93,6 +106,11 @@ TESTS: dict[str, tuple[str, ...]] = {
     "chart.py": (*_laws("chart"), *FORMULA),
     "measure.py": (*_laws("measure", "every_drive_and_measure_adds_up"), *FORMULA),
     "training/warmstart.py": ("tests/training/test_warmstart.py",),
+    "training/*pair*.py": (
+        "tests/training/test_offline.py",
+        "tests/training/test_step.py",
+        "tests/training/test_preferences.py",
+    ),
     "training/policy.py": ("tests/training/test_policy_head.py", "tests/training/test_model.py"),
     "training/[gpw]*.py": (
         "tests/training/test_rollout.py",
