@@ -229,6 +229,63 @@ def test_bounds_of_tokens_differ() -> None:
         close(ga.unit.ClampedTokens(low=low, high=high).reduce(given, mask), unit.of.reduce(torch.tensor([cut]), mask))
 
 
+@pytest.mark.parametrize("unit", [ga.Token(), ga.MeanSequence(), ga.unit.ClampedTokens(), ga.unit.BroadcastSequence()])
+def test_a_unit_of_tokens_refuses_sums_over_responses(unit: ga.Unit) -> None:
+    summed = ga.Batch(torch.zeros(2), torch.zeros(2), advantage=torch.ones(2))
+    objective = ga.Objective(unit=unit, sampling=ga.Advantage(), optimization=ga.Flat())
+    with pytest.raises(ValueError, match="needs the single tokens"):
+        objective(summed)
+
+
+@pytest.mark.parametrize("geometry", [ga.ReverseKL(0.7), ga.optimization.LogRatioModulated(1.0, 0.5)])
+def test_beyond_the_range_of_exponentials_a_potential_is_a_straight_line(geometry: ga.OptimizationGeometry) -> None:
+    """The force is the same from there on, so the curvature is zero; the laws draw no coordinate so far out."""
+    u, drive = torch.tensor([-2000.0, -1000.0]), torch.zeros(2)
+    force = geometry.force(u, drive)
+    assert force[0] == force[1] < 0
+    close(geometry.curvature(u, drive), [0.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    "unit, per_token",
+    [
+        (ga.Token(), True),
+        (ga.unit.BroadcastSequence(), True),
+        (ga.unit.Shifted(ga.Token(), 0.1), True),
+        (ga.unit.Shifted(ga.Sequence(), 0.1), False),
+        (ga.unit.ClampedTokens(), False),
+        (ga.MeanSequence(), False),
+        (ga.Pair(), False),
+    ],
+    ids=members.ident,
+)
+def test_whose_events_are_tokens(unit: ga.Unit, per_token: bool) -> None:
+    sampling = ga.Label() if unit.paired else ga.Advantage()
+    assert ga.Objective(unit=unit, sampling=sampling, optimization=ga.ChiSquare()).per_token is per_token
+
+
+def test_a_unit_is_shifted_by_its_origin_and_by_default_by_nothing() -> None:
+    rows = ga.Batch(torch.tensor([[-0.5, -2.0]]), torch.full((1, 2), -1.0), advantage=torch.ones(1))
+    for unit, u in ((ga.unit.Shifted(), -0.5), (ga.unit.Shifted(origin=0.25), -0.75)):
+        close(ga.Objective(unit=unit, sampling=ga.Advantage(), optimization=ga.ChiSquare())(rows).u, [u])
+
+
+class Squashed(ga.ResponseUnit):
+    """A unit of one's own that is not linear, and states `reduce` alone."""
+
+    linear = False
+
+    def reduce(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        return torch.tanh(torch.where(mask, tokens, 0)).sum(-1)
+
+
+def test_the_adjoint_of_a_unit_that_is_not_linear_is_taken_at_its_tokens() -> None:
+    tokens, mask = torch.tensor([[0.5, -1.0, 7.0], [2.0, 0.0, 0.3]]), torch.tensor([[1, 1, 0], [1, 0, 1]]).bool()
+    gradient = torch.tensor([1.0, -2.0])
+    expected = torch.where(mask, gradient[:, None] * (1 - torch.tanh(tokens) ** 2), 0)
+    close(Squashed().spread(gradient, mask, tokens), expected)
+
+
 @pytest.mark.parametrize("name", ["low", "high"])
 def test_a_bound_that_is_no_number_is_named(name: str) -> None:
     for made in (lambda **bound: ga.ClippedImportance(ga.Advantage(), **bound), ga.unit.ClampedTokens, ga.Clip):
@@ -411,3 +468,22 @@ def test_pairs_are_told_apart(name: str) -> None:
         close(ga.Margin(0.5).drive(rows), 0.5 * margin)
         close(ga.SoftLabel(-0.4, 3.0).drive(rows), -0.4 * torch.sigmoid(3 * margin))
         assert (ga.SoftLabel(-0.4).drive_range.low, ga.SoftLabel(-0.4).drive_range.high) == (-0.4, 0.0)
+
+
+def test_pairs_without_a_margin_are_told_what_they_lack() -> None:
+    pairs = laws.sample_pairs(2, 2)
+    bare = dataclasses.replace(pairs, margin=None)
+    with pytest.raises(ValueError, match=r"Margin needs `margin`.*Pass the difference of the two responses' rewards"):
+        ga.Margin().drive(bare)
+    with pytest.raises(ValueError, match=r"GroupAdvantage needs `reward`.*Use sampling=Label\(\)"):
+        ga.GroupAdvantage().drive(bare)
+
+
+def test_objectives_counts_and_nothing_else_can_be_summed() -> None:
+    one, two = ga.recipes.opo(), ga.recipes.mirror_descent()
+    assert sum([one, two]) == one + two
+    counts = batch().counts()
+    assert [int(x) for x in sum([counts, counts]).astuple()] == [2 * int(x) for x in counts.astuple()]  # type: ignore[union-attr]
+    for part in (one, one + two, counts):
+        with pytest.raises(TypeError, match="unsupported operand"):
+            1 + part

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 
 import geomalign as ga
 from geomalign import analysis
+from geomalign.analysis.asymptotics import asymptote
 from geomalign.analysis.identification import identify
 from geomalign.audit import audit, facts, findings, record
 from geomalign.training import step as training_step
@@ -91,6 +93,41 @@ def test_the_facts_of_rewards_by_hand(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_number_of_the_report(value: float, text: str) -> None:
     assert findings._number(value) == text
+
+
+def test_the_course_of_an_audit_has_a_figure_for_every_rollout(tmp_path: Path) -> None:
+    old = torch.full((2, 1), -1.0)
+    for k, log_ratio in enumerate(([0.0, 0.0], [math.log(3.0), 0.0], [0.5, 1e-9])):
+        reward = torch.tensor([1.0, float(k == 1)])
+        record(
+            tmp_path,
+            ga.Batch(
+                old + torch.tensor(log_ratio)[:, None], old, reward=reward, group=torch.zeros(2, dtype=torch.long)
+            ),
+            rollout=k,
+            step=k,
+        )
+    steps = audit(tmp_path).steps
+    third = (1 + math.exp(0.5)) ** 2 / (2 * (1 + math.e))
+    assert steps["sequence ESS"] == pytest.approx([1.0, 16 / 20, third])
+    assert steps["share off the anchor"] == [0.0, 0.5, 0.5]
+    assert steps["share with a drive"] == [1.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    "column", [{"reward": 1.0, "policy": [None], "old": [-1.0]}, {"policy": [None], "old": [None]}]
+)
+def test_a_dump_without_a_response_that_counts_is_refused(column: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps(column) + "\n" + json.dumps(column) + "\n")
+    with pytest.raises(ValueError, match=r"no response of .* has a token that counts: of 2"):
+        audit(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "values, ends", [((5.0, 5.0), (4.5, 5.5)), ((-1.0, 0.5, 1.0), (-1.0, 1.0)), ((2.0, 2.0 + 1e-7), (1.5, 2.5))]
+)
+def test_the_range_of_a_panel(values: tuple[float, ...], ends: tuple[float, float]) -> None:
+    assert findings._wide(torch.tensor(values)) == pytest.approx(ends, abs=1e-6)
 
 
 # ---- what an inactive geometry is
@@ -187,3 +224,15 @@ def test_a_potential_is_named_within_the_tolerance(kind: str, error: float, name
 def test_a_coupling_is_what_is_no_product_beyond_the_tolerance(error: float, coupled: bool) -> None:
     found = identify(lambda x, a: x**2 - a * x + error * torch.relu(a * x) ** 2)
     assert bool(found.coupling.regions) is coupled
+
+
+def test_an_order_has_the_sign_that_it_has_far_out() -> None:
+    assert str(asymptote(lambda x: x - 20, 1)) == "~ 1 |x|^1"
+    assert str(asymptote(lambda x: -3 * x - 200, -1)) == "~ 3 |x|^1"
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1e8])
+def test_the_unit_of_a_loss_does_not_matter(scale: float) -> None:
+    found = identify(lambda x, a: scale * (3 * x**2 / 2 - a * x))
+    assert isinstance(found.recognised.optimization, ga.ChiSquare) and found.decoupled
+    assert found.recognised.optimization.mu == pytest.approx(3 * scale)

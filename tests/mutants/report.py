@@ -41,9 +41,10 @@ def page(records: list[dict[str, Any]]) -> str:
             if record["verdict"] == "survived" and not equivalent:
                 survivors.append((record, said.get("reason", "not yet looked into")))
         counted = counts["killed"] + counts["survived"]
-        rate = f"{counts['killed'] / counted:.0%}" if counted else "–"
+        first = sum(record["verdict"] == "killed" and not record.get("again") for record in of)
         rows.append(
-            f"| {package} | {len(of)} | {counts['equivalent']} | {counts['killed']} | {counts['survived']} | {rate} |"
+            f"| {package} | {len(of)} | {counts['equivalent']} | {counts['killed']} | {counts['survived']} | "
+            f"{_share(first, counted)} | {_share(counts['killed'], counted)} |"
         )
     listed = [
         f"| `{record['path']}:{record['line']}` | {record['kind']} | `{_cell(record['before'])}` | "
@@ -51,6 +52,10 @@ def page(records: list[dict[str, Any]]) -> str:
         for record, reason in survivors
     ]
     return "\n".join([INTRODUCTION, *rows, "", SURVIVORS, *listed, ""])
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / whole:.0%}" if whole else "–"
 
 
 def _cell(text: str) -> str:
@@ -65,8 +70,12 @@ tests that cover the module until one fails. Tests of generated pages are not am
 random, as many of every package. Those that change nothing that can be observed are listed with their reasons in
 `tests/mutants/equivalent.json`, and do not count.
 
-| package | mutants | equivalent | noticed | survived | noticed, of those that count |
-|---|---|---|---|---|---|"""
+Survivors of the first pass got a test, and were run again (`python -m tests.mutants again`). The last column is
+therefore of a sample that the tests have seen; the one before is what they noticed at first, before the tests that they
+led to.
+
+| package | mutants | equivalent | noticed | survived | noticed at first | noticed, of those that count |
+|---|---|---|---|---|---|---|"""
 
 SURVIVORS = """## Survivors
 

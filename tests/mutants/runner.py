@@ -187,9 +187,15 @@ def run(root: Path, drawn: list[tuple[str, Mutant]], out: Path) -> None:
 
 
 def again(root: Path, out: Path) -> None:
-    """Judge the survivors of a record against the tests as they are now; what the code no longer has is dropped."""
+    """Judge the survivors of a record, but equivalent ones, against the tests as they are now; what the code no longer
+    has is dropped."""
     records: list[dict[str, Any]] = json.loads(out.read_text(encoding="utf-8"))
-    survivors = [at for at, record in enumerate(records) if record["verdict"] == "survived"]
+    explained = report.reasons()
+    survivors = [
+        at
+        for at, record in enumerate(records)
+        if record["verdict"] == "survived" and not explained.get(report.key(record), {}).get("equivalent")
+    ]
     preload()
     with private_copy(root) as tree:
         judge = Judge(tree)
@@ -197,8 +203,8 @@ def again(root: Path, out: Path) -> None:
             record = records[at]
             same = [m for m in mutants(root, record["path"]) if m.key == report.key(record)]
             if same:
-                mutant = min(same, key=lambda m: abs(m.line - record["line"]))
-                moved = record | dataclasses.asdict(mutant) | {"end": list(mutant.end)}
+                mutant = min(same, key=lambda m: (abs(m.line - record["line"]), abs(m.column - record["column"])))
+                moved = record | dataclasses.asdict(mutant) | {"end": list(mutant.end), "again": True}
                 records[at] = _judged(judge, moved, mutant)
             else:
                 records[at] = record | {"verdict": "gone"}

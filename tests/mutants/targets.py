@@ -75,7 +75,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/test_core.py",
     ),
     "objective/kl.py": ("tests/recipes/test_kl_penalties.py", *SLOTS),
-    "objective/*.py": ("tests/test_node.py", *FORMULA, *SLOTS),
+    "objective/*.py": ("tests/test_node.py", "tests/test_thresholds.py", *FORMULA, *SLOTS),
     "recipes/*.py": (
         "tests/recipes/test_lookup.py",
         "tests/recipes/test_defaults.py",
@@ -110,6 +110,11 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/training/test_offline.py",
         "tests/training/test_step.py",
         "tests/training/test_preferences.py",
+    ),
+    "training/evaluation.py": (
+        "tests/training/test_step.py",
+        "tests/training/test_conventions.py",
+        "tests/training/test_model.py",
     ),
     "training/policy.py": ("tests/training/test_policy_head.py", "tests/training/test_model.py"),
     "training/[gpw]*.py": (

@@ -15,7 +15,8 @@ from torch import Tensor
 
 import geomalign as ga
 from geomalign.tasks.verifiers import mathematics, sandbox
-from geomalign.training import from_pairs
+from geomalign.training import evaluation, from_pairs, pair_tokens
+from geomalign.training.generation import Rollout
 from geomalign.training.step import OptimizerStep, largest_log_ratio, optimizer_step, step_metrics
 
 
@@ -103,6 +104,82 @@ def test_a_pair_that_is_tied_is_not_ranked_rightly(margin: float, monkeypatch: p
     softplus = torch.nn.functional.softplus(-0.1 * (chosen - margin)).mean()
     assert found["loss_held_out"] == pytest.approx(float(softplus), rel=1e-6)
     assert from_pairs._ahead(torch.tensor([0.1, 0.0, -0.1])).tolist() == [True, False, False]
+
+
+def test_a_prompt_with_just_enough_room_is_answered_with_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 20 positions, prompts of 11, 12 and 14 tokens leave room for 10, 9 and 7: at most 9 are asked for, of two."""
+    policy: Any = types.SimpleNamespace(
+        positions=20, ask=lambda problem: problem.text, prompt_tokens=lambda texts: texts
+    )
+    problems: Any = [types.SimpleNamespace(level=1, text="x" * size) for size in (11, 12, 14)]
+    task: Any = types.SimpleNamespace(max_response_length=lambda level: 9)
+    asked = []
+
+    def sample(policy: Any, texts: list[str], temperature: float, max_new_tokens: int) -> Any:
+        asked.append((len(texts), max_new_tokens))
+        return types.SimpleNamespace(texts=lambda policy: texts, ended=torch.ones(len(texts)))
+
+    monkeypatch.setattr(evaluation, "sample", sample)
+    monkeypatch.setattr(evaluation, "score", lambda task, problems, *rest: [1.0, 0.999][: len(problems)])
+    assert evaluation.count_solved(policy, task, problems) == 2
+    assert asked == [(2, 9), (1, 7)]
+
+
+def test_what_is_said_of_the_pairs_of_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six tokens at most, of which two are the prompt's. A response that ends with the last of them is not cut."""
+
+    def side(*rows: tuple[list[int], bool]) -> Any:
+        response = torch.tensor([tokens + [0] * (4 - len(tokens)) for tokens, _ in rows])
+        mask = torch.tensor([[k < len(tokens) for k in range(4)] for tokens, _ in rows])
+        return Rollout(
+            prompt=torch.ones(len(rows), 2, dtype=torch.long),
+            prompt_mask=torch.ones(len(rows), 2, dtype=torch.bool),
+            response=response,
+            mask=mask,
+            ended=torch.tensor([ended for _, ended in rows]),
+            log_prob=torch.zeros(mask.shape),
+            entropy=torch.zeros(mask.shape),
+        )
+
+    chosen = side(([5, 6, 7, 2], True), ([5, 6, 7, 8], False), ([5, 2], True))
+    rejected = side(([5, 2], True), ([6, 6, 6, 6], False), ([5, 2], True))
+    pair: Any = types.SimpleNamespace(problem=types.SimpleNamespace(messages=()), chosen_messages=())
+    monkeypatch.setattr(from_pairs, "preferences", lambda data, split: [pair] * 5)
+    monkeypatch.setattr(from_pairs, "held_out", lambda problem: False)
+    monkeypatch.setattr(from_pairs, "tokenise_pairs", lambda base, pairs, most: ((chosen, rejected), pairs[:3]))
+    offline = types.SimpleNamespace(data="pairs.jsonl", split="train", max_length=6)
+    told: dict[str, str] = {}
+    config = types.SimpleNamespace(offline=offline, task=types.SimpleNamespace(eval_prompts=4))
+    run: Any = types.SimpleNamespace(config=config, say=told.__setitem__)
+    base: Any = types.SimpleNamespace(positions=64, tokenizer=types.SimpleNamespace(chat_template=None))
+    trained, validation = from_pairs.table_pairs(run, base)
+    assert len(trained) == 3 and validation is None
+    assert told == {
+        "long": "2 of 5 pairs left out: their prompts fill offline.max_length, 6 tokens.",
+        "cut": "2 of 6 responses lose their end: they pass offline.max_length, 6 tokens.",
+        "alike": "1 of 3 pairs have two equal responses, which nothing can be learnt from.",
+    }
+
+
+def test_a_pair_of_which_one_response_is_empty_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the chat template writes nothing for it."""
+    responses = {
+        ("a", True): [5],
+        ("a", False): [],
+        ("b", True): [],
+        ("b", False): [6],
+        ("c", True): [7],
+        ("c", False): [8],
+    }
+    pairs: Any = [types.SimpleNamespace(name=name, problem=types.SimpleNamespace(prompt="?")) for name in "abc"]
+    policy: Any = types.SimpleNamespace(
+        positions=9, ask=lambda problem: "?", prompt_tokens=lambda texts: [[1]] * len(texts)
+    )
+    monkeypatch.setattr(pair_tokens, "_response", lambda policy, pair, prompt, chosen: responses[pair.name, chosen])
+    monkeypatch.setattr(pair_tokens, "_rollout", lambda policy, rows: rows)
+    sides, kept = pair_tokens.tokenise_pairs(policy, pairs, 4)
+    assert [pair.name for pair in kept] == ["c"]  # type: ignore[attr-defined]
+    assert [[tokens for _, tokens in side] for side in sides] == [[[7]], [[8]]]  # type: ignore[misc]
 
 
 # ---- a deadline is of the whole, not of each piece that arrives before it

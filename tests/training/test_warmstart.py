@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from geomalign.tasks import Chain, draw
+from geomalign.training import warmstart
 from geomalign.training.config import from_dict, to_dict
 from geomalign.training.config.settings import TrainConfig
 from geomalign.training.events import Event, Interrupted
@@ -87,6 +88,19 @@ def test_an_interrupted_warm_start_ends_with_the_same_weights(base: Path, tiny: 
     one, two = (load(path, Placement()).model.state_dict() for path in (base, again))
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert (again / "warmstart.jsonl").read_text() == (base / "warmstart.jsonl").read_text()
+
+
+def test_the_directory_of_a_base_is_made_and_may_be_there(
+    tiny: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(config: object) -> None:
+        raise Interrupted("here")
+
+    monkeypatch.setattr(warmstart, "build_task", stop)
+    for _ in range(2):
+        with pytest.raises(Interrupted, match="here"):
+            warm_start(tiny, tmp_path / "not" / "yet")
+    assert [path.name for path in (tmp_path / "not" / "yet").iterdir()] == [f".{base_name(tiny)}.partial"]
 
 
 def test_another_checkpoint_is_used_as_it_is_unless_asked(tiny: TrainConfig, base: Path, tmp_path: Path) -> None:
