@@ -22,7 +22,6 @@ import geomalign as ga
 from geomalign import analysis
 from geomalign.objective import SLOTS, Objective
 from geomalign.recipes.catalogue import entries
-from geomalign.sampling import SamplingGeometry
 
 PAGE = Path(__file__).parent / "explorer" / "data.js"
 
@@ -58,12 +57,11 @@ def shown(objective: Any) -> bool:
     if len(objective.terms) != 1:
         return False
     term = objective.terms[0][1]
-    reweighted = type(term.sampling).reweight is not SamplingGeometry.reweight
     return (
         isinstance(term.unit, UNITS)
         and isinstance(term.chart, CHARTS)
         and isinstance(term.optimization, POTENTIALS)
-        and (not reweighted or isinstance(term.sampling, ga.ClippedImportance))
+        and (not term.sampling.reweights or isinstance(term.sampling, ga.ClippedImportance))
     )
 
 

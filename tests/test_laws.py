@@ -449,3 +449,26 @@ def test_a_wrong_locality_is_caught() -> None:
 def test_an_objective_with_a_potential_that_grows_like_cosh_obeys_the_laws() -> None:
     stiff = ga.ConvexPotential(lambda u: 4 * (torch.cosh(u) - 1))
     laws.check_geometry(ga.Objective(unit=ga.Sequence(), sampling=ga.GroupAdvantage(), optimization=stiff), 3)
+
+
+WRAPPERS = {
+    type(member): member
+    for member in (*members.SAMPLING, *members.LATER_SAMPLING, *members.PAIR_SAMPLING)
+    if any(field.name == "of" for field in dataclasses.fields(member))
+    and not isinstance(member, ga.sampling.PolicyWeight)
+}
+
+
+@pytest.mark.parametrize("kind", WRAPPERS, ids=lambda kind: kind.__name__)
+def test_what_a_geometry_weighs_by_the_policy_survives_every_change_of_its_drive(kind: type) -> None:
+    """A clip inside any other sampling geometry acts, and is told in the locality; or it is refused."""
+    member = WRAPPERS[kind]
+    if kind in (ga.sampling.GroupTarget, ga.sampling.SignLabel):
+        with pytest.raises(ValueError, match=f"{kind.__name__}.*made once per rollout"):
+            dataclasses.replace(member, of=ga.ClippedImportance(member.of, high=1.2))
+        return
+    inside = dataclasses.replace(member, of=ga.ClippedImportance(member.of, high=1.2))
+    batch = laws.sample_batch()
+    drive, log_ratio = torch.ones(batch.policy.shape), torch.full(batch.policy.shape, 0.5)
+    assert inside.locality >= ga.Locality.TOKEN
+    torch.testing.assert_close(inside.reweight(drive, log_ratio, batch), 1.2 * member.reweight(drive, log_ratio, batch))

@@ -22,6 +22,7 @@ __all__ = [
     "positive",
     "refuse",
     "settle",
+    "typed",
     "within",
 ]
 
@@ -184,6 +185,25 @@ def instance(owner: object, name: str, value: object, kind: type, example: str) 
     """
     if not isinstance(value, kind):
         refuse(owner, f"expected {a(kind.__name__)} instance such as {example}.", **{name: value})
+
+
+def typed(owner: str, name: str, value: object, kind: type | tuple[type, ...], remedy: str) -> None:
+    """Raise a TypeError unless the value is of such a type; for values too large to be shown, which `instance` shows.
+
+    Args:
+        owner: the function that was called.
+        name: of its argument.
+        value: of the argument.
+        kind: the type, or several of which one will do.
+        remedy: what to pass instead; a whole sentence with its full stop.
+
+    >>> typed("metrics", "outcome", 0.5, dict, "Pass what an objective returns.")
+    Traceback (most recent call last):
+    TypeError: `outcome` of metrics is float, not a dict. Pass what an objective returns.
+    """
+    if not isinstance(value, kind):
+        kinds = " or ".join(a(one.__name__) for one in (kind if isinstance(kind, tuple) else (kind,)))
+        raise TypeError(f"`{name}` of {owner} is {type(value).__name__}, not {kinds}. {remedy}")
 
 
 def a(word: str) -> str:

@@ -121,8 +121,8 @@ def power_remainder(x: Tensor, order: float) -> Tensor:
         coefficients.append(total / math.factorial(k))
     out = torch.full_like(x, coefficients[-1])
     for c in reversed(coefficients[:-1]):
-        out = out * x + c
-    return out * x * x
+        out = (out * x).add_(c)
+    return out * (x * x)
 
 
 def is_small(x: Tensor, order: float = 1.0) -> Tensor:

@@ -5,10 +5,10 @@ verl's `rollout_data_dir` (rewards only, no log-probabilities), or any table wit
 of their usual names.
 """
 
-from geomalign.audit.dump import Rows as Rows
-from geomalign.audit.dump import as_batch as as_batch
 from geomalign.audit.dump import names as names
 from geomalign.audit.dump import read as read
-from geomalign.audit.dump import record as record
 from geomalign.audit.facts import audit as audit
 from geomalign.audit.findings import Audit as Audit
+from geomalign.audit.rows import Rows as Rows
+from geomalign.audit.rows import as_batch as as_batch
+from geomalign.audit.writing import record as record

@@ -14,8 +14,9 @@ from torch import Tensor
 from geomalign import recipes
 from geomalign._util.check import finite, positive
 from geomalign.audit.columns import ALIASES, LOG_PROBS
-from geomalign.audit.dump import Dump, as_batch, load, names
+from geomalign.audit.dump import Dump, load, names
 from geomalign.audit.findings import ANCHORED, Audit
+from geomalign.audit.rows import as_batch
 from geomalign.batch import Batch
 from geomalign.divergences import chi_square_stiffness, effective_sample_size
 from geomalign.objective import BaseObjective, TermDrives, WeightedSum, log_ratio_metrics, metrics

@@ -78,7 +78,12 @@ class BaseObjective(ABC):
             loss = node.attach(loss, node.policies(batch), gradients)
         alone = len(losses) == 1 and first == 1
         terms = (
-            TermOutcome(term, loss if alone else value, functools.partial(_events, term, here, drive, counts))
+            TermOutcome(
+                term,
+                loss if alone else value,
+                functools.partial(_events, term, here, drive, counts),
+                functools.partial(_parts, term, here, drive, counts),
+            )
             for (_, term), value, drive in zip(self.terms, losses, drives, strict=True)
         )
         return Outcome(loss, tuple(terms), here)
@@ -256,3 +261,7 @@ class WeightedSum(BaseObjective):
 def _events(term: Objective, batch: Batch | PreferenceBatch, drive: Tensor, counts: Counts) -> Events:
     with torch.no_grad():
         return term.events(batch, drive, counts)
+
+
+def _parts(term: Objective, batch: Batch | PreferenceBatch, drive: Tensor, counts: Counts) -> Iterator[Events]:
+    return (_events(term, batch[rows], drive[rows], counts) for rows in node.tiles(batch, term.terms))

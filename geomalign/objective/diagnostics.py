@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
 from geomalign._util import numerics
 from geomalign.batch import Batch
+from geomalign.objective import node
 from geomalign.objective.algebra import BaseObjective
-from geomalign.objective.outcome import Outcome, TermOutcome
+from geomalign.objective.outcome import Events, Outcome, TermOutcome
+from geomalign.optimization import OptimizationGeometry
 
 __all__ = ["gradient_at_anchor", "log_ratio_metrics", "metrics", "policy_metrics"]
 
@@ -49,36 +54,62 @@ def metrics(outcome: Outcome) -> dict[str, Tensor]:
             for k, term in enumerate(outcome.terms, 1):
                 found = {"loss": term.loss.detach(), **_of_term(term)}
                 result |= {f"term{k}/{name}": value for name, value in found.items()}
-        if outcome.token_log_ratio is not None:
-            result |= log_ratio_metrics(outcome.token_log_ratio, outcome.mask)
+        rows = outcome.batch.rows
+        if rows.old is not None:
+            result |= _apart(rows, "policy", "old")
     return result
 
 
 def _of_term(term: TermOutcome) -> dict[str, Tensor]:
-    support, g, u, weights = term.support, term.drive, term.u, term.weights
-    tiny = torch.finfo(u.dtype).tiny
-
-    def mean(x: Tensor) -> Tensor:
-        return (x * weights).sum() / weights.sum().clamp(min=tiny)
-
-    count = support.sum().clamp(min=1).to(u.dtype)
-    drive_mean = torch.where(support, g, 0).sum() / count
-    drive_std = torch.sqrt(torch.where(support, (g - drive_mean) ** 2, 0).sum() / count)
-    at_anchor = term.optimization.curvature(torch.zeros_like(u), g)
-    force, absolute = term.force, torch.where(support, g.abs(), 0)
+    # One pass over parts that fit a CPU's cache: a temporary of the whole batch costs more than what is computed in it.
+    parts = [_sums_of_events(term.objective.optimization.among(part.rows), part) for part in term.parts()]
+    count, total, size, square, spread, clipped, inactive, weight, *weighted = torch.stack(parts).unbind(1)
+    mean = total / count.clamp(min=1)
+    count, size, square, weight = (x.sum() for x in (count, size, square, weight))
+    tiny, some = torch.finfo(weight.dtype).tiny, count.clamp(min=1)
+    drive_mean = total.sum() / some
+    # The squared deviations within the parts, and those of the parts' means.
+    drive_std = torch.sqrt((spread.sum() + (torch.stack(parts)[:, 0] * (mean - drive_mean) ** 2).sum()) / some)
     # The mean of equal numbers is off by rounding, and their deviation from it is no spread.
-    drive_std = torch.where(drive_std > 32 * torch.finfo(u.dtype).eps * absolute.sum() / count, drive_std, 0)
+    drive_std = torch.where(drive_std > 32 * torch.finfo(weight.dtype).eps * size / some, drive_std, 0)
+    gap, curvature, at_anchor, force = (x.sum() / weight.clamp(min=tiny) for x in weighted)
     return {
         "drive_mean": drive_mean,
         "drive_std": drive_std,
-        "drive_ess": absolute.sum() ** 2 / (count * (absolute**2).sum()).clamp(min=tiny),
-        "gap": mean(term.gap),
-        "curvature": mean(term.curvature),
-        "stiffness": torch.where(drive_std > 0, mean(at_anchor) / drive_std, float("nan")),
-        "force": mean(force.abs()),
-        "clip_fraction": (support & (g != 0) & (force == 0)).sum() / count,
-        "inactive": (support & (u.abs() < 1e-6)).sum() / count,
+        "drive_ess": size**2 / (some * square).clamp(min=tiny),
+        "gap": gap,
+        "curvature": curvature,
+        "stiffness": torch.where(drive_std > 0, at_anchor / drive_std, float("nan")),
+        "force": force,
+        "clip_fraction": clipped.sum() / some,
+        "inactive": inactive.sum() / some,
     }
+
+
+def _sums_of_events(optimization: OptimizationGeometry, part: Events) -> Tensor:
+    """What the metrics of a term are made of, summed over some events."""
+    support, g, u, weights = part.support, part.drive, part.u, part.weights
+    force = torch.where(support, optimization.force(u, g), 0)
+    count, total, size = support.sum().to(u.dtype), g.sum(), g.abs()
+
+    def weighted(x: Tensor) -> Tensor:
+        return (torch.where(support, x, 0) * weights).sum()
+
+    found = (
+        count,
+        total,
+        size.sum(),
+        (size * size).sum(),
+        (torch.where(support, g - total / count.clamp(min=1), 0) ** 2).sum(),
+        ((g != 0) & (force == 0)).sum(),
+        (support & (u.abs() < 1e-6)).sum(),
+        weights.sum(),
+        weighted(optimization.gap(u, g)),
+        weighted(optimization.curvature(u, g)),
+        weighted(optimization.curvature(torch.zeros_like(u), g)),
+        (force.abs() * weights).sum(),
+    )
+    return torch.stack([x.to(u.dtype) for x in found])
 
 
 def gradient_at_anchor(objective: BaseObjective) -> str:
@@ -121,27 +152,66 @@ def log_ratio_metrics(log_ratio: Tensor, mask: Tensor) -> dict[str, Tensor]:
     >>> found["ratio_max"], found["chi2"]
     (tensor(1.), tensor(0.))
     """
-    count = mask.sum().clamp(min=1).to(log_ratio.dtype)
-    t = numerics.exp(log_ratio)
-    v = numerics.expm1(log_ratio)
+    return _of_log_ratios((log_ratio[rows], mask[rows]) for rows in node.slices(log_ratio, *log_ratio.shape))
 
-    def mean(x: Tensor) -> Tensor:
-        return torch.where(mask, x, 0).sum() / count
 
-    bound = t.new_full((1,), _INFINITY)  # so that there are extremes where there is not even a masked token
-    empty = ~mask.any()
-    sequence = torch.where(mask.any(-1), log_ratio.sum(-1), -_INFINITY)
+def _of_log_ratios(parts: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    """`log_ratio_metrics` of rows that come in parts, each the log-ratios and the mask of some."""
+    sums, sequences = zip(*(_sums_of_tokens(*part) for part in parts), strict=True)
+    count, v, size, kl, kl_reverse, chi2, lowest, highest, log_sum, log_square = torch.stack(sums).unbind(1)
+    count, sequence = count.sum(), torch.cat(sequences)
+    some, empty = count.clamp(min=1), count == 0
     return {
-        "ratio_mean": mean(t),
-        "ratio_min": torch.where(empty, 1, torch.cat([torch.where(mask, t, _INFINITY).flatten(), bound]).min()),
-        "ratio_max": torch.where(empty, 1, torch.cat([torch.where(mask, t, -_INFINITY).flatten(), -bound]).max()),
-        "log_ratio_abs": mean(log_ratio.abs()),
-        "kl": mean(t * log_ratio - v),
-        "kl_reverse": mean(numerics.expm1_remainder(log_ratio)),
-        "chi2": mean(v**2),
-        "ess": _ess(torch.where(mask, log_ratio, -_INFINITY).flatten()),
-        "sequence_ess": _ess(sequence),
+        "ratio_mean": 1 + v.sum() / some,
+        "ratio_min": torch.where(empty, 1, numerics.exp(lowest.min())),
+        "ratio_max": torch.where(empty, 1, numerics.exp(highest.max())),
+        "log_ratio_abs": size.sum() / some,
+        "kl": kl.sum() / some,
+        "kl_reverse": kl_reverse.sum() / some,
+        "chi2": chi2.sum() / some,
+        "ess": _ess(log_sum.logsumexp(0), log_square.logsumexp(0), count),
+        "sequence_ess": _ess(sequence.logsumexp(0), (2 * sequence).logsumexp(0), (sequence > -_INFINITY).sum()),
     }
+
+
+def _sums_of_tokens(log_ratio: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """What the metrics of log-ratios are made of, summed over some rows; and the rows' own log-ratios, −∞ of none."""
+    x, bound = torch.where(mask, log_ratio, 0), numerics.limit(log_ratio.dtype)
+    inside = x.clamp(max=bound)
+    v = torch.expm1(inside).add_(x - inside, alpha=math.exp(bound))  # e^x − 1, as `numerics.expm1` continues it
+    small = numerics.is_small(x)
+    remainder = torch.where(small, numerics.power_remainder(torch.where(small, x, 0), 0.0), v - x)
+    end = x.new_full((1,), _INFINITY)  # so that there are extremes where there is not even a masked token
+    kept = torch.cat([torch.where(mask, x, -_INFINITY).flatten(), -end])
+    lowest = torch.cat([torch.where(mask, x, _INFINITY).flatten(), end]).min()
+    highest = kept.max()
+    shift = highest.clamp(min=torch.finfo(x.dtype).min)  # nothing minus nothing is no number
+    weight = kept.sub_(shift).exp_()
+    found = (
+        mask.sum(),
+        v.sum(),
+        x.abs().sum(),
+        ((v + 1).mul_(x) - v).sum(),
+        remainder.sum(),
+        (v * v).sum(),
+        lowest,
+        highest,
+        shift + weight.sum().log(),
+        2 * shift + weight.square_().sum().log(),
+    )
+    sequence = torch.where(mask.any(-1), x.sum(-1), -_INFINITY)
+    return torch.stack([y.to(x.dtype) for y in found]), sequence
+
+
+def _apart(batch: Batch, upper: str, lower: str) -> dict[str, Tensor]:
+    """`log_ratio_metrics` of two policies of a batch."""
+
+    def between(rows: slice) -> tuple[Tensor, Tensor]:
+        part = batch[rows]
+        over, under = (part.tokens(getattr(part, name)).detach().to(part.dtype) for name in (upper, lower))
+        return over - under, part.support
+
+    return _of_log_ratios(between(rows) for rows in node.slices(batch.policy, batch.size, batch.policy[:1].numel()))
 
 
 def policy_metrics(batch: Batch) -> dict[str, Tensor]:
@@ -167,15 +237,11 @@ def policy_metrics(batch: Batch) -> dict[str, Tensor]:
     with torch.no_grad():
         for upper, lower in (("old", "behavior"), ("policy", "old"), ("policy", "behavior")):
             if getattr(batch, upper) is not None and getattr(batch, lower) is not None:
-                log_ratio = batch.log_probs(upper, "policy_metrics") - batch.log_probs(lower, "policy_metrics")
-                found = log_ratio_metrics(log_ratio, batch.support)
+                found = _apart(batch, upper, lower)
                 result |= {f"{upper}_{lower}/{name}": value for name, value in found.items()}
     return result
 
 
-def _ess(log_weight: Tensor) -> Tensor:
-    """(Σw)²/(n Σw²) of weights given by their logarithms, over the finite ones."""
-    kept = log_weight > -_INFINITY
-    count = kept.sum().clamp(min=1).to(log_weight.dtype)
-    ess = torch.exp(2 * torch.logsumexp(log_weight, 0) - torch.logsumexp(2 * log_weight, 0)) / count
-    return torch.where(kept.any(), ess, torch.ones_like(ess))
+def _ess(log_sum: Tensor, log_square: Tensor, count: Tensor) -> Tensor:
+    """(Σw)²/(n Σw²) of n weights, from log Σw and log Σw²; 1 where there is none."""
+    return torch.where(count == 0, 1, torch.exp(2 * log_sum - log_square) / count.clamp(min=1))

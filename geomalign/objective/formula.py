@@ -230,7 +230,7 @@ class Objective(BaseObjective):
         self, batch: Batch | PreferenceBatch, g: Tensor, log_ratio: Tensor, mask: Tensor, support: Tensor
     ) -> Tensor:
         """The drive of events at the current policy."""
-        if type(self.sampling).reweight is SamplingGeometry.reweight:
+        if not self.sampling.reweights:
             return g
         compared = self.unit.combine(self._from_rollout(batch.rows, log_ratio, mask)).detach()
         return self.sampling.reweight(g.expand(support.shape), compared, batch).detach()

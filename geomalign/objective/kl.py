@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from geomalign._util.check import choose, instance, one_of, positive
-from geomalign._util.types import Locality
 from geomalign.batch import Batch, PreferenceBatch
 from geomalign.chart import LogRatio
 from geomalign.measure import Measure, NestedMean
@@ -33,14 +32,14 @@ from geomalign.optimization import (
     StraightThrough,
 )
 from geomalign.sampling import ImportanceRatio, Label, SamplingGeometry
-from geomalign.sampling.base import is_sampling
+from geomalign.sampling.base import Transformed
 from geomalign.unit import Token, Unit
 
 __all__ = ["ESTIMATORS", "KL_PENALTIES", "KLPenalty", "KLReward", "kl_penalty"]
 
 
 @dataclasses.dataclass(frozen=True)
-class KLReward(SamplingGeometry):
+class KLReward(Transformed):
     """g = g₀ − beta·φ(Δ_ref): the KL penalty in the reward instead of in the loss, per token or per response.
 
     Δ_ref = log π_old − log π_ref is the log-ratio of the policy that sampled, computed once per rollout. Under the
@@ -72,7 +71,7 @@ class KLReward(SamplingGeometry):
     unit: str = "response"
 
     def __post_init__(self) -> None:
-        is_sampling(self, self.of)
+        super().__post_init__()
         instance(self, "penalty", self.penalty, BregmanGeometry, "Linear()")
         positive(self, "a strength; without a KL penalty use its `of` alone", beta=self.beta)
         one_of(self, "unit", self.unit, ("response", "token", "return"))
@@ -89,13 +88,6 @@ class KLReward(SamplingGeometry):
         if self.unit == "return":
             penalty = penalty.flip(-1).cumsum(-1).flip(-1)
         return torch.where(rows.support, (drive if drive.ndim == 2 else drive[:, None]) - self.beta * penalty, 0)
-
-    def reweight(self, drive: Tensor, log_ratio: Tensor, batch: Batch | PreferenceBatch) -> Tensor:
-        return self.of.reweight(drive, log_ratio, batch)
-
-    @property
-    def locality(self) -> Locality:
-        return self.of.locality
 
     def latex(self) -> str:
         return rf"{self.of.latex()}-{self.beta:g}\,\varphi\left(\Delta^{{\mathrm{{ref}}}}\right)"

@@ -45,13 +45,23 @@ def tiles(batch: Batch | PreferenceBatch, terms: Sequence[tuple[float, Any]]) ->
     [slice(0, 2, None)]
     """
     first = policies(batch)[0]
-    whole = [slice(0, batch.size)]
     own = Locality.GROUP if batch.paired else Locality.SEQUENCE
     alone = all(t.reach <= own and t.measure.rowwise for _, t in terms)
-    if not alone or first.device.type != "cpu" or torch.compiler.is_compiling() or type(first.shape[0]) is not int:
-        return whole
-    step = max(1, TILE * torch.get_num_threads() // max(1, sum(x[0].numel() for x in policies(batch) if len(x))))
-    return [slice(i, min(i + step, batch.size)) for i in range(0, batch.size, step)] or whole
+    if not alone or type(batch.size) is not int:  # a traced size makes one tile, whatever the width is
+        return [slice(0, batch.size)]
+    return slices(first, batch.size, sum(x[0].numel() for x in policies(batch) if len(x)))
+
+
+def slices(like: Tensor, rows: int, width: int) -> list[slice]:
+    """So many rows of this width in parts that fit the cache of a CPU; whole on other devices and while compiled.
+
+    >>> slices(torch.zeros(1), 3, TILE * torch.get_num_threads())
+    [slice(0, 1, None), slice(1, 2, None), slice(2, 3, None)]
+    """
+    if like.device.type != "cpu" or torch.compiler.is_compiling() or type(rows) is not int:
+        return [slice(0, rows)]
+    step = max(1, TILE * torch.get_num_threads() // max(1, width))
+    return [slice(i, min(i + step, rows)) for i in range(0, rows, step)] or [slice(0, rows)]
 
 
 def evaluate(
@@ -74,7 +84,7 @@ def evaluate(
     if len(parts) == 1:
         return _evaluate(terms, batch, drives, counts, with_gradient)
     losses: list[Any] = [0.0] * len(terms)
-    gradients = tuple(torch.empty_like(x, dtype=batch.rows[:0].dtype) for x in policies(batch) if with_gradient)
+    gradients = tuple(torch.empty_like(x, dtype=batch[:0].rows.dtype) for x in policies(batch) if with_gradient)
     for rows in parts:
         found, gradient = _evaluate(terms, batch[rows], [drive[rows] for drive in drives], counts, with_gradient)
         losses = [a + b for a, b in zip(losses, found, strict=True)]

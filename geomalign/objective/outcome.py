@@ -108,6 +108,7 @@ class TermOutcome:
         objective: the term.
         loss: scalar, the published value of this term without its coefficient; with gradient where it is the only term.
         events: makes the tensors of the events.
+        parts: makes them for some rows after others; None: all at once.
 
     Attributes:
         u: coordinate of every event, zero outside `support`.
@@ -122,14 +123,25 @@ class TermOutcome:
     tensor([1., 1.])
     """
 
-    def __init__(self, objective: Objective, loss: Tensor, events: Callable[[], Events]):
+    def __init__(
+        self,
+        objective: Objective,
+        loss: Tensor,
+        events: Callable[[], Events],
+        parts: Callable[[], Iterable[Events]] | None = None,
+    ):
         self.objective = objective
         self.loss = loss
         self._make = events
+        self._parts = parts
 
     @functools.cached_property
     def _events(self) -> Events:
         return self._make()
+
+    def parts(self) -> Iterable[Events]:
+        """The tensors of the events for some rows after others, none of which is kept; all at once where they were."""
+        return [self._events] if self._parts is None or "_events" in vars(self) else self._parts()
 
     @property
     def u(self) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import operator
 import re
 from typing import Any
@@ -11,6 +12,7 @@ from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.functional import pad
 
+from geomalign._util.check import refuse, typed
 from geomalign._util.types import Locality
 from geomalign.batch import Batch, Counts, PreferenceBatch
 from geomalign.objective import BaseObjective, Objective, TermDrives
@@ -65,6 +67,9 @@ def export(objective: BaseObjective, dtype: torch.dtype = torch.float32) -> fx.G
     tensor([[-0.1667, -0.1667, -0.1667],
             [ 0.1667,  0.1667,  0.1667]])
     """
+    typed("export", "objective", objective, BaseObjective, "A name becomes one by ga.recipes.get(name).")
+    if dtype not in (torch.float32, torch.float64):
+        refuse("export", "torch.float32 or torch.float64; tensors of other types are converted.", dtype=dtype)
     for _, term in objective.terms:
         if term.optimization.locality >= Locality.GROUP:
             raise ValueError(
@@ -119,6 +124,7 @@ def drive_names(objective: BaseObjective) -> list[str | None]:
     >>> drive_names(ga.recipes.grpo(beta=0.04)), drive_names(ga.recipes.grpo() + ga.recipes.opo())
     (['drive', None], ['drive_1', 'drive_2'])
     """
+    typed("drive_names", "objective", objective, BaseObjective, "A name becomes one by ga.recipes.get(name).")
     ways = [(term.sampling, term.unit.per_token, term.unit.paired) for term in objective.driven_terms]
     one = all(way == ways[0] for way in ways)
     return [
@@ -161,6 +167,9 @@ def arguments(
     >>> chosen[0]
     tensor([-0.0250, -0.0250, -0.0250])
     """
+    typed("arguments", "function", function, fx.GraphModule, "Pass what ga.ops.export returns.")
+    typed("arguments", "objective", objective, BaseObjective, "A name becomes one by ga.recipes.get(name).")
+    typed("arguments", "batch", batch, (Batch, PreferenceBatch), "Pass what the objective is evaluated on.")
     made: dict[str, Tensor | None] = {name: getattr(batch, name, None) for name in (*_RESPONSES, *_PAIRS)}
     if isinstance(batch, PreferenceBatch):
         width = max(batch.chosen.shape[1], batch.rejected.shape[1])
@@ -189,12 +198,15 @@ def source(function: fx.GraphModule, name: str = "loss_and_gradient") -> str:
         name: of the function in the text.
 
     Raises:
-        ValueError: the objective holds tensors of its own, which a text cannot.
+        ValueError: the objective holds tensors of its own, which a text cannot; or the name is none.
 
     >>> import geomalign as ga
     >>> print(ga.ops.source(ga.ops.export(ga.recipes.reinforce())).splitlines()[3])
     def loss_and_gradient(policy, mask, drive, counts):
     """
+    typed("source", "function", function, fx.GraphModule, "Pass what ga.ops.export returns.")
+    if not name.isidentifier() or keyword.iskeyword(name):
+        refuse("source", "a name that Python allows for a function.", name=name)
     code = function.graph.python_code("self")
     own = [str(node.target) for node in function.graph.nodes if node.op == "get_attr"]
     if own:

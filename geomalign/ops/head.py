@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geomalign._util.check import one_of, positive
+from geomalign._util.check import one_of, positive, typed
 from geomalign.batch import Batch, Counts, PreferenceBatch
 from geomalign.objective import BaseObjective, Outcome, TermDrives
 from geomalign.ops.backends import BACKENDS, tiled
@@ -139,6 +139,7 @@ def fused_objective(
     >>> weight.grad.shape
     torch.Size([10, 8])
     """
+    typed("fused_objective", "objective", objective, BaseObjective, "A name becomes one by ga.recipes.get(name).")
     head = _head("fused_objective", hidden, weight, targets, bias, temperature, softcap)
     layout = Layout.of(batch, hidden, targets)
     h, y = _kept(hidden.flatten(0, -2), layout.kept), _kept(targets.flatten(), layout.kept).long()
@@ -172,8 +173,7 @@ def _head(
 ) -> Head:
     """The head, once all shapes and types have been checked."""
     for name, x in (("hidden", hidden), ("weight", weight), ("targets", targets)):
-        if not isinstance(x, Tensor):
-            raise TypeError(f"`{name}` of {owner} is {type(x).__name__}, not a torch.Tensor.")
+        typed(owner, name, x, Tensor, "The order is hidden, weight, targets.")
     for name, given in (("hidden", hidden), ("weight", weight), ("bias", bias)):
         if given is not None and not given.is_floating_point():
             raise ValueError(

@@ -63,7 +63,9 @@ def language_head(linear: Any, hidden: Tensor, logits: Tensor, softcap: float | 
     True
     """
     # A subclass or a wrapper, such as an adapter's or a quantised one, may add what its weight does not show.
-    if type(linear) is not nn.Linear or logits.shape != (*hidden.shape[:-1], linear.out_features):
+    if type(linear) is not nn.Linear or hidden.shape[-1:] != (linear.in_features,):
+        return None
+    if logits.shape != (*hidden.shape[:-1], linear.out_features):
         return None
     z = Head(linear.weight, linear.bias).logits(hidden.flatten(0, -2).to(linear.weight.dtype), slice(None))
     seen = logits.flatten(0, -2).to(z.dtype)

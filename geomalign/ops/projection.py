@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from geomalign._util.check import positive, within
+from geomalign._util.check import positive, typed, within
 from geomalign._util.groups import Axis
 from geomalign.divergences import PearsonChiSquare, power_divergence
 from geomalign.divergences.target import balance
@@ -86,6 +86,7 @@ def entmax(scores: Tensor, alpha: float = 1.5, *, valid: Tensor | None = None) -
 
 
 def _axis(owner: str, name: str, x: Tensor, valid: Tensor | None) -> Axis:
+    typed(owner, name, x, Tensor, "Numbers that come from numpy or lists need torch.as_tensor.")
     if not (x.is_floating_point() and x.ndim):
         raise ValueError(f"{owner}: `{name}` is {x.dtype} of shape {tuple(x.shape)}, expected floats (..., outcome).")
     if valid is None:

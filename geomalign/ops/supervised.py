@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from geomalign._util.check import typed
 from geomalign.batch import Batch, Counts, PreferenceBatch
 from geomalign.objective import BaseObjective, PairGradient, TermDrives
 
@@ -45,6 +46,7 @@ def cross_entropy_weights(
     tensor([[ 0.5000,  0.5000,  0.5000],
             [-0.5000, -0.5000, -0.5000]])
     """
+    typed("cross_entropy_weights", "objective", objective, BaseObjective, "A name becomes one by ga.recipes.get(name).")
     gradient = objective.gradient(batch, drive, counts)
     if isinstance(gradient, PairGradient):
         return PairGradient(-gradient.chosen, -gradient.rejected)

@@ -1,5 +1,6 @@
 """The optimization slot: geometries whose potential φ penalises deviation from the anchor."""
 
+from geomalign.optimization.algebra import *
 from geomalign.optimization.base import *
 from geomalign.optimization.coupled import *
 from geomalign.optimization.custom import *

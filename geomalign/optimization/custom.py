@@ -12,7 +12,8 @@ from torch import Tensor
 
 from geomalign._util import check
 from geomalign._util.types import Interval
-from geomalign.optimization.base import BregmanGeometry, intersection
+from geomalign.optimization.algebra import intersection
+from geomalign.optimization.base import BregmanGeometry
 
 __all__ = ["ConvexPotential", "StraightThrough"]
 

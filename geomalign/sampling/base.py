@@ -55,6 +55,11 @@ class SamplingGeometry(ABC):
         return Locality.ROLLOUT
 
     @property
+    def reweights(self) -> bool:
+        """Whether the current policy weighs the drive: whether `reweight` has anything to do."""
+        return type(self).reweight is not SamplingGeometry.reweight
+
+    @property
     def drive_range(self) -> Interval:
         """The interval in which the drive lies for all samples, as far as the hyper-parameters bound it."""
         return Interval(-math.inf, math.inf)
@@ -69,7 +74,40 @@ class SamplingGeometry(ABC):
         return rf"\operatorname{{{type(self).__name__}}}_i"
 
 
-class Reweighting(SamplingGeometry):
+class Transformed(SamplingGeometry):
+    """The drive of another geometry `of`, changed once per rollout; what `of` weighs by the current policy stays.
+
+    A member states `drive`: `Transformed(ClippedImportance(…))` is the changed drive times the clipped weight.
+
+    >>> import dataclasses, torch, geomalign as ga
+    >>> from geomalign.sampling.base import Transformed
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Halved(Transformed):
+    ...     of: ga.SamplingGeometry = ga.Advantage()
+    ...     def drive(self, batch):
+    ...         return self.of.drive(batch) / 2
+    >>> Halved(ga.ClippedImportance(ga.Advantage(), high=1.2)).locality.name
+    'TOKEN'
+    """
+
+    of: SamplingGeometry
+
+    def __post_init__(self) -> None:
+        is_sampling(self, self.of)
+
+    def reweight(self, drive: Tensor, log_ratio: Tensor, batch: Batch | PreferenceBatch) -> Tensor:
+        return self.of.reweight(drive, log_ratio, batch)
+
+    @property
+    def reweights(self) -> bool:
+        return type(self).reweight is not Transformed.reweight or self.of.reweights
+
+    @property
+    def locality(self) -> Locality:
+        return self.of.locality
+
+
+class Reweighting(Transformed):
     """g · sg[w]: the drive of another geometry `of`, multiplied by a weight w of the current policy.
 
     A member states `weight`, and in `reach` the locality of that weight.
@@ -84,11 +122,7 @@ class Reweighting(SamplingGeometry):
     >>> ga.laws.check_sampling(Trusting())
     """
 
-    of: SamplingGeometry
     reach: ClassVar[Locality] = Locality.TOKEN
-
-    def __post_init__(self) -> None:
-        is_sampling(self, self.of)
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
         return self.of.drive(batch)

@@ -12,7 +12,7 @@ from geomalign._util.check import boolean, positive, within
 from geomalign._util.types import Interval
 from geomalign.batch import Batch, PreferenceBatch
 from geomalign.sampling.advantage import Advantage, GroupAdvantage
-from geomalign.sampling.base import SamplingGeometry, is_cap, is_sampling, responses, signal
+from geomalign.sampling.base import SamplingGeometry, Transformed, is_cap, responses, signal
 
 __all__ = ["Escort", "ExponentialAdvantage", "ExponentiatedAdvantage"]
 
@@ -92,7 +92,7 @@ class Escort(SamplingGeometry):
 
 
 @dataclasses.dataclass(frozen=True)
-class ExponentiatedAdvantage(SamplingGeometry):
+class ExponentiatedAdvantage(Transformed):
     """g = min(exp(g₀/temperature), cap): the weight of advantage-weighted regression, never negative.
 
     The weight is neither normalised nor centred. `Escort(alpha=0)` is the same weight as a density under samples of the
@@ -119,7 +119,7 @@ class ExponentiatedAdvantage(SamplingGeometry):
     cap: float | None = 20.0
 
     def __post_init__(self) -> None:
-        is_sampling(self, self.of)
+        super().__post_init__()
         positive(self, "in units of the drive", temperature=self.temperature)
         is_cap(self, self.cap)
 
@@ -140,7 +140,7 @@ class ExponentiatedAdvantage(SamplingGeometry):
 
 
 @dataclasses.dataclass(frozen=True)
-class ExponentialAdvantage(SamplingGeometry):
+class ExponentialAdvantage(Transformed):
     """g = centred [(1−α)Ā + αĀe^Ā], Ā = centred [scale·tanh(g₀/scale)]: good responses pull harder than bad ones push.
 
     For small Ā the drive is Ā + αĀ² + …, of first order for every α: it does not vanish to second order for poor
@@ -168,7 +168,7 @@ class ExponentialAdvantage(SamplingGeometry):
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        is_sampling(self, self.of)
+        super().__post_init__()
         within(self, 0, 1, "the share of the exponential part", alpha=self.alpha)
         positive(self, "the size at which an advantage is squashed", scale=self.scale)
 

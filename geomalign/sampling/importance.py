@@ -14,7 +14,7 @@ from geomalign._util.check import boolean, number, numbers, positive, refuse
 from geomalign._util.types import Interval, Locality
 from geomalign.batch import Batch, PreferenceBatch
 from geomalign.sampling.advantage import Advantage
-from geomalign.sampling.base import Reweighting, SamplingGeometry, is_cap, is_sampling
+from geomalign.sampling.base import Reweighting, SamplingGeometry, Transformed, is_cap, is_sampling
 from geomalign.sampling.label import Label
 
 __all__ = [
@@ -28,7 +28,7 @@ __all__ = [
 
 
 @dataclasses.dataclass(frozen=True)
-class TruncatedImportance(SamplingGeometry):
+class TruncatedImportance(Transformed):
     """g · min(π_old/π_behavior, cap): corrects for a rollout engine whose probabilities differ from the trainer's.
 
     Args:
@@ -53,7 +53,7 @@ class TruncatedImportance(SamplingGeometry):
     sequence: bool = False
 
     def __post_init__(self) -> None:
-        is_sampling(self, self.of)
+        super().__post_init__()
         positive(self, "the bound of an importance weight", cap=self.cap)
         boolean(self, sequence=self.sequence)
 
@@ -66,13 +66,6 @@ class TruncatedImportance(SamplingGeometry):
         elif drive.ndim == 1:
             drive = drive[:, None]
         return drive * torch.exp(log_weight.clamp(max=math.log(self.cap)))
-
-    def reweight(self, drive: Tensor, log_ratio: Tensor, batch: Batch | PreferenceBatch) -> Tensor:
-        return self.of.reweight(drive, log_ratio, batch)
-
-    @property
-    def locality(self) -> Locality:
-        return self.of.locality
 
     def latex(self) -> str:
         return rf"\min\left(\frac{{\pi_k}}{{\pi_b}},{self.cap:g}\right)\left({self.of.latex()}\right)"

@@ -15,7 +15,7 @@ from geomalign._util.check import number, one_of, positive, refuse
 from geomalign._util.types import Locality
 from geomalign.batch import Batch, PreferenceBatch
 from geomalign.sampling.advantage import Advantage
-from geomalign.sampling.base import SamplingGeometry, is_sampling
+from geomalign.sampling.base import SamplingGeometry, Transformed
 from geomalign.sampling.mask import binary_kl
 
 __all__ = ["MaskedImportance", "SecondMomentMask"]
@@ -117,7 +117,7 @@ _NUMERATORS, _DENOMINATORS = ("old", "policy"), ("behavior", "old")
 
 
 @dataclasses.dataclass(frozen=True)
-class MaskedImportance(SamplingGeometry):
+class MaskedImportance(Transformed):
     """g · sg[w] where two policies agree, low ≤ d ≤ high, and 0 where they do not.
 
     With the ratio t = p/q of two policies, of a token or of a whole response, d is a metric of their disagreement and w
@@ -181,7 +181,7 @@ class MaskedImportance(SamplingGeometry):
     denominator: str = "behavior"
 
     def __post_init__(self) -> None:
-        is_sampling(self, self.of)
+        super().__post_init__()
         for name, options in (
             ("level", _LEVELS),
             ("metric", _METRICS),
@@ -260,7 +260,7 @@ class MaskedImportance(SamplingGeometry):
 
 
 @dataclasses.dataclass(frozen=True)
-class SecondMomentMask(SamplingGeometry):
+class SecondMomentMask(Transformed):
     """g · t with the tokens of the largest log²t dropped, until the mean of log²t over those that stay is ≤ threshold.
 
     t = π_old/π_behavior. No bound is set in advance: where the policies agree on average nothing is dropped.
@@ -289,7 +289,7 @@ class SecondMomentMask(SamplingGeometry):
     importance: str = "token"
 
     def __post_init__(self) -> None:
-        is_sampling(self, self.of)
+        super().__post_init__()
         positive(self, "of a mean squared log-ratio, in nats²", threshold=self.threshold)
         one_of(self, "importance", self.importance, _IMPORTANCE)
 
@@ -302,13 +302,6 @@ class SecondMomentMask(SamplingGeometry):
         kept = torch.zeros_like(mean, dtype=torch.bool).scatter(0, order, mean <= self.threshold).view(log_p.shape)
         g = drive if drive.ndim == 2 else drive[:, None]
         return torch.where(kept, g * _IMPORTANCE[self.importance][0](log_p, log_q), 0)
-
-    def reweight(self, drive: Tensor, log_ratio: Tensor, batch: Batch | PreferenceBatch) -> Tensor:
-        return self.of.reweight(drive, log_ratio, batch)
-
-    @property
-    def locality(self) -> Locality:
-        return self.of.locality
 
     def latex(self) -> str:
         mask = rf"1\left[\operatorname{{mean}}_{{\mathrm{{kept}}}}\log^2t\leq {self.threshold:g}\right]"

@@ -9,9 +9,8 @@ from torch import Tensor
 
 from geomalign._util import numerics
 from geomalign._util.check import boolean, within
-from geomalign._util.types import Locality
 from geomalign.batch import Batch, PreferenceBatch
-from geomalign.sampling.base import SamplingGeometry, is_sampling, rewards
+from geomalign.sampling.base import SamplingGeometry, Transformed, rewards
 
 __all__ = ["EffectiveImportance", "OffPolicyBaseline", "effective_share", "unfiltered"]
 
@@ -65,7 +64,7 @@ def _largest(x: Tensor, valid: Tensor) -> Tensor:
 
 
 @dataclasses.dataclass(frozen=True)
-class EffectiveImportance(SamplingGeometry):
+class EffectiveImportance(Transformed):
     """g · min(π_old/π_behavior, c), with the largest cap c at which the weights' effective share ESS/B is the target.
 
     The share of min(w, c) falls with c from 1 to that of w, so that c is the root of one scalar function. Where w
@@ -94,7 +93,7 @@ class EffectiveImportance(SamplingGeometry):
     sequence: bool = False
 
     def __post_init__(self) -> None:
-        is_sampling(self, self.of)
+        super().__post_init__()
         within(self, 0, 1, "an effective share of the samples", ends="()", target=self.target)
         boolean(self, sequence=self.sequence)
 
@@ -116,13 +115,6 @@ class EffectiveImportance(SamplingGeometry):
         if drive.ndim == 2:
             return drive * weight
         return drive * weight[:, 0] if weight.shape[1] == 1 else drive[:, None] * weight
-
-    def reweight(self, drive: Tensor, log_ratio: Tensor, batch: Batch | PreferenceBatch) -> Tensor:
-        return self.of.reweight(drive, log_ratio, batch)
-
-    @property
-    def locality(self) -> Locality:
-        return self.of.locality
 
     def latex(self) -> str:
         cap = rf"c:\ \mathrm{{ESS}}/B={self.target:g}"

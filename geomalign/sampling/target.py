@@ -7,8 +7,8 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from geomalign._util.check import instance, one_of, positive
-from geomalign._util.types import Interval
+from geomalign._util.check import instance, one_of, positive, refuse
+from geomalign._util.types import Interval, Locality
 from geomalign.batch import Batch, PreferenceBatch
 from geomalign.divergences import Divergence, KullbackLeibler, target_policy
 from geomalign.sampling.advantage import GroupAdvantage
@@ -53,7 +53,7 @@ class GroupTarget(SamplingGeometry):
     prior: str | None = None
 
     def __post_init__(self) -> None:
-        is_sampling(self, self.of)
+        _of_rollout(self, self.of)
         instance(self, "divergence", self.divergence, Divergence, "KullbackLeibler()")
         positive(self, "in units of the drive", temperature=self.temperature)
         one_of(self, "prior", self.prior, (None, "sum", "mean"))
@@ -103,7 +103,7 @@ class SignLabel(SamplingGeometry):
     of: SamplingGeometry = GroupAdvantage(baseline="none")
 
     def __post_init__(self) -> None:
-        is_sampling(self, self.of)
+        _of_rollout(self, self.of)
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
         batch, drive = responses(self, self.of, batch)
@@ -116,3 +116,10 @@ class SignLabel(SamplingGeometry):
 
     def latex(self) -> str:
         return rf"\operatorname{{sgn}}\left({self.of.latex()}\right)"
+
+
+def _of_rollout(owner: object, of: SamplingGeometry) -> None:
+    """Refuse what is no sampling geometry, or weighs by the current policy: a target is a distribution, fixed once."""
+    is_sampling(owner, of)
+    if of.locality > Locality.ROLLOUT:
+        refuse(owner, "a target is made once per rollout, but this drive is weighed by the current policy.", of=of)

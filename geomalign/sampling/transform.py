@@ -13,13 +13,13 @@ from geomalign._util.groups import Groups
 from geomalign.batch import Batch, PreferenceBatch
 from geomalign.divergences import PearsonChiSquare, target_policy
 from geomalign.sampling.advantage import Advantage, GroupAdvantage
-from geomalign.sampling.base import SamplingGeometry, is_sampling, responses
+from geomalign.sampling.base import SamplingGeometry, Transformed, responses
 
 __all__ = ["BoundedProjection", "SignWeighted", "SignalScale", "Whitened"]
 
 
 @dataclasses.dataclass(frozen=True)
-class BoundedProjection(SamplingGeometry):
+class BoundedProjection(Transformed):
     """g = mu · v*, v* = max(−1, (g₀ − λ)/mu): the drive whose target is the nearest density that is nowhere negative.
 
     With `ChiSquare(mu)` in the chart `Ratio()` the equilibrium is then v* itself, a probability: v* ≥ −1, and v* sums
@@ -44,7 +44,7 @@ class BoundedProjection(SamplingGeometry):
     mu: float
 
     def __post_init__(self) -> None:
-        is_sampling(self, self.of)
+        super().__post_init__()
         positive(self, "the stiffness of the potential", mu=self.mu)
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
@@ -60,7 +60,7 @@ class BoundedProjection(SamplingGeometry):
 
 
 @dataclasses.dataclass(frozen=True)
-class SignWeighted(SamplingGeometry):
+class SignWeighted(Transformed):
     """g = positive·max(g₀, 0) − negative·max(−g₀, 0): a factor for each of the two signs of a drive.
 
     Args:
@@ -82,7 +82,7 @@ class SignWeighted(SamplingGeometry):
     negative: float = 1.0
 
     def __post_init__(self) -> None:
-        is_sampling(self, self.of)
+        super().__post_init__()
         non_negative(self, "the weight of a sign", positive=self.positive, negative=self.negative)
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
@@ -96,7 +96,7 @@ class SignWeighted(SamplingGeometry):
 
 
 @dataclasses.dataclass(frozen=True)
-class Whitened(SamplingGeometry):
+class Whitened(Transformed):
     """g = (g₀ − mean)/√(variance + epsilon), with the moments taken over all *tokens* of the batch.
 
     A response counts by its length in both moments.
@@ -122,7 +122,7 @@ class Whitened(SamplingGeometry):
     epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
-        is_sampling(self, self.of)
+        super().__post_init__()
         one_of(self, "ddof", self.ddof, (0, 1))
         non_negative(self, "added to a variance", epsilon=self.epsilon)
 
@@ -149,7 +149,7 @@ class Whitened(SamplingGeometry):
 
 
 @dataclasses.dataclass(frozen=True)
-class SignalScale(SamplingGeometry):
+class SignalScale(Transformed):
     """g = g₀ · B/(B − M), with M of the B responses in groups whose drives are all zero.
 
     Groups of equal rewards have no drive but count in the mean over responses. The factor keeps them from shrinking
@@ -168,9 +168,6 @@ class SignalScale(SamplingGeometry):
     """
 
     of: SamplingGeometry = GroupAdvantage()
-
-    def __post_init__(self) -> None:
-        is_sampling(self, self.of)
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
         drive = self.of.drive(batch)

@@ -19,7 +19,7 @@ from geomalign.divergences import (
     trust_region_target,
 )
 from geomalign.sampling.advantage import GroupAdvantage
-from geomalign.sampling.base import SamplingGeometry, is_sampling, responses, signal
+from geomalign.sampling.base import SamplingGeometry, Transformed, responses, signal
 
 __all__ = ["EscortESS", "TrustRegion"]
 
@@ -35,7 +35,7 @@ def _mean_square(drive: Tensor, support: Tensor, groups: Groups | None) -> Tenso
 
 
 @dataclasses.dataclass(frozen=True)
-class TrustRegion(SamplingGeometry):
+class TrustRegion(Transformed):
     """g = ψ'(t*), t* the best policy within a divergence of the anchor: the stiffness μ is solved, not tuned.
 
     Used with `ChiSquare(1.0)` in the divergence's own coordinate the equilibrium is t* itself; the chart is `Ratio()`
@@ -83,7 +83,7 @@ class TrustRegion(SamplingGeometry):
     bounded: bool = False
 
     def __post_init__(self) -> None:
-        is_sampling(self, self.of)
+        super().__post_init__()
         if (self.divergence is None) != (self.radius is None):
             raise ValueError("TrustRegion: `divergence` and `radius` are given together.")
         radii = {name: getattr(self, name) for name in ("chi2", "kl", "radius")}

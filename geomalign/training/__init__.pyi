@@ -1,6 +1,8 @@
 """The public names of training."""
 
 from .comparison import compare as compare
+from .config.comparison import Choice as Choice
+from .config.comparison import CompareConfig as CompareConfig
 from .config.mapping import from_dict as from_dict
 from .config.mapping import load_config as load_config
 from .config.mapping import override as override
@@ -8,8 +10,6 @@ from .config.mapping import to_dict as to_dict
 from .config.presets import PRESETS as PRESETS
 from .config.presets import preset as preset
 from .config.presets import train_preset as train_preset
-from .config.settings import Choice as Choice
-from .config.settings import CompareConfig as CompareConfig
 from .config.settings import ModelConfig as ModelConfig
 from .config.settings import OfflineConfig as OfflineConfig
 from .config.settings import RLConfig as RLConfig

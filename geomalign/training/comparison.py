@@ -21,7 +21,7 @@ from geomalign.distributed import launched
 from geomalign.tasks import build as build_task
 from geomalign.training import checkpoint
 from geomalign.training.config import to_dict
-from geomalign.training.config.settings import CompareConfig
+from geomalign.training.config.comparison import CompareConfig
 from geomalign.training.directory import acquire, release
 from geomalign.training.events import WARM_START, Event, Failed, Interrupted, Progress, silent
 from geomalign.training.fit import refuse_unfit

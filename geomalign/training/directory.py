@@ -9,7 +9,8 @@ from pathlib import Path
 from geomalign.tasks.rows import fingerprint
 from geomalign.training import checkpoint
 from geomalign.training.config import to_dict
-from geomalign.training.config.settings import CompareConfig, TrainConfig
+from geomalign.training.config.comparison import CompareConfig
+from geomalign.training.config.settings import TrainConfig
 
 
 def acquire(directory: Path, config: TrainConfig | CompareConfig, *, resume: bool, free: Collection[str] = ()) -> None:

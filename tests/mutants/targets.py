@@ -24,9 +24,9 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "optimization": ("optimization/*.py",),
     "divergences": ("divergences/*.py",),
     "recipes": ("recipes/rewards/*.py", "recipes/preferences/*.py", "recipes/distillation.py", "recipes/reference.py"),
-    "analysis": ("analysis/*.py", "analysis/identification/*.py", "control.py"),
+    "analysis": ("analysis/*.py", "analysis/identification/*.py", "control/*.py"),
     "audit": ("audit/*.py",),
-    "training": ("training/*.py",),
+    "training": ("training/*.py", "training/policy/*.py"),
 }
 """A package of the report -> its modules, as patterns below geomalign/."""
 
@@ -93,7 +93,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     "analysis/identification/*.py": ("tests/test_thresholds.py", "tests/test_identify.py"),
     "analysis/*.py": ("tests/test_thresholds.py", "tests/test_analysis.py", "tests/test_equilibrium.py"),
-    "control.py": ("tests/training/test_control.py", "tests/test_trust_region.py"),
+    "control/*.py": ("tests/training/test_control.py", "tests/test_trust_region.py"),
     "audit/*.py": ("tests/test_thresholds.py", "tests/test_audit.py"),
     "training/checkpoint.py": ("tests/training/test_checkpoint.py", "tests/training/test_trainer.py"),
     "training/st*.py": (
@@ -116,7 +116,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/training/test_conventions.py",
         "tests/training/test_model.py",
     ),
-    "training/policy.py": ("tests/training/test_policy_head.py", "tests/training/test_model.py"),
+    "training/policy/*.py": ("tests/training/test_policy_head.py", "tests/training/test_model.py"),
     "training/[gpw]*.py": (
         "tests/training/test_rollout.py",
         "tests/training/test_conventions.py",

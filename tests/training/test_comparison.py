@@ -10,8 +10,7 @@ import pytest
 from geomalign.training import compare
 from geomalign.training.checkpoint import read_json
 from geomalign.training.comparison import worker_count
-from geomalign.training.config import override
-from geomalign.training.config.settings import Choice, CompareConfig, TrainConfig
+from geomalign.training.config import Choice, CompareConfig, TrainConfig, override
 from geomalign.training.events import Event, Interrupted
 
 pytestmark = pytest.mark.float32

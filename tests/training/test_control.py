@@ -12,8 +12,7 @@ import torch
 import geomalign as ga
 from geomalign.training import compare
 from geomalign.training.checkpoint import load, read_json, read_metrics
-from geomalign.training.config import override
-from geomalign.training.config.settings import Choice, CompareConfig, TrainConfig
+from geomalign.training.config import Choice, CompareConfig, TrainConfig, override
 from geomalign.training.events import Event
 from geomalign.training.trainer import train
 

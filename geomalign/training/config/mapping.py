@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from geomalign.training.config.comparison import CompareConfig
 from geomalign.training.config.presets import preset
-from geomalign.training.config.settings import CompareConfig
 
 if sys.version_info >= (3, 11):
     import tomllib

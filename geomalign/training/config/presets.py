@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from geomalign.tasks.config import TaskConfig
-from geomalign.training.config.settings import CompareConfig, ModelConfig, RLConfig, TrainConfig, WarmStartConfig
+from geomalign.training.config.comparison import CompareConfig
+from geomalign.training.config.settings import ModelConfig, RLConfig, TrainConfig, WarmStartConfig
 
 PRESETS = ("ci", "default", "gpu")
 

@@ -1,0 +1,11 @@
+"""The policy: a causal language model of transformers with its tokenizer, its device and its precision."""
+
+from geomalign.training.placement import Placement as Placement
+from geomalign.training.policy.making import build as build
+from geomalign.training.policy.making import character_tokenizer as character_tokenizer
+from geomalign.training.policy.making import load as load
+from geomalign.training.policy.making import replace_directory as replace_directory
+from geomalign.training.policy.making import save as save
+from geomalign.training.policy.making import write as write
+from geomalign.training.policy.model import Policy as Policy
+from geomalign.training.policy.model import PromptWarning as PromptWarning
