@@ -18,7 +18,7 @@ SLOTS = _laws("every_drive_and_measure_adds_up")
 FORMULA = ("tests/test_outcome.py", "tests/recipes/test_kl_penalties.py", "tests/test_core.py")
 
 PACKAGES: dict[str, tuple[str, ...]] = {
-    "core": ("batch.py", "chart.py", "measure.py", "objective/*.py", "_util/[gnt]*.py", "_util/check.py"),
+    "core": ("batch.py", "chart.py", "measure.py", "nonfinite.py", "objective/*.py", "_util/[gnt]*.py", "_util/check.py"),
     "unit": ("unit/*.py",),
     "sampling": ("sampling/*.py",),
     "optimization": ("optimization/*.py",),
@@ -26,7 +26,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "recipes": ("recipes/rewards/*.py", "recipes/preferences/*.py", "recipes/distillation.py", "recipes/reference.py"),
     "analysis": ("analysis/*.py", "analysis/identification/*.py", "control/*.py"),
     "audit": ("audit/*.py",),
-    "training": ("training/*.py", "training/policy/*.py"),
+    "training": ("training/*.py", "training/policy/*.py", "training/config/*.py"),
 }
 """A package of the report -> its modules, as patterns below geomalign/."""
 
@@ -116,6 +116,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/training/test_conventions.py",
         "tests/training/test_model.py",
     ),
+    "training/config/*.py": ("tests/training/test_config.py", "tests/training/test_comparison.py"),
     "training/policy/*.py": ("tests/training/test_policy_head.py", "tests/training/test_model.py"),
     "training/[gpw]*.py": (
         "tests/training/test_rollout.py",
@@ -132,6 +133,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/training/test_control.py",
         "tests/training/test_model.py",
     ),
+    "nonfinite.py": ("tests/test_nonfinite.py",),
     "_util/numerics.py": (
         "tests/test_divergences.py",
         "tests/test_optimization.py",

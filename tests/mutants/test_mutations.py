@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import fnmatch
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,22 @@ def test_every_mutant_parses_and_its_tests_exist(package: str) -> None:
             assert changed != text
             ast.parse(changed)
         assert [file for file in targets.tests(path) if not (targets.ROOT / file.split("::")[0]).is_file()] == []
+
+
+def test_every_pattern_of_the_targets_finds_a_module() -> None:
+    package = targets.ROOT / "geomalign"
+    modules = {str(path.relative_to(package)) for path in package.rglob("*.py")}
+    for pattern in [pattern for patterns in targets.PACKAGES.values() for pattern in patterns]:
+        assert list(package.glob(pattern)), f"{pattern} of PACKAGES fits no module; see targets.py."
+    first = [next(pattern for pattern in targets.TESTS if fnmatch.fnmatch(module, pattern)) for module in modules]
+    assert set(targets.TESTS) - set(first) == set()  # what no module uses has moved, or is hidden by another pattern
+
+
+def test_what_is_explained_is_a_mutant_of_the_code_as_it_is() -> None:
+    explained = report.reasons()
+    found = {mutant.key for path in {key[0] for key in explained} for mutant in mutants(targets.ROOT, path)}
+    gone = [f"{key[0]}: {key[1]}" for key in explained if key not in found]
+    assert not gone, f"The lines have changed: look at them again, and mend or remove {gone} in equivalent.json."
 
 
 def test_the_page_counts_what_counts(tmp_path: Path) -> None:
