@@ -483,7 +483,7 @@ def test_a_geometry_of_ones_own_trains_to_its_equilibrium() -> None:
 def test_a_group_size_is_the_ids_of_groups_in_order(name: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if device == "accelerator":  # the path of a device whose values must not be looked at
         monkeypatch.setattr("geomalign._util.groups.may_wait", lambda x: False)
-    objective, batch = ga.recipes.get(name), sample_batch(rows=12, tokens=5, seed=4)
+    objective, batch = members.recipes()[name], sample_batch(rows=12, tokens=5, seed=4)
     with_ids = dataclasses.replace(batch, group=torch.arange(12) // 3)
     with_size = dataclasses.replace(batch, group=3)
     one, other = objective.drive(with_ids), objective.drive(with_size)
