@@ -122,7 +122,8 @@ class GroupAdvantage(SamplingGeometry):
 
     def latex(self) -> str:
         numerator, scale = _BASELINES[self.baseline][1], _SCALES[self.scale][1]
-        return rf"\frac{{{numerator}}}{{{scale}+{numerics.latex(self.epsilon)}}}" if scale else numerator
+        bottom = f"{scale}+{numerics.latex(self.epsilon)}" if self.epsilon else scale
+        return rf"\frac{{{numerator}}}{{{bottom}}}" if scale else numerator
 
 
 @dataclasses.dataclass(frozen=True)
