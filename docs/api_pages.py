@@ -27,6 +27,7 @@ MODULES = {
     "divergences": "Divergences, target policies, trust regions and estimates",
     "control": "Controllers of the stiffness",
     "analysis": "What can be learnt of a loss",
+    "_util": "Small types: groups of rows, intervals, locality",
 }
 # The packages of the slots hold further members, beside those in the flat namespace.
 SLOTS = ("unit", "chart", "sampling", "optimization", "divergences")

@@ -15,6 +15,16 @@ LEFT_OUT: tuple[tuple[str, str], ...] = (
         "select tokens at random by a covariance over the batch: the loss is not a function of the batch alone.",
     ),
     (
+        "Walls by the entropy of a step (Archer; ASPO's runs)",
+        "need the entropy of every step. `aspo` and PPO's relatives have one wall on each side; tokens of two kinds "
+        "can be two terms on two masks.",
+    ),
+    (
+        "Rows of an expert beside those of the policy (Trinity-RFT's `mix`, `mix_chord`, `sft_is`)",
+        "a flag says for each row which of two losses it has: two objectives on two batches, each with its own "
+        "`counts`; `chord_phi` is the weight of the expert's tokens.",
+    ),
+    (
         "Entropy bonus, high-entropy token masks (2506.01939)",
         "need the entropy of every step, which sampled log-probabilities do not hold. A mask that was computed "
         "elsewhere goes into "
@@ -57,9 +67,19 @@ LEFT_OUT: tuple[tuple[str, str], ...] = (
         "needs Σ_v π(v)² of every step; the response-level baseline is `optimal_baseline`.",
     ),
     (
-        "Target Policy Optimization (2604.06159)",
-        "a cross-entropy between two softmaxes over the group: its potential is a log-sum-exp over responses, not "
-        "a sum over events.",
+        "Triple Preference Optimization (2405.16681), TRL's `tpo`",
+        "a third response, the gold one, beside every pair, which a `PreferenceBatch` does not hold: it is "
+        "`cpo(beta, alpha=0)` on the pairs plus a likelihood term on a `Batch` of the gold responses.",
+    ),
+    (
+        "f-GRPO (2602.05946)",
+        "GRPO as the estimate of an f-divergence. Left to a user until its weights and link functions are checked "
+        "against the paper, from which its published code departs.",
+    ),
+    (
+        "DisCO's likelihood ratio as the score (2505.12366)",
+        "a mean of token ratios is no function of the response's log-ratio; `disco` has its other score, the mean "
+        "log-likelihood.",
     ),
 )
 """What is not in the catalogue, and why."""
@@ -73,7 +93,8 @@ HOMONYMS: tuple[tuple[str, str, str], ...] = (
     (
         "IPO",
         "`ipo`: Identity Preference Optimization (2310.12036), the squared margin",
-        "Iterative Preference Optimization and Inverse Preference Optimization: data procedures around other losses",
+        "`prime_ipo`: prime-rl's loss type `ipo`, a mask by the change of a token's probability; Iterative and Inverse "
+        "Preference Optimization: data procedures around other losses",
     ),
     (
         "AlphaPO",
@@ -101,6 +122,16 @@ HOMONYMS: tuple[tuple[str, str, str], ...] = (
         "Self-play Preference Optimization (2401.04056), Single-stream Policy Optimization (2509.13232)",
     ),
     (
+        "SPPO",
+        "`sppo`: Self-Play Preference Optimization (2405.00675), a square of every response",
+        "`softmax_ppo`: the softmax PPO of 2108.05828, Trinity-RFT's `sppo`",
+    ),
+    (
+        "ASPO",
+        "`aspo`: Asymmetric Importance Sampling Policy Optimization (2510.06062), the flipped ratio",
+        "Advantage Shaping Policy Optimization, a bonus for early tool calls in verl's recipes",
+    ),
+    (
         "WPO",
         "`wpo`: Weighted Preference Optimization (2406.11827)",
         "Wasserstein Policy Optimization (2505.00663), for continuous actions",
@@ -117,8 +148,14 @@ HOMONYMS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "TPO",
-        "not here: Target Policy Optimization (2604.06159), a cross-entropy over the group",
+        "`tpo`: Target Policy Optimization (2604.06159), a cross-entropy over the group",
         "Triple Preference Optimization (2405.16681), TRL's `tpo`",
+    ),
+    (
+        "OPMD",
+        "`opmd`: Trinity-RFT's loss of that name, a weighted score function; `pmd`: the squared residual of Kimi k1.5 "
+        "(2501.12599)",
+        "Trinity-RFT's pairwise OPMD: `gvpo`, up to its constants",
     ),
     (
         "clip ratio",
@@ -198,15 +235,25 @@ is without the drive, too, but not convex). *Locality*: how much of the forward 
 ![The recipes by what pulls and what resists](periodic-table.png)
 
 A row says what pulls and a column what resists, in a recipe's first term. The colour says what one event is, and a
-dashed tile is not decoupled. `geomalign list --plot FILE` draws it.
+dashed tile is not decoupled. `geomalign list --plot FILE` draws it, and
+<a href="../periodic-table/index.html">a page with filters</a> has the same tiles with formula and parts.
 
 {_table(head, rows)}
 
-* [Definitions](recipes.md): equation, slots, defaults, conventions, and where libraries depart.
+* [Every recipe](recipes.md): equation, slots, defaults, conventions, and where libraries depart.
 * [KL penalties](kl-penalties.md): k1, k2, k3, and whose gradient each has.
 * [Names that mean two things](names.md).
-* [Left out](left-out.md), with the reason.
+* [What is not here, and why](left-out.md).
 * [BibTeX](references.bib) of all publications.
+
+```{{toctree}}
+:hidden:
+
+recipes
+kl-penalties
+names
+left-out
+```
 """
 
 
@@ -238,7 +285,7 @@ def _section(entry: Entry) -> str:
 
 def _definitions() -> str:
     sections = "\n\n".join(_section(entry) for entry in entries())
-    return f"""# Definitions
+    return f"""# Every recipe: equation, slots, conventions
 
 One section per recipe: the publication, the call with its defaults, the loss as published, the objective as geomalign
 prints it with symbols for its numbers (one that is zero by default has no part in it), its slots (one row per term,
@@ -316,7 +363,7 @@ def _names_page() -> str:
 
 
 def _left_out_page() -> str:
-    return f"# Left out\n\n{_table(['method', 'reason'], [list(pair) for pair in LEFT_OUT])}\n"
+    return f"# What is not here, and why\n\n{_table(['method', 'reason'], [list(pair) for pair in LEFT_OUT])}\n"
 
 
 def pages() -> dict[str, str]:

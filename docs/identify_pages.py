@@ -29,7 +29,7 @@ FIGURES = ("grpo", "dpo", "opo", "gopo", "chi_po", "sapo")
 PROBED: dict[str, tuple[float, tuple[float, float]]] = {"orpo": (-4.0, (-8.0, 3.9))}
 """The events' log-probability under the anchor, and the log-ratios probed: log-odds need a probability below one."""
 
-INDEX = r"""# Identified
+INDEX = r"""# What the loss alone tells
 
 What [`identify`](../api/analysis.md) reads off the *loss alone* of every recipe: values and gradients of one event, as
 a function of its log-ratio and its drive (of two log-ratios for pairs), without a look at the slots. The full reports

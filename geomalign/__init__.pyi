@@ -8,6 +8,7 @@ from . import control as control
 from . import distributed as distributed
 from . import divergences as divergences
 from . import laws as laws
+from . import measure as measure
 from . import ops as ops
 from . import optimization as optimization
 from . import plotting as plotting
@@ -58,6 +59,7 @@ from .measure import FixedBudget as FixedBudget
 from .measure import Measure as Measure
 from .measure import NestedMean as NestedMean
 from .measure import PooledMean as PooledMean
+from .measure import PromptMean as PromptMean
 from .nonfinite import NonFiniteReport as NonFiniteReport
 from .nonfinite import NonFiniteWarning as NonFiniteWarning
 from .nonfinite import drop_nonfinite as drop_nonfinite
@@ -80,6 +82,8 @@ from .objective.outcome import PairGradient as PairGradient
 from .objective.outcome import TermDrives as TermDrives
 from .objective.outcome import TermOutcome as TermOutcome
 from .objective.outcome import UnboundedLossWarning as UnboundedLossWarning
+from .objective.surrogate_error import SurrogateError as SurrogateError
+from .objective.surrogate_error import surrogate_error as surrogate_error
 from .optimization.base import BregmanGeometry as BregmanGeometry
 from .optimization.base import OptimizationGeometry as OptimizationGeometry
 from .optimization.coupled import AdvantageScaled as AdvantageScaled

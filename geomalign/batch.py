@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from geomalign._util.groups import Groups
-from geomalign._util.tensors import are_integers, are_log_probs, are_numbers, divides, has_rows, is_like
+from geomalign._util.tensors import are_integers, are_log_probs, are_numbers, divides, has_columns, has_rows, is_like
 
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
     """How much a whole batch holds: what a mean is divided by, so that its parts add up to the whole.
 
-    `batch.counts()` counts one batch, and `+` adds the counts of micro-batches or ranks. Each field is a 0-dim tensor:
+    `batch.counts()` counts one batch, and `+` adds the counts of micro-batches or ranks. Each number is a 0-dim tensor:
     a distributed run sums all of them with one all-reduce and does not synchronise with the host.
 
     Args:
@@ -29,6 +29,9 @@ class Counts:
         sequences: number of rows with at least one unmasked token.
         pairs: number of pairs whose two responses both have at least one unmasked token; zero for a `Batch`.
         rows: number of all rows, counting those without a token.
+        lengths: `(row,)` numbers of tokens of all rows, for measures that compare them (`PromptMean`). None of pairs,
+            and in a sum of counts, of which nobody knows whether equal ids are one prompt.
+        prompts: `(row,)` integers, the prompt that each of these rows answers; None: all the same one.
 
     >>> import torch, geomalign as ga
     >>> batch = ga.Batch(torch.zeros(4, 3), None)
@@ -40,6 +43,8 @@ class Counts:
     sequences: Tensor
     pairs: Tensor
     rows: Tensor
+    lengths: Tensor | None = None
+    prompts: Tensor | None = None
 
     def __add__(self, other: Counts) -> Counts:
         if not isinstance(other, Counts):
@@ -50,7 +55,7 @@ class Counts:
         return self if other == 0 else NotImplemented
 
     def astuple(self) -> tuple[Tensor, ...]:
-        """The counts in field order, to stack for an all-reduce; `Counts(*counts)` is the way back."""
+        """The four numbers in field order, to stack for an all-reduce; `Counts(*counts)` is the way back."""
         return (self.tokens, self.sequences, self.pairs, self.rows)
 
 
@@ -73,6 +78,12 @@ class Batch:
         group: `(row,)` integers, equal where rows answer the same prompt: any order, any sizes. A number G: rows come
             G at a time, the first G answer the first prompt, which needs no sorting on any device. None: one group.
         behavior: like `old`, as the rollout engine reported it where that differs from the trainer's own.
+        rewards: `(row, reward)`, several rewards per response, one column for each kind, for what normalises them apart
+            (`DecoupledAdvantage`). What reads `reward` does not sum them: pass the sum as `reward` for that. A row is
+            treated as one of a reward that is not finite where any of its rewards is not.
+        observation_mask: `(row, token)`, true (non-zero) at tokens that the environment wrote, such as a tool's output,
+            for units that predict these (`Observation`); it needs `mask`, which they are not part of. Where both are
+            true the token is the response's, and a row that `mask` leaves without tokens has no observations.
 
     Half-precision log-probabilities are used in float32. Indexing selects rows: `batch[4:8]`, `batch[index_tensor]`;
     `batch[3]` is a batch of one row.
@@ -95,14 +106,24 @@ class Batch:
     reference: Tensor | None = None
     group: Tensor | int | None = None
     behavior: Tensor | None = None
+    rewards: Tensor | None = None
+    observation_mask: Tensor | None = None
 
     def __post_init__(self) -> None:
         are_log_probs("Batch", "policy", self.policy)
         for name in _given(self, "old", "reference", "behavior"):
             is_like("Batch", name, getattr(self, name), "policy", self.policy)
             are_log_probs("Batch", name, getattr(self, name))
-        for name in _given(self, "mask"):
+        for name in _given(self, "mask", "observation_mask"):
             is_like("Batch", name, getattr(self, name), "policy", self.policy)
+        if self.observation_mask is not None and self.mask is None:
+            raise ValueError(
+                "`observation_mask` of Batch is given without `mask`, so that every token is the response's. Pass the "
+                "tokens that the policy sampled as `mask`."
+            )
+        if self.rewards is not None:
+            has_columns("Batch", "rewards", self.rewards, self.policy, "For one reward per response use `reward`.")
+            are_numbers("Batch", "rewards", self.rewards)
         for name in _given(self, "reward", "advantage"):
             has_rows("Batch", name, getattr(self, name), self.policy, tokens=True)
             are_numbers("Batch", name, getattr(self, name))
@@ -168,11 +189,19 @@ class Batch:
 
     @property
     def judged(self) -> Tensor:
-        """`(row,)` booleans: the rows that have a token, and whose reward and advantage, where given, are finite."""
+        """`(row,)` booleans: the rows that have a token, and whose rewards and advantage, where given, are finite."""
         judged = self.support.any(-1)
         for name in _given(self, "reward", "advantage"):
             judged = judged & torch.isfinite(self.per_response(getattr(self, name)))
-        return judged
+        return judged if self.rewards is None else judged & torch.isfinite(self.rewards).all(-1)
+
+    @property
+    def observed(self) -> Tensor:
+        """`(row, token)` booleans: the tokens of the environment, of rows that have a token of the response."""
+        if self.observation_mask is None:
+            return torch.zeros_like(self.support)
+        support = self.support
+        return as_mask(self.tokens(self.observation_mask)) & ~support & support.any(-1, keepdim=True)
 
     def groups(self) -> Groups:
         """The rows that are `judged`, grouped by the prompt that they answer."""
@@ -182,7 +211,8 @@ class Batch:
         """How much this batch holds. Give the sum over all micro-batches and ranks as `counts=` to each of them."""
         lengths = self.support.sum(-1)
         sequences = (lengths > 0).sum()
-        return Counts(lengths.sum(), sequences, torch.zeros_like(sequences), torch.full_like(sequences, self.size))
+        size, none = torch.full_like(sequences, self.size), torch.zeros_like(sequences)
+        return Counts(lengths.sum(), sequences, none, size, lengths, self.prompt)
 
     @property
     def prompt(self) -> Tensor | None:
@@ -202,6 +232,8 @@ _REMEDY = {
     "reference": "Pass the reference policy's log-probabilities as `reference`, or drop the term (beta=0).",
     "behavior": "Pass the rollout engine's log-probabilities as `behavior`, or drop the importance correction.",
     "reward": "Pass one reward per row as `reward`; a known advantage goes in as `drive=` or with `Advantage()`.",
+    "rewards": "Pass one column per kind of reward as `rewards`.",
+    "observation_mask": "Pass true at the tokens that the environment wrote as `observation_mask`, or drop the term.",
     "advantage": "Pass `advantage`, or use GroupAdvantage, which makes it from `reward`.",
     "group": "Pass the integer id of the prompt that each row answers as `group`.",
     "margin": "Differences of rewards belong to pairs: pass a PreferenceBatch with a `margin`.",
@@ -328,7 +360,7 @@ class PreferenceBatch:
         """How much this batch holds. Give the sum over all micro-batches and ranks as `counts=` to each of them."""
         rows = self.rows
         chosen, rejected = rows.support.any(-1).chunk(2)
-        return dataclasses.replace(rows.counts(), pairs=(chosen & rejected).sum())
+        return dataclasses.replace(rows.counts(), pairs=(chosen & rejected).sum(), lengths=None, prompts=None)
 
     def __getitem__(self, index: Any) -> PreferenceBatch:
         return _select(self, index)

@@ -21,7 +21,10 @@ _MASK_OF = {
 """Log-probabilities that other policies gave -> the mask that leaves a token of theirs out. The policy in training is
 not among them: where it is not finite, training has failed, and must say so."""
 
-_MASKS_OF = {"reward": ("mask",), "advantage": ("mask",), "margin": ("chosen_mask", "rejected_mask")}
+_MASKS_OF = {
+    **dict.fromkeys(("reward", "rewards", "advantage"), ("mask",)),
+    "margin": ("chosen_mask", "rejected_mask"),
+}
 """What is known about rows -> the masks that leave a row out."""
 
 _POLICY_OF = {"mask": "policy", "chosen_mask": "chosen", "rejected_mask": "rejected"}
@@ -135,7 +138,9 @@ def drop_nonfinite(batch: AnyBatch) -> tuple[AnyBatch, NonFiniteReport]:
     for name, masks in _MASKS_OF.items():
         x = getattr(batch, name) if name in names else None
         if x is not None:
-            finite = torch.isfinite(x if x.ndim == 1 else batch.rows.per_response(x))
+            tokens = x.ndim == 2 and name != "rewards"
+            finite = torch.isfinite(batch.rows.per_response(x) if tokens else x)
+            finite = finite if finite.ndim == 1 else finite.all(-1)
             there = torch.stack([_per_row(before[mask]) > 0 for mask in masks]).any(0)
             values[name] = (there & ~finite).long()
             for mask in masks:

@@ -9,23 +9,29 @@
 # ---
 
 # %% [markdown]
-# # 00 · The idea, in plain PyTorch
+# # 00 · How far should a reward move a model?
 #
-# This notebook does not import the library. Everything that geomalign is built on fits in a few lines, and they
-# are all here.
+# A language model can answer a question in many ways, each with some probability. A person or a program looks at
+# answers and gives each one a number, its *reward*. Training makes the answers with a high reward more likely. But
+# how much more likely, and where should it stop? If it never stops, the model will give one single answer for ever,
+# even where the reward was wrong about it. If it stops too early, it has learnt nothing.
 #
-# A language model is a policy $\pi_\theta(y)$ over answers. Training it on rewards has two parts that are easily
-# confused:
+# This notebook answers the question for a model with five answers, in plain PyTorch. It needs no prior reading, and
+# it does not import the library: everything that geomalign is built on fits in a few lines, and all of them are
+# here. It takes ten minutes to read, and seconds to run.
 #
-# * something **pulls**: answers with a high reward should become more likely. How hard each one pulls is its
-#   *drive* $g$;
-# * something **resists**: the new policy should stay near the *anchor* $\pi_k$ that produced the answers. What
-#   resists is a *potential* $\varphi$.
+# Four words are used in all that follows.
 #
-# Put together they are one formula, and PPO, GRPO, DPO, IPO, OPO and dozens of others are choices of its parts:
+# * The **policy** $\pi_\theta(y)$ is the model: the probability that it gives to an answer $y$.
+# * The **anchor** $\pi_k$ is the policy that produced the answers, before the training step.
+# * The **drive** $g$ says what *pulls*: how strongly an answer should become more likely, or less likely.
+# * The **potential** $\varphi$ says what *resists*: what it costs to move an answer's probability away from the
+#   anchor's.
+#
+# Together they are one formula. PPO, GRPO, DPO, IPO, OPO and dozens of other methods are choices of its parts:
 #
 # $$ \mathcal L(\theta) = \mathbb E\big[\varphi(u) - g\,u\big],
-#    \qquad u = \text{how far the policy has moved, in some coordinate.} $$
+#    \qquad u = \text{how far the policy has moved an answer, in some coordinate.} $$
 
 # %%
 # %matplotlib inline
@@ -41,9 +47,10 @@ plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "axes
 # %% [markdown]
 # ## 1. Five answers
 #
-# A prompt with five possible answers. The anchor policy prefers the second; the fourth has the highest reward.
-# With so few outcomes every expectation is a sum over five terms, so nothing below is sampled and nothing is
-# noisy.
+# A prompt has five possible answers. The anchor policy prefers the second one, and the fourth one has the highest
+# reward. With so few answers every expectation is a sum over five terms, so that nothing below is sampled and nothing
+# is noisy. The *advantage* of an answer is its reward less the mean reward of the anchor: positive if the answer is
+# better than what the anchor gives on average.
 
 # %%
 anchor = torch.tensor([0.30, 0.35, 0.20, 0.10, 0.05])
@@ -52,9 +59,9 @@ advantage = reward - (anchor * reward).sum()  # better or worse than the anchor 
 advantage
 
 # %% [markdown]
-# How far has a policy moved? Two coordinates are natural, the **log-ratio** $\Delta = \log\pi - \log\pi_k$ and
-# the **fluctuation** $v = \pi/\pi_k - 1$. They agree near 0 and differ far from it. Take $v$, and the simplest
-# thing that can resist, a spring:
+# How far has a policy moved an answer? Two coordinates are natural, the **log-ratio** $\Delta = \log\pi - \log\pi_k$
+# and the **fluctuation** $v = \pi/\pi_k - 1$, by how many per cent the probability has changed. They agree near 0
+# and differ far from it. Take $v$, and the simplest thing that can resist, a spring of stiffness $\mu$:
 #
 # $$ \mathcal L = \mathbb E_{\pi_k}\big[\tfrac{\mu}{2} v^2 - g\,v\big],\qquad g = \text{advantage}. $$
 #
@@ -85,7 +92,8 @@ print("trained     ", path[-1].numpy().round(4))
 print("closed form ", closed_form.numpy().round(4), " sums to", float(closed_form.sum()))
 
 # %% [markdown]
-# The trained policy and the closed form are the same policy. Two things are worth noticing.
+# The trained policy and the closed form are the same policy, and this is a first answer to the question: the reward
+# moves an answer by its advantage, divided by the stiffness. Two things are worth noticing.
 #
 # * The closed form sums to one *because the advantage is centred*, $\mathbb E_{\pi_k}[g] = 0$. Subtracting the
 #   mean reward is exactly what keeps probability conserved.
@@ -94,9 +102,14 @@ print("closed form ", closed_form.numpy().round(4), " sums to", float(closed_for
 # %% [markdown]
 # ## 2. What pulls and what resists
 #
-# The picture behind the formula: each answer is a ball in a potential $\varphi$, tilted by its drive $g$. It
-# rolls to where $\varphi'(u) = g$. Change $g$, and the same bowl is tilted more or less. Change $\varphi$, and
-# the bowl is another one.
+# There is a picture behind the formula. Each answer is a ball in a bowl, the potential $\varphi$, and the bowl is
+# tilted by the drive $g$. The ball rolls to where $\varphi'(u) = g$. Another drive tilts the same bowl more or less,
+# and another potential is another bowl.
+#
+# Three of them are drawn below. The first is the spring. The second is the KL divergence, the usual measure of how far
+# one distribution is from another, which resists less and less the further an answer grows. The third is the clip of
+# PPO: once the ratio $t=\pi/\pi_k$ of a good answer exceeds $1+\varepsilon$, or that of a bad one falls below
+# $1-\varepsilon$, nothing more is gained.
 
 
 # %%
@@ -136,8 +149,8 @@ plt.show()
 # %% [markdown]
 # ## 3. Same drive, different resistance
 #
-# Train the five answers with each. The spring and KL go to different policies; the clip stops wherever it happens
-# to be when all answers are past their walls.
+# Now train the five answers with each of the three. The spring and KL go to different policies. The clip stops wherever
+# it happens to be when all answers are past their walls.
 
 # %%
 runs = {"spring": train(spring), "KL": train(kl), "clip": train(clip, steps=400)}
@@ -168,18 +181,19 @@ axes[1].set_title("how it gets there")
 plt.show()
 
 # %% [markdown]
-# The closed forms are the two that everything else is built from:
+# The two closed forms are those that everything else is built from.
 #
-# * spring ($\chi^2$): $\pi^* = \pi_k\,(1 + g/\mu)$, a *projection*;
-# * KL: $\pi^* \propto \pi_k\,e^{g/\beta}$, the *Gibbs* distribution.
+# * The spring ends at $\pi^* = \pi_k\,(1 + g/\mu)$. The mean of $v^2$ is called the $\chi^2$ divergence, and this
+#   policy is a *projection*.
+# * KL ends at $\pi^* \propto \pi_k\,e^{g/\beta}$, the *Gibbs* distribution.
 
 # %% [markdown]
 # ## 4. The published objectives are choices of parts
 #
-# The formula is general enough to be other people's code. Below, PPO's clipped surrogate and DPO's loss as they
-# are published, and the same numbers from $\varphi(u) - g\,u$. For DPO the event is a pair of answers, the
-# coordinate is the difference of their log-ratios, the drive is the label's strength $\beta$ and the potential is
-# $\log(1 + e^{\beta u})$.
+# The formula is general enough to be other people's code. PPO trains on rewards, and DPO on pairs of answers of which a
+# person preferred one. Below are their losses as they are published, and the same numbers from $\varphi(u) - g\,u$.
+# For DPO the event is a pair, the coordinate is the difference of the two log-ratios, the drive is the strength $\beta$
+# of the label, and the potential is $\log(1 + e^{\beta u})$.
 
 # %%
 ratio, a = torch.rand(6) * 2, torch.randn(6)
@@ -196,16 +210,17 @@ print("DPO, largest difference", float((potential - beta * margin - published_dp
 # %% [markdown]
 # ## 5. Where to go from here
 #
-# The library makes each part an object, so that they can be exchanged, solved, tested and read off other people's
-# losses:
+# The library makes each part an object, so that the parts can be exchanged, solved, tested and read off other people's
+# losses. The other notebooks ask one question each:
 #
 # | | |
 # |---|---|
-# | 01 | the formula and its five slots |
-# | 02 | coordinates: charts are dual coordinates of divergences |
-# | 03 | curvature, and what "gradients do not saturate" means in which coordinate |
-# | 04 | drives, conservation, closed forms |
-# | 05 | how stiff should it be? Solved, not tuned |
-# | 06 | read the geometry off any loss |
-# | 07 | make your own, from a formula to a trained policy |
-# | 08 | which claims of the papers hold, and which do not |
+# | 01 | What do PPO, DPO and OPO have in common? The formula and its five slots. |
+# | 02 | Ratio or log-ratio? Charts are the dual coordinates of divergences. |
+# | 03 | Does the gradient vanish when the policy becomes sure? Curvature and saturation. |
+# | 04 | Where does an objective end? Drives, conservation, closed forms. |
+# | 05 | How far may a step go, and how many samples should count? Solved instead of tuned. |
+# | 06 | What does this loss do, if all you have is its code? |
+# | 07 | How do I make an objective that does not exist yet? From a formula to a trained policy. |
+# | 08 | Which claims of the papers do not hold? |
+# | 09 | Can the responses to one prompt teach each other without a baseline? The group as an event. |

@@ -9,14 +9,17 @@
 # ---
 
 # %% [markdown]
-# # 01 · One formula
+# # 01 · What do PPO, DPO and OPO have in common?
+#
+# Their papers start from different ideas: a clipped ratio, a likelihood of preferences, a projection. Their losses
+# look different, too. Yet all of them, and dozens of others, are the same expression with other parts:
 #
 # $$ \mathcal L(\theta) = \mathbb E_{\text{measure}}\big[\varphi(u) - g\,u\big],\qquad
 #    u = \mathrm{chart}\big(\mathrm{unit}(\log\pi_\theta - \log\pi_k)\big) $$
 #
-# Five slots: a **unit** (what is one event?), a **chart** (in which coordinate is it read?), a **sampling
-# geometry** (what pulls?), an **optimization geometry** (what resists?) and a **measure** (an average over
-# what?). This notebook takes the formula apart.
+# There are five slots to fill: a **unit** (what is one event?), a **chart** (in which coordinate is it read?), a
+# **sampling geometry** (what pulls?), an **optimization geometry** (what resists?) and a **measure** (an average
+# over what?). This notebook takes the formula apart, and shows what follows from it for every member at once.
 
 # %%
 # %matplotlib inline
@@ -75,7 +78,7 @@ print("gap    ", outcome.gap.detach().numpy().round(3), "  divergence from equil
 # %% [markdown]
 # ## 2. Every objective is a divergence from a target
 #
-# Draw a convex $\varphi$ and a line of slope $g$ through the origin. Their largest distance is the conjugate
+# Draw a convex $\varphi$ and a line of slope $g$ through the origin. The largest distance between them is the conjugate
 # $\varphi^*(g)$, reached at the target $u^*$ where $\varphi'(u^*) = g$. What is left between $\varphi(u) +
 # \varphi^*(g)$ and the line is the **Fenchel–Young loss**:
 #

@@ -9,11 +9,11 @@
 # ---
 
 # %% [markdown]
-# # 02 · Charts are dual coordinates of divergences
+# # 02 · Ratio or log-ratio: how should the distance from the anchor be read?
 #
-# Should distance from the anchor be read as a log-ratio, as DPO does, or as a ratio, as PPO does? The two are
-# members of one family: every $f$-divergence brings its own coordinate, the derivative $\psi'(t)$ of its
-# generator at $t = \pi/\pi_k$.
+# PPO reads how far the policy has moved as a ratio, and DPO reads it as a log-ratio. Does it matter, and are there
+# other choices? There are as many as there are $f$-divergences: each of them brings a coordinate of its own, the
+# derivative $\psi'(t)$ of its generator at $t = \pi/\pi_k$. The ratio belongs to $\chi^2$ and the log-ratio to KL.
 
 # %%
 # %matplotlib inline
@@ -100,10 +100,10 @@ plt.show()
 # %% [markdown]
 # ## 3. Balls that are not round
 #
-# The set of policies within a given divergence of the anchor, on the simplex of three answers. A $\chi^2$ ball is
-# an ellipse and may leave the simplex through an edge; a reverse-KL ball never touches one. The law of cosines of
-# these geometries, $B(x\|z) = B(x\|y) + B(y\|z) + \langle\varphi'(y)-\varphi'(z),\,x-y\rangle$, is what
-# convergence proofs of mirror descent run on.
+# Below are the sets of policies within a given divergence of the anchor, on the simplex of three answers. A $\chi^2$
+# ball is an ellipse and may leave the simplex through an edge; a reverse-KL ball never touches one. Convergence proofs
+# of mirror descent rest on the law of cosines of these geometries,
+# $B(x\|z) = B(x\|y) + B(y\|z) + \langle\varphi'(y)-\varphi'(z),\,x-y\rangle$.
 
 
 # %%

@@ -9,11 +9,11 @@
 # ---
 
 # %% [markdown]
-# # 03 · Curvature and saturation
+# # 03 · Does the gradient vanish when the policy becomes sure?
 #
-# The OPO paper's promise is that its gradients "do not saturate": constant curvature, a force linear in the
-# distance from the target. That is true, *in a coordinate*. This notebook shows in which, and what is left of it
-# in the coordinates in which the optimiser works.
+# The OPO paper promises gradients that "do not saturate": its curvature is constant, so that the force grows
+# linearly with the distance from the target, however sure the policy already is. That is true *in a coordinate*.
+# This notebook shows in which one, and what is left of the promise in the coordinates in which the optimiser works.
 
 # %%
 # %matplotlib inline
@@ -137,9 +137,9 @@ print(f"|∂L/∂z| at z = 12, margin, DPO  {abs(float(link.force(z12, torch.ten
 # ## 3. The anchor follows the policy
 #
 # In practice the anchor is the policy that sampled, a step ago. Then $u\approx0$, every potential is flat, and
-# the gradient in the logit is $-\pi(1-\pi)(g_1-g_2)$ for every member of the family: the policy gradient. Below:
-# a bandit of two answers trained on-policy, a fresh anchor every $K$ gradient steps. With $K=1$ all stiffnesses
-# are one curve, because the geometry was never seen.
+# the gradient in the logit is $-\pi(1-\pi)(g_1-g_2)$ for every member of the family: the policy gradient. Below, a
+# bandit of two answers is trained on-policy, with a fresh anchor every $K$ gradient steps. With $K=1$ all stiffnesses
+# give one curve, because the geometry was never seen.
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(12.5, 3.1), layout="constrained", sharey=True)
@@ -215,8 +215,8 @@ plt.show()
 # %% [markdown]
 # ## 6. Phase portraits
 #
-# How the exact expected loss moves *every* policy over three answers, with the anchor held in the middle of the
-# simplex. Arrows: the gradient flow in the logits. Curves: trajectories from three policies. The springs in the
+# How does the exact expected loss move *every* policy over three answers, with the anchor held in the middle of the
+# simplex? The arrows are the gradient flow in the logits, and the curves start from three policies. The springs in the
 # ratio and in the log-ratio have one rest point, inside the simplex; the clip comes to rest on a whole region, or
 # slides along a wall; REINFORCE rests in a corner only.
 

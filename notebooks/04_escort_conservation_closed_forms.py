@@ -9,10 +9,12 @@
 # ---
 
 # %% [markdown]
-# # 04 · Drives, conservation, closed forms
+# # 04 · Where does an objective end, if it is trained to the end?
 #
-# Over a finite set of answers the policy at which drive and resistance balance can be computed, not trained. This
-# is how the theory is tested: without sampling noise.
+# A drive pulls on some answers, a potential resists, and the probabilities have to sum to one all the time. Which
+# policy is the one at which all three balance? Over a finite set of answers it can be computed instead of trained.
+# This notebook computes it for several divergences and for the drives of OPO and GOPO. It is also how the theory is
+# tested: there is no sampling noise in it.
 
 # %%
 # %matplotlib inline

@@ -9,11 +9,12 @@
 # ---
 
 # %% [markdown]
-# # 05 · Trust regions, solved
+# # 05 · How far may a step go, and how many samples should count?
 #
-# The OPO paper names the tuning of $\mu$ and $\alpha$ as its limitation. Both have closed forms or scalar roots.
-# This notebook sets them from what one actually wants to say: *how far may a step go*, and *how many of the
-# samples should count*.
+# These are two questions that one can answer before training. The stiffness $\mu$ and the escort order $\alpha$,
+# which the OPO paper leaves to be tuned and names as its limitation, are not of that kind: nobody knows what
+# $\mu=1$ means for the next step. But each follows from an answer, in closed form or by a root of one variable.
+# This notebook sets them from a radius and from an effective sample size.
 
 # %%
 # %matplotlib inline
@@ -34,7 +35,7 @@ BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, BLACK = PALETTE
 # ## 1. What a radius promises
 #
 # $\chi^2\le\varepsilon$ bounds total variation by $\sqrt\varepsilon/2$, KL bounds it by $\sqrt{\mathrm{KL}/2}$
-# (Pinsker): no event changes its probability by more. Two thousand random pairs of policies, and the bounds:
+# (Pinsker): no event changes its probability by more. Below are two thousand random pairs of policies, with the bounds.
 
 # %%
 anchor = torch.softmax(1.5 * torch.randn(2000, 5), -1)
@@ -77,9 +78,9 @@ for scale in (0.01, 1.0, 100.0):
     print(f"{scale:12g}{float(mu):13.4f}{float((v**2).mean()):10.4f}{float(kl):14.4f}")
 
 # %% [markdown]
-# On the simplex: the policies that solve the problem for growing radii, in three geometries. All start in the
-# same direction and end at the best answer. The $\chi^2$ path is straight until it meets an edge, where one answer is
-# given up, and follows that edge.
+# The figure shows, on the simplex, the policies that solve the problem for growing radii in three geometries. All start
+# in the same direction and end at the best answer. The $\chi^2$ path is straight until it meets an edge, where one
+# answer is given up, and follows that edge.
 
 
 # %%
@@ -144,8 +145,8 @@ plt.show()
 #
 # A radius bounds the *target* of a step. What the optimiser does in a few steps towards it is something else.
 # `AdaptiveStiffness` measures how far the policy moved and adapts the stiffness by dual ascent. It stands outside of
-# the objective, which stays a pure function. Below a contextual
-# bandit with noisy rewards and a small network: 40 rollouts, 8 gradient steps on each, at three learning rates.
+# the objective, which stays a pure function. It is tried below on a contextual bandit with noisy rewards and a small
+# network, for 40 rollouts with 8 gradient steps on each, at three learning rates.
 # With a fixed stiffness the policy moves as far as the learning rate takes it; with the controller it finds the
 # stiffness at which it moves by its target. (The target, 0.01, is for the average over a rollout's updates, the first
 # of which has not moved at all. At the end of a rollout, which is what the left panel shows, the policy is further:

@@ -9,12 +9,13 @@
 # ---
 
 # %% [markdown]
-# # 06 · Identify any loss
+# # 06 · What does this loss do, if all you have is its code?
 #
-# A loss is a function of a log-ratio and an advantage, $\ell(\Delta, A)$. If it has the form $\varphi(u) - g\,u$,
-# its mixed derivative is $\partial^2\ell/\partial A\,\partial\Delta = -g'(A)\,u'(\Delta)$: integrate it and there
-# is the chart. Then $\varphi'(u)\,u' = \partial\ell/\partial\Delta + g\,u'$ gives the potential. So chart,
-# potential, curvature, equilibrium, saturation and coupling of *code that somebody else wrote* can be computed.
+# Somebody else's training script has a loss in it, without a name or a formula. Which coordinate does it read, what
+# resists in it, where does it stop pulling? All of this can be computed from its values. A loss is a function of a
+# log-ratio and an advantage, $\ell(\Delta, A)$. If it has the form $\varphi(u) - g\,u$, its mixed derivative is
+# $\partial^2\ell/\partial A\,\partial\Delta = -g'(A)\,u'(\Delta)$, and integrating it gives the chart. Then
+# $\varphi'(u)\,u' = \partial\ell/\partial\Delta + g\,u'$ gives the potential.
 
 # %%
 # %matplotlib inline
@@ -35,7 +36,7 @@ plt.rcParams.update(plotting.STYLE | {"figure.dpi": 100})
 # %% [markdown]
 # ## 1. A loss from a code base
 #
-# Imagine finding this in a training script, without a name or a comment.
+# Imagine that you find this function in a training script, without a name or a comment.
 
 
 # %%
@@ -68,8 +69,7 @@ show(report, "found in a script")
 # %% [markdown]
 # ## 2. A loss that nobody has named
 #
-# Something that is not in any catalogue: a Huber penalty on the log-ratio. Its parts are found all the same; only
-# the name is missing.
+# A Huber penalty on the log-ratio is in no catalogue. Its parts are found all the same; only the name is missing.
 
 
 # %%
@@ -91,13 +91,13 @@ u = torch.linspace(-1, 1, 5)
 print("curvature at", u.tolist(), ":", report.curvature(u).numpy().round(6))
 
 # %% [markdown]
-# A spring up to a drive of 1, and *nothing* beyond: an advantage that exceeds 1 has no equilibrium, the loss is
-# unbounded below. That is the sort of thing one would like to know before training.
+# It is a spring up to a drive of 1, and beyond that there is *nothing* that resists: an advantage that exceeds 1 has no
+# equilibrium, and the loss is unbounded below. One would like to know that before training.
 #
 # ## 3. Preferences
 #
-# For losses of pairs the margin is the coordinate. Three links, written as their papers do, without a word about
-# geometry:
+# For losses of pairs the margin is the coordinate. Here are three links as their papers write them, without a word
+# about geometry:
 
 # %%
 pairs = {

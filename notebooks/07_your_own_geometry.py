@@ -9,11 +9,12 @@
 # ---
 
 # %% [markdown]
-# # 07 · Your own geometry, from formula to trained policy
+# # 07 · How do I make an objective that does not exist yet?
 #
-# A new objective is a new value of one slot. Here a potential that no recipe uses: the **log-cosh**, quadratic
-# near the anchor like $\chi^2$ and linear far from it, so that single answers with a wild reward cannot drag the
-# policy away. From the formula to laws, closed form and a trained bandit with heavy-tailed rewards.
+# By a new value of one slot. Suppose that single answers with a wild reward should not be able to drag the policy
+# away. A potential that is quadratic near the anchor, like $\chi^2$, and linear far from it would do: the
+# **log-cosh**, which no recipe uses. This notebook goes from its formula to the laws that it has to obey, its
+# closed form, and a bandit with heavy-tailed rewards that is trained with it.
 
 # %%
 # %matplotlib inline
@@ -34,8 +35,8 @@ BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, BLACK = PALETTE
 # %% [markdown]
 # ## 1. The quick way: a plain function
 #
-# `ConvexPotential` takes $\varphi$ as a function and finds the rest by differentiation and a root. Good for trying
-# things.
+# `ConvexPotential` takes $\varphi$ as a function and finds the rest by differentiation and a root. That is good enough
+# for trying things.
 
 # %%
 quick = ga.ConvexPotential(lambda u: torch.log(torch.cosh(u)))
@@ -139,9 +140,9 @@ print("recognised:", report.recognised.optimization, "  chart:", report.recognis
 print("curvature error:", float((report.curvature(u) - LogCosh(1.0, 0.5).curvature(u)).abs().max()))
 
 # %% [markdown]
-# It is not. $\log\cosh x = \mathrm{softplus}(2x) - x - \log2$, so this is DPO's logistic potential with the
+# It is not new. $\log\cosh x = \mathrm{softplus}(2x) - x - \log2$, so this is DPO's logistic potential with the
 # origin of the drive moved to the middle of its range: a robust regression is a classification of "more" against
-# "less" with soft labels. One does not see that in the formula; one does in the geometry.
+# "less" with soft labels. The formula does not show that, and the geometry does.
 #
 # ## 4. A trained bandit
 #

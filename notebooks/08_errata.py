@@ -9,11 +9,11 @@
 # ---
 
 # %% [markdown]
-# # 08 · Errata
+# # 08 · Which claims of the papers do not hold?
 #
-# The OPO, GOPO and W-GOPO papers are where this library's view comes from. Their claims were attacked one by one,
-# by enumeration. What survived is in notebooks 01 to 05 and in the theorem table; here is what did not hold as
-# stated, with the smallest counterexample, and what does hold. Every section is a test in
+# The view of this library comes from the OPO, GOPO and W-GOPO papers. Each of their claims was tried by
+# enumeration. What holds is in notebooks 01 to 05 and in the table of theorems. This notebook has what did not hold
+# as stated, each with the smallest counterexample and with what does hold. Every section is a test in
 # `tests/theory/test_errata.py`, and an entry of `docs/errata.md`.
 
 # %%

@@ -43,7 +43,9 @@ def execute(source: Path, out: Path, *, limit: int) -> float:
     started = time.perf_counter()
     notebook = jupytext.read(source)
     notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    client = NotebookClient(notebook, timeout=limit, kernel_name="python3", resources={"metadata": {"path": str(HERE)}})
+    where = {"metadata": {"path": str(HERE)}}
+    # A cell's prints are one output, however they arrive: where they are cut depends on the time they take.
+    client = NotebookClient(notebook, timeout=limit, kernel_name="python3", resources=where, coalesce_streams=True)
     client.execute()
     for index, cell in enumerate(notebook.cells):
         cell.metadata.pop("execution", None)

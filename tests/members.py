@@ -15,7 +15,7 @@ import geomalign as ga
 NAMES: dict[str, Any] = {
     **{
         name: value
-        for room in (ga.unit, ga.chart, ga.sampling, ga.optimization, ga.divergences)
+        for room in (ga.unit, ga.chart, ga.sampling, ga.optimization, ga.divergences, ga.measure)
         for name, value in vars(room).items()
     },
     **{name: getattr(ga, name) for name in ga.__all__},
@@ -92,6 +92,15 @@ RESPONSE_UNITS: list[ga.Unit] = [ga.Token(), ga.Sequence(), ga.MeanSequence()]
 UNITS: list[ga.Unit] = [*RESPONSE_UNITS, ga.Pair(), ga.Pair(of=ga.MeanSequence(), margin=0.5)]
 
 MEASURES: list[ga.Measure] = [ga.PooledMean(), ga.NestedMean(), ga.FixedBudget(7)]
+# They need the lengths of all rows, which an exported function and a host do not hold.
+LENGTH_MEASURES: list[ga.Measure] = [
+    ga.PromptMean(),
+    ga.measure.LengthPower(0.75, 7),
+    ga.measure.LengthPower(-0.5, 1),
+    ga.measure.LengthPreference(-2.0),
+    ga.measure.LengthPreference(0.0),
+    ga.measure.LengthPreference(3.0, spread=0.3),
+]
 
 SAMPLING: list[ga.SamplingGeometry] = [
     ga.Advantage(),
@@ -125,13 +134,15 @@ LATER_UNITS: list[ga.Unit] = [
     ga.unit.BroadcastSequence(),
     ga.unit.BroadcastSequence(ga.Sequence()),
     ga.unit.Shifted(origin=0.5),
+    ga.unit.Observation(),
+    ga.unit.Observation(ga.MeanSequence()),
     ga.Chosen(),
     ga.Rejected(ga.MeanSequence()),
     ga.PreferenceProbability(beta=0.5),
     ga.unit.QuantilePair(),
     ga.unit.QuantileMargin(),
 ]
-LATER_CHARTS: list[ga.Chart] = [ga.Sigmoid(0.5), ga.Sigmoid(1.0, 0.7)]
+LATER_CHARTS: list[ga.Chart] = [ga.Sigmoid(0.5), ga.Sigmoid(1.0, 0.7), ga.chart.Probability(0.3)]
 LATER_OPTIMIZATION: list[ga.OptimizationGeometry] = [
     ga.Indicator(),
     ga.Indicator(-math.inf, 0.0),
@@ -144,6 +155,8 @@ LATER_OPTIMIZATION: list[ga.OptimizationGeometry] = [
     ga.optimization.SigmoidClip(),
     ga.optimization.SigmoidClip(3.0, 0.5),
     ga.optimization.LogRatioModulated(1.0, 0.5),
+    ga.optimization.ImplicitNegative(),
+    ga.optimization.ImplicitNegative(0.2, standardised=True),
     ga.ImportanceWeighted(ga.ReverseKL()),
     ga.ImportanceWeighted(ga.ChiSquare(), differentiate_weight=False),
 ]
@@ -156,6 +169,11 @@ GROUP_OPTIMIZATION: list[ga.OptimizationGeometry] = [
     ga.optimization.GroupReverseKL(0.7),
     ga.optimization.GroupContrast(0.7),
     ga.optimization.PlackettLuce(),
+    ga.optimization.GroupVariance(0.7),
+    ga.optimization.GroupPairs(0.8),
+    ga.optimization.GroupPairs(margin=0.5),
+    ga.optimization.GroupDiscrimination(),
+    ga.optimization.GroupDiscrimination(0.7),
 ]
 """Potentials that couple the responses to one prompt."""
 LATER_SAMPLING: list[ga.SamplingGeometry] = [
@@ -195,6 +213,25 @@ LATER_SAMPLING: list[ga.SamplingGeometry] = [
     ga.sampling.EffectiveImportance(ga.GroupAdvantage(), 0.95),
     ga.sampling.EffectiveImportance(ga.Advantage(), 0.8, sequence=True),
     ga.sampling.OffPolicyBaseline(),
+    ga.sampling.GradientPreservingClip(ga.GroupAdvantage(), 0.05, 0.1, beta_low=0.5),
+    ga.sampling.FlippedImportance(ga.GroupAdvantage(), 0.05, 0.1, cap=1.2),
+    ga.sampling.RingMask(ga.GroupAdvantage(), 0.05, 0.05, 0.1, 0.1),
+    ga.sampling.RingMask(importance=True),
+    ga.sampling.FutureKL(ga.TruncatedImportance(ga.Advantage()), 2.0, (0.8, 1.2), cap=1.2, safety=1.1),
+    ga.sampling.BalancedClip(ga.GroupAdvantage(), (0.8, 0.95), (1.05, 1.3), target=0.6),
+    ga.sampling.GroupExpectation(ga.GroupAdvantage()),
+    ga.sampling.GroupExpectation(low=0.5, high=1.0),
+    ga.sampling.RelativeAdvantage(),
+    ga.sampling.RelativeAdvantage(epsilon=0.0),
+    ga.sampling.ShiftedBaseline(shift=-0.1),
+    ga.sampling.DecoupledAdvantage(),
+    ga.sampling.DecoupledAdvantage((0.5,), ddof=0, epsilon=0.0),
+    ga.sampling.DeviationScaled(),
+    ga.sampling.DeviationScaled(ga.sampling.DecoupledAdvantage(), ddof=0, epsilon=0.0),
+    ga.sampling.ProbabilityWeighted(),
+    ga.sampling.ProbabilityWeighted(ga.GroupAdvantage(), 1.0, 1.0),
+    ga.sampling.ProbabilityWeighted(ga.ClippedImportance(ga.Advantage(), high=1.2), 0.5, 2.0),
+    ga.sampling.ProbabilityGated(ga.GroupAdvantage()),
     ga.KLReward(ga.GroupAdvantage(), ga.Linear()),
     ga.KLReward(ga.GroupAdvantage(), ga.ReverseKL(), unit="token"),
     ga.KLReward(ga.GroupAdvantage(), ga.ChiSquare(), unit="return"),
@@ -205,6 +242,10 @@ LATER_SAMPLING: list[ga.SamplingGeometry] = [
     ga.sampling.GroupTarget(ga.GroupAdvantage(scale="group"), ga.PearsonChiSquare(), 0.5, "mean"),
     ga.sampling.GroupTarget(temperature=0.5, prior="sum"),
     ga.sampling.SignLabel(),
+    ga.sampling.SignLabel(mixed=True),
+    ga.sampling.TeacherRatio(),
+    ga.sampling.TeacherRatio(current=True),
+    ga.sampling.KLViolation(limit=0.01),
     ga.EscortESS(0.9, temperature=0.3, scaled=True, within="group"),
 ]
 PAIR_SAMPLING: list[ga.SamplingGeometry] = [ga.Margin(2.0), ga.SoftLabel(0.5), ga.sampling.PolicyWeight(ga.Label(0.3))]
@@ -218,7 +259,7 @@ SLOTS: dict[type, list[Any]] = {
     ga.Chart: CHARTS + LATER_CHARTS,
     ga.SamplingGeometry: SAMPLING + LATER_SAMPLING,
     ga.OptimizationGeometry: OPTIMIZATION + LATER_OPTIMIZATION + GROUP_OPTIMIZATION,
-    ga.Measure: MEASURES,
+    ga.Measure: MEASURES + LENGTH_MEASURES,
     ga.Offset: OFFSETS,
     ga.Divergence: DIVERGENCES + LATER_DIVERGENCES,
 }
@@ -245,6 +286,14 @@ def classes(kind: type) -> set[type]:
         if c.__module__.startswith("geomalign.") and not c.__module__.startswith("geomalign.adapters.")
         if not c.__name__.startswith("_") and not inspect.isabstract(c)
     }
+
+
+def coupled() -> list[str]:
+    """The recipes of which a term couples the responses to one prompt, so that these are evaluated together."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ga.UnboundedLossWarning)
+        terms = {name: ga.recipes.get(name).terms for name in ga.recipes.names()}
+    return [name for name, found in terms.items() if any(term.coupling is not None for _, term in found)]
 
 
 def recipes() -> dict[str, ga.BaseObjective]:

@@ -143,6 +143,16 @@ def test_constant_curvature_is_of_the_chart_only() -> None:
     assert (low.rate, high.rate) == (-1.0, 2.0)
 
 
+@pytest.mark.parametrize(
+    "chart, unbounded",
+    [(ga.LogRatio(0.1), True), (ga.LogRatio(1e-3), True), (ga.LogRatio(7.0), True), (ga.Ratio(), False),
+     (ga.Power(-1.0), False), (ga.Sigmoid(0.5), False), (ga.Dual(ga.JensenShannon()), False)],
+)  # fmt: skip
+def test_the_ends_of_u_are_described_where_a_chart_reaches_them_at_any_scale(chart: ga.Chart, unbounded: bool) -> None:
+    made = ga.Objective(unit=ga.Token(), sampling=ga.Advantage(), chart=chart, optimization=ga.ChiSquare(2.0))
+    assert ("u" in analysis.saturation(made, 1.0)) is unbounded
+
+
 def test_the_margin_of_a_pair_does_not_saturate_under_chi_square() -> None:
     made = ga.recipes.ipo(tau=0.1, normalize="sum")
     for name in ("u", "logit"):

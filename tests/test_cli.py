@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import members
 import pytest
@@ -17,7 +18,7 @@ from rich.console import Console
 
 import geomalign as ga
 from geomalign import cli
-from geomalign.cli import options, progress, show
+from geomalign.cli import explorer, options, progress, show
 from geomalign.training import Choice, Event
 
 #: Chains whose rewards differ already between the responses of an untrained model: without that no update can be made.
@@ -81,10 +82,23 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
     return code, capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["", "compare", "train", "list", "show", "identify", "audit", "parity"])
+@pytest.mark.parametrize("command", ["", "compare", "train", "list", "show", "identify", "audit", "parity", "explore"])
 def test_help_of_every_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, out = run(capsys, *command.split(), "--help")
     assert code == 0 and "Usage: geomalign" in out
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_shell_completes_commands_and_options(shell: str) -> None:
+    """As documented: the script that is installed asks the program, which answers with what fits."""
+    environment = {**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1", "_GEOMALIGN_COMPLETE": ""}
+    ask = [sys.executable, "-m", "geomalign"]
+    script = subprocess.run([*ask, "--show-completion", shell], capture_output=True, text=True, env=environment)
+    assert script.returncode == 0 and "_GEOMALIGN_COMPLETE=" in script.stdout, script.stderr
+    asked = {"_GEOMALIGN_COMPLETE": f"complete_{shell}", "COMP_WORDS": "geomalign expl", "COMP_CWORD": "1"}
+    asked |= {"_TYPER_COMPLETE_ARGS": "geomalign expl", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    found = subprocess.run(ask, capture_output=True, text=True, env={**environment, **asked})
+    assert "explore" in found.stdout and "export" not in found.stdout, found.stderr
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -185,6 +199,46 @@ def test_show_draws(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (tiny / "field.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_show_draws_potentials(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out = run(capsys, "show", "opo", "--mu", "4", "--potential", "potential.pdf")
+    assert code == 0 and "figure  potential.pdf" in out
+    assert (tiny / "potential.pdf").read_bytes()[:5] == b"%PDF-"
+    code, out = run(capsys, "show", "gspo", "--potential", "coupled.png")
+    assert code == 2 and "contains the drive" in out
+
+
+def test_the_explorer_is_opened_at_an_objective(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through a page that leads there, because openers of a desktop drop what stands behind #."""
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda link: opened.append(link) or len(opened) < 3)
+    assert run(capsys, "explore")[0] == 0
+    code, out = run(capsys, "show", "opo mu=10", "--open")
+    assert code == 0 and "recipe=opo" in out and "ChiSquare%28mu%3D10" in out
+    pages = [Path(link.removeprefix("file://")) for link in opened]
+    lead = pages[1].read_text(encoding="utf-8")
+    assert "index.html#recipe=opo&amp;unit=" in lead and lead.startswith("<!doctype html>")
+    for page in pages:
+        page.unlink()
+    code, out = run(capsys, "explore", "dpo", "--beta", "0.2", "--print")
+    assert code == 0 and len(opened) == 2 and "optimization=Logistic%28beta%3D0.2%29" in out
+    code, out = run(capsys, "explore", "dpo")
+    assert code == 0 and "no browser here" in out
+    code, out = run(capsys, "explore", "grpo", "--beta", "0.1", "--print")
+    assert code == 2 and "is a sum of 2" in out
+    assert run(capsys, "explore", "opoo")[0] == 2
+
+
+@pytest.mark.parametrize("name", ["opo", "dpo", "gspo", "ppo", "ipo"])
+def test_the_explorers_page_reads_the_slots_as_it_writes_them(name: str) -> None:
+    """So the page at a recipe's slots is the page at the recipe: the parts are spelled as in the page's own data."""
+    query = parse_qs(explorer.address(name, ga.recipes.get(name)).partition("#")[2])
+    data = (explorer.page().parent / "data.js").read_text(encoding="utf-8")
+    slots = json.loads(data[data.index(f'"{name}": {{') :].partition('"slots": ')[2].partition("}")[0] + "}")
+    assert {slot: query[slot][0] for slot in explorer.SLOTS} == slots
+
+
 def test_short_leaves_defaults_out_and_can_be_read_back() -> None:
     for part in (ga.Escort(alpha=0.2), ga.Clip(low=0.1, high=0.3), ga.Pair(of=ga.MeanSequence()), ga.ChiSquare(2.0)):
         assert eval(show.short(part), members.NAMES) == part
@@ -264,6 +318,29 @@ def test_a_user_objective_is_trained_and_its_model_loads(
 
     again, out = run(capsys, "train", "--model", "mine/model", "-c", "tiny.toml", "-o", "more")
     assert again == 0, out
+
+
+def test_callbacks_and_trackers_are_named(
+    tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tiny / "hooks_cli.py").write_text(
+        "from geomalign.training import Callback\n"
+        "class Early(Callback):\n"
+        "    def __init__(self, at): self.at = at\n"
+        "    def on_step(self, run, metrics):\n"
+        "        if run.step >= self.at: run.stop()\n"
+        "class Lines:\n"
+        "    def start(self, run, directory, config, step): self.file = (directory / 'lines.txt').open('w')\n"
+        "    def log(self, step, metrics): print(step, file=self.file)\n"
+        "    def finish(self, summary): print(summary['iterations'], 'done', file=self.file); self.file.close()\n"
+    )
+    monkeypatch.syspath_prepend(str(tiny))
+    words = ["--callback", "hooks_cli:Early at=1", "--report-to", "hooks_cli:Lines"]
+    code, out = run(capsys, "train", "-c", "tiny.toml", *words, "-o", "stopped")
+    assert code == 0, out
+    assert (tiny / "stopped" / "lines.txt").read_text().split() == ["0", "1", "1", "done"]
+    code, out = run(capsys, "train", "-c", "tiny.toml", "--report-to", "hooks_cli:Lines,wand", "-o", "new")
+    assert code == 2 and "there are tensorboard, wandb, trackio" in out and not Path("new").exists()
 
 
 def test_a_controller_sets_the_stiffness(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:

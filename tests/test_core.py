@@ -407,7 +407,11 @@ def test_outcome_gap_is_zero_exactly_at_equilibrium() -> None:
 def test_a_batch_without_rows_has_no_loss(name: str) -> None:
     objective = ga.recipes.get(name)
     none, rows = torch.zeros(0, 3), torch.zeros(0)
-    batch: ga.Batch | ga.PreferenceBatch = ga.Batch(none, none, reward=rows, reference=none, group=rows.long())
+    batch: ga.Batch | ga.PreferenceBatch = ga.Batch(
+        none, none, reward=rows, reference=none, group=rows.long(), behavior=none
+    )
+    if objective.needs_observations:
+        batch = dataclasses.replace(batch, mask=none, observation_mask=none)
     if objective.paired:
         batch = ga.PreferenceBatch(none, none, none, none, margin=rows)
     assert objective(batch).loss == 0

@@ -104,6 +104,10 @@ def test_an_exported_recipe_on_the_device(name: str, cuda: str) -> None:
         with pytest.raises(ValueError, match="couples the responses to one prompt"):
             exported(objective, batch)
         return
+    if any(term.measure.needs_lengths for _, term in objective.terms):
+        with pytest.raises(ValueError, match="no argument that holds these"):
+            exported(objective, batch)
+        return
     function, given = exported(objective, batch)
     with without_waiting(cuda):
         found = function(**given)

@@ -338,6 +338,14 @@ def test_all_of_a_divergence_follows_from_its_generator(d, function):
     close(mine.value(g.log_softmax(-1), prior.log_softmax(-1)), d.value(g.log_softmax(-1), prior.log_softmax(-1)))
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1e-3, 1e3])
+@twins
+def test_the_range_of_the_mirror_of_ones_own_does_not_depend_on_the_unit(d, function, scale):
+    """A small multiple of log t has no bound either."""
+    found, expected = own(lambda t: scale * function(t)).mirror_range, d.mirror_range
+    assert (found.low, found.high) == pytest.approx((scale * expected.low, scale * expected.high), rel=1e-9)
+
+
 @twins
 def test_a_divergence_of_ones_own_is_differentiable_and_composes(d, function):
     mine = own(function)

@@ -403,6 +403,10 @@ PROBED: dict[str, tuple[float, tuple[float, float]]] = {"orpo": (-4.0, (-8.0, 3.
 IN_PARTS = ["apo_down", "cpo", "discopop", "exo", "gpo_savage", "nca", "orpo"]
 # A stop-gradient: what is read is the loss without its weight, and the weight.
 WEIGHTED = ["cispo", "dppo", "topr", "vespo", "wpo"]
+# Weighed by the probability of the token and not by its ratio, while one probability is probed.
+BY_PROBABILITY = ["chord_phi", "dft", "tr_grpo"]
+# Of two masks, while a loss of one token has one.
+OBSERVING = ["echo"]
 # Two terms, one for each sign of the advantage: of one token they are PPO's walls.
 OF_ONE_TOKEN = ["gmpo"]
 # Coefficient, scale of the chart and strength are not told apart by a loss: other names of the same geometry.
@@ -430,7 +434,13 @@ def read(name: str) -> tuple[ga.BaseObjective, Identification]:
 
 
 # Of a group two opposite responses are probed: tests/recipes/test_groups.py.
-PLAIN = [n for n in recipes.names() if n not in (*IN_PARTS, *WEIGHTED, *OF_ONE_TOKEN, *groups.__all__)]
+IN_GROUPS = (*groups.__all__, "amir_grpo", "disco", "gvpo")
+# A potential that no family of the recogniser holds, and a mask by the probability with a pull from the policy itself.
+UNNAMED = ["nft", "opd"]
+# A stop-gradient weight or mask that differs beyond the recogniser's weights, or whose walls are those of a batch.
+SURROGATES = ["aspo", "bapo", "ce_gppo", "fipo", "gepo", "gppo", "prime_ipo", "rec", "softmax_ppo"]
+SEEN = (*IN_PARTS, *WEIGHTED, *BY_PROBABILITY, *OBSERVING, *OF_ONE_TOKEN, *UNNAMED, *SURROGATES, *IN_GROUPS)
+PLAIN = [n for n in recipes.names() if n not in SEEN]
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -517,6 +527,20 @@ def test_a_weight_without_gradient_is_told_from_what_it_weighs(name: str) -> Non
     assert isinstance(term.sampling, type(found.weight))
     of = ga.Label(0.1) if report.kind == "pair" else ga.Advantage()
     assert found.weight == dataclasses.replace(term.sampling, of=of)
+
+
+def test_tr_grpo_of_a_probable_token_is_the_clip_of_grpo() -> None:
+    """Above a probability of a third the weight is constant, and what is read there is what it weighs."""
+    objective, report = read("tr_grpo")
+    ((_, term),) = objective.terms
+    assert (report.recognised.chart, report.recognised.optimization) == (term.chart, term.optimization)
+    assert report.recognised.weight is None and report.recognised.window.low > math.log(1 / 3) - 0.05
+
+
+def test_a_mask_that_ends_the_weight_on_both_sides_is_no_error() -> None:
+    """Far out the weight stands still at 0, which is no cap of a weight."""
+    _, report = read("softmax_ppo")
+    assert report.recognised.chart == ga.LogRatio()
 
 
 def test_gmpo_of_one_token_is_a_clip_in_nats() -> None:

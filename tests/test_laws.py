@@ -103,7 +103,7 @@ def test_every_composition_has_its_law(unit: ga.Unit, chart: ga.Chart, optimizat
 
 
 @pytest.mark.parametrize("sampling", members.SAMPLING, ids=members.ident)
-@pytest.mark.parametrize("measure", members.MEASURES, ids=members.ident)
+@pytest.mark.parametrize("measure", members.SLOTS[ga.Measure], ids=members.ident)
 def test_every_drive_and_measure_adds_up(sampling: ga.SamplingGeometry, measure: ga.Measure) -> None:
     objective = ga.Objective(
         unit=ga.Token(),

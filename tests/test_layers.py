@@ -51,6 +51,9 @@ TOP_ONLY = {
     "datasets": {"adapters", "tasks"},
     "reasoning_gym": {"tasks"},
     "math_verify": {"tasks"},
+    "peft": {"training"},
+    "wandb": {"training"},
+    "trackio": {"training"},
 }
 LAZILY = frozenset(TOP_ONLY) - {"typer", "rich", "pydantic"}
 

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, fx
 
 import geomalign as ga
+from geomalign._util.types import Locality
 from geomalign.laws import batches
-from geomalign.recipes.rewards import groups
+from geomalign.recipes.rewards import lengths
 
 pytestmark = pytest.mark.filterwarnings("ignore::geomalign.UnboundedLossWarning")
 
@@ -39,7 +40,9 @@ def exported(objective: ga.BaseObjective, dtype: torch.dtype = torch.float64) ->
 
 def whole(objective: ga.BaseObjective, seed: int = 0) -> ga.Batch | ga.PreferenceBatch:
     if not objective.paired:
-        return batches.rollouts(seed)
+        batch = batches.rollouts(seed)
+        observed = ~batch.support if objective.needs_observations else None
+        return dataclasses.replace(batch, observation_mask=observed)
     pairs = batches.pairs(seed)
     return dataclasses.replace(pairs, margin=torch.linspace(-1, 2, pairs.size))
 
@@ -67,13 +70,19 @@ def assert_equal(
         assert not x[:, y.shape[1] :].any()
 
 
-@pytest.mark.parametrize("name", groups.__all__)
-def test_potentials_of_groups_are_refused(name: str) -> None:
+@pytest.mark.parametrize("name", members.coupled())
+def test_what_couples_the_responses_to_a_prompt_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="couples the responses to one prompt"):
         ga.ops.export(ga.recipes.get(name))
 
 
-@pytest.mark.parametrize("name", [name for name in ga.recipes.names() if name not in groups.__all__])
+@pytest.mark.parametrize("name", lengths.__all__)
+def test_measures_of_lengths_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="no argument that holds these"):
+        ga.ops.export(ga.recipes.get(name))
+
+
+@pytest.mark.parametrize("name", [n for n in ga.recipes.names() if n not in members.coupled() + lengths.__all__])
 def test_a_recipe_has_the_same_value_and_gradient(name: str) -> None:
     """Alone, traced once more, and under vmap over a leading axis of batches with counts of their own."""
     objective = ga.recipes.get(name)
@@ -112,7 +121,8 @@ PARTS = [
     for kind, parts in members.SLOTS.items()
     if kind is not ga.Divergence
     for part in parts
-    if not any(part is one for one in members.GROUP_OPTIMIZATION)  # refused, above
+    if not any(part is one for one in members.GROUP_OPTIMIZATION + members.LENGTH_MEASURES)  # refused
+    if getattr(part, "locality", None) is not Locality.GROUP or isinstance(part, ga.Unit)  # refused, of sampling
 ]
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import members
 import pytest
 import torch
 from torch import Tensor
@@ -215,3 +216,43 @@ def test_the_three_spellings_of_kl_are_one_potential() -> None:
         for name in ("value", "mirror", "curvature"):
             torch.testing.assert_close(getattr(other, name)(u), getattr(kl, name)(u), rtol=1e-10, atol=1e-12)
         torch.testing.assert_close(other.conjugate(drive), kl.conjugate(drive), rtol=1e-10, atol=1e-12)
+
+
+WALLED = [
+    (member, end, side)
+    for member in (*members.BREGMAN, *members.LATER_OPTIMIZATION)
+    if isinstance(member, ga.BregmanGeometry)
+    for end, side in ((member.domain.low, -1.0), (member.domain.high, 1.0))
+    if math.isfinite(end)
+]
+
+
+@pytest.mark.parametrize("member, end, side", WALLED, ids=str)
+def test_beyond_its_domain_a_potential_goes_on_as_its_derivatives_say(
+    member: ga.BregmanGeometry, end: float, side: float
+) -> None:
+    """Rounding may put a coordinate there; value, mirror and curvature still belong together by central differences."""
+    u, h = end + side * torch.tensor([0.05, 0.5, 3.0]), 1e-3
+    for function, derivative in ((member.value, member.mirror), (member.mirror, member.curvature)):
+        difference = (function(u + h) - function(u - h)) / (2 * h)
+        torch.testing.assert_close(derivative(u), difference, rtol=1e-5, atol=1e-8 * float(function(u).abs().max() + 1))
+
+
+def test_the_curvature_of_plackett_luce_is_never_negative() -> None:
+    """Where one response has all the probability, p − p² is rounding of either sign."""
+    u, drive = 12 * torch.randn(2000, 4), torch.randn(2000, 4)
+    assert bool((ga.optimization.PlackettLuce().curvature(u, drive) >= 0).all())
+
+
+SCALED = (ga.Logistic(0.5), ga.Logistic(1.5), ga.Hinge(2.0), ga.ReverseKL(0.5), ga.ReverseKL(2.0), ga.KL(0.5))
+
+
+@pytest.mark.parametrize(
+    "member", [*members.OPTIMIZATION, *members.LATER_OPTIMIZATION, *map(ga.AdvantageScaled, SCALED)], ids=members.ident
+)
+def test_a_conjugate_is_finite_where_its_domain_says(member: ga.OptimizationGeometry) -> None:
+    """Of |g|·φ with drives of ±1, say, that is where φ* is finite at ±1."""
+    size = torch.tensor([0.01, 0.05, 0.3, 0.6, 0.9, 1.1, 1.5, 3.0, 50.0, 1e4])
+    drive, domain = torch.cat([-size, torch.zeros(1), size]), member.conjugate_domain
+    inside = (drive >= domain.low) & (drive <= domain.high)
+    assert torch.equal(torch.isfinite(member.conjugate(drive)), inside)

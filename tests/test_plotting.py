@@ -13,7 +13,7 @@ import torch
 import geomalign as ga
 from geomalign import plotting
 from geomalign.analysis.identification import as_loss, identify
-from geomalign.plotting import field, identified, panels, tiles
+from geomalign.plotting import field, identified, panels, potential, tiles
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         kept.append(figure)
         return save(figure, path, **options)
 
-    for module in (field, identified, panels, tiles):
+    for module in (field, identified, panels, potential, tiles):
         monkeypatch.setattr(module, "save", keep)
     return kept
 
@@ -91,6 +91,36 @@ def test_window_follows_the_geometry(tmp_path: Path, figures: list[Any]) -> None
     assert axes_of(figures[0])[0].get_xlim()[1] < 2e-3
     with pytest.raises(ValueError, match="positive"):
         plotting.gradient_field(ga.recipes.get("gspo"), tmp_path / "gspo.png", reach=0.0)
+
+
+def test_potentials_are_drawn_with_their_derivatives_and_conjugates(tmp_path: Path, figures: list[Any]) -> None:
+    """The middle panel is the derivative of the left one, the right one its conjugate by a search over u."""
+    members = {
+        "χ²": ga.ChiSquare(0.7),
+        "KL": ga.KL(1.3),
+        "DPO": ga.Logistic(2.0),
+        "LPO": ga.optimization.GroupPotential(),
+    }
+    plotting.potentials(members, tmp_path / "potentials.png", drive=0.4, title="four")
+    cost, force, gain = ([line for line in axis.get_lines() if len(line.get_xdata()) > 2] for axis in figures[0].axes)
+    for left, middle, right in zip(cost, force, gain):
+        u, value = left.get_xdata(), left.get_ydata()
+        slope = np.gradient(value, u)
+        np.testing.assert_allclose(middle.get_ydata()[5:-5], slope[5:-5], rtol=2e-2, atol=1e-3)
+        g, drawn = right.get_xdata(), right.get_ydata()
+        searched = (g[:, None] * u - value).max(1)
+        inside = np.isfinite(drawn) & (g > slope[5:-5].min()) & (g < slope[5:-5].max())
+        assert inside.sum() > 100
+        np.testing.assert_allclose(drawn[inside], searched[inside], atol=2e-3)
+
+
+def test_potentials_refuse_what_has_no_one_curve(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="contains the drive"):
+        plotting.potentials({"clip": ga.Clip()}, tmp_path / "p.png")
+    with pytest.raises(ValueError, match="0 geometries"):
+        plotting.potentials({}, tmp_path / "p.png")
+    with pytest.raises(ValueError, match="positive"):
+        plotting.potentials({"χ²": ga.ChiSquare()}, tmp_path / "p.png", reach=-1.0)
 
 
 def test_identification_is_drawn_with_its_chart(tmp_path: Path, figures: list[Any]) -> None:

@@ -266,6 +266,42 @@ def test_values_that_were_not_measured_are_left_out(tmp_path: Path) -> None:
     assert "| entropy |" not in table and "nan" not in table
 
 
+@pytest.mark.parametrize("graded", [False, True])
+def test_mean_rewards_are_shown_where_they_say_more_than_accuracies(graded: bool, tmp_path: Path) -> None:
+    directory = comparison(tmp_path, labels=("opo",), rates=(5e-5,), seeds=(0, 1), iterations=20)
+    (directory / "summary.json").unlink()
+
+    def measured(row: dict[str, float]) -> None:
+        accuracies = [key for key in row if key.startswith("accuracy")]
+        row.update({key.replace("accuracy", "greedy_reward"): row[key] + 0.3 * graded for key in accuracies})
+
+    for run in directory.glob("runs/*"):
+        summary, lines = json.loads((run / "summary.json").read_text()), (run / "metrics.jsonl").read_text()
+        rows = [json.loads(line) for line in lines.splitlines()]
+        for row in (summary["final"], *rows):
+            measured(row)
+        (run / "summary.json").write_text(json.dumps(summary))
+        (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    told = text(directory)
+    assert ("level 3, reward" in told) is graded
+    assert "greedy response has a reward of at least 1" in " ".join(told.split())
+
+
+def test_figures_come_in_the_formats_that_are_asked_for(tmp_path: Path) -> None:
+    """The report shows the first; equal data give equal PDF files."""
+    for name in "ab":
+        report.write(
+            comparison(tmp_path / name, labels=("opo",), rates=(5e-5,), seeds=(0,), iterations=2), ["pdf", "svg"]
+        )
+    one, two = (sorted((tmp_path / name / "figures").iterdir()) for name in "ab")
+    assert {path.suffix for path in one} == {".pdf", ".svg"} and len({path.stem for path in one}) == len(one) / 2
+    assert [path.read_bytes() for path in one if path.suffix == ".pdf"] == [
+        path.read_bytes() for path in two if path.suffix == ".pdf"
+    ]
+    assert next(path for path in one if path.suffix == ".pdf").read_bytes()[:5] == b"%PDF-"
+    assert "(figures/learning.pdf)" in (tmp_path / "a" / "report.md").read_text(encoding="utf-8")
+
+
 def test_a_single_run_has_a_report_too(tmp_path: Path) -> None:
     directory = comparison(tmp_path / "many", labels=("opo",), rates=(5e-5,), seeds=(0,))
     single = shutil.copytree(directory / "runs" / "opo-r5e-05-s0", tmp_path / "one")

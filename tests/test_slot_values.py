@@ -14,6 +14,7 @@ from torch import Tensor
 
 import geomalign as ga
 from geomalign import laws
+from geomalign._util.types import Locality
 from geomalign.recipes.catalogue import parts
 
 GROUP = torch.tensor([0, 0, 0, 1, 1, 1])
@@ -447,6 +448,70 @@ def test_where_there_is_no_event_everything_is_zero() -> None:
     found = ga.Objective(unit=ga.Token(), sampling=ga.Advantage(), optimization=ga.ChiSquare())(rows)
     for name, value in (("u", 0.5), ("drive", 2.0), ("weights", 1.0)):
         close(getattr(found, name), [[value, 0.0], [0.0, 0.0]])
+
+
+# ---- what a unit says of itself
+
+T, S, G, B = Locality.TOKEN, Locality.SEQUENCE, Locality.GROUP, Locality.BATCH
+UNITS = [  # locality, paired, per token, linear, needs tokens
+    (ga.Token(), T, False, True, True, True),
+    (ga.Sequence(), S, False, False, True, False),
+    (ga.MeanSequence(), S, False, False, True, True),
+    (ga.unit.ClampedTokens(), S, False, False, False, True),
+    (ga.unit.ClampedTokens(ga.Sequence(), high=0.1), S, False, False, False, True),
+    (ga.unit.BroadcastSequence(), S, False, True, True, True),
+    (ga.unit.BroadcastSequence(ga.Sequence()), S, False, True, True, True),
+    (ga.unit.Shifted(ga.Token(), 0.1), T, False, True, True, True),
+    (ga.unit.Shifted(ga.Sequence(), 0.1), S, False, False, True, False),
+    (ga.Pair(), G, True, False, True, False),
+    (ga.Pair(ga.MeanSequence(), margin=0.3), G, True, False, True, True),
+    (ga.Pair(ga.unit.ClampedTokens()), G, True, False, False, True),
+    (ga.unit.Chosen(), S, True, False, True, False),
+    (ga.unit.Rejected(ga.MeanSequence()), S, True, False, True, True),
+    (ga.PreferenceProbability(), G, True, False, True, False),
+    (ga.unit.QuantilePair(), B, True, False, True, False),
+    (ga.unit.QuantileMargin(), B, True, False, True, False),
+]
+
+
+@pytest.mark.parametrize("unit, locality, paired, per_token, linear, needs_tokens", UNITS, ids=str)
+def test_what_a_unit_says_of_itself(
+    unit: ga.Unit, locality: Locality, paired: bool, per_token: bool, linear: bool, needs_tokens: bool
+) -> None:
+    said = (unit.locality, unit.paired, unit.per_token, unit.linear, unit.needs_tokens)
+    assert said == (locality, paired, per_token, linear, needs_tokens)
+
+
+@pytest.mark.parametrize("unit", [unit for unit, *_ in UNITS], ids=str)
+def test_the_events_of_a_unit_are_counted(unit: ga.Unit) -> None:
+    """Two of three rows have tokens, five in all; of six responses in pairs the last pair is not whole."""
+    mask = torch.tensor([[1, 1, 1], [1, 1, 0], [0, 0, 0]]).bool()
+    if unit.paired:
+        zero = torch.zeros(3, 3)
+        counts = ga.PreferenceBatch(zero, zero, chosen_mask=mask, rejected_mask=torch.ones_like(mask)).counts()
+        assert [int(x) for x in unit.events(counts)] == [2, 2]
+        assert unit.support(torch.cat([mask, torch.ones_like(mask)])).tolist() == [True, True, False]
+    else:
+        counts = ga.Batch(torch.zeros(3, 3), None, mask).counts()
+        assert [int(x) for x in unit.events(counts)] == ([5, 2] if unit.per_token else [2, 2])
+        assert torch.equal(unit.support(mask), mask if unit.per_token else torch.tensor([True, True, False]))
+
+
+@pytest.mark.parametrize("unit, event", [(ga.unit.Chosen(), [1.0, -2.0]), (ga.unit.Rejected(), [0.5, 4.0])])
+def test_a_side_of_a_pair_is_seen_and_moved_alone(unit: ga.Unit, event: list[float]) -> None:
+    u, gradient = torch.tensor([1.0, -2.0, 0.5, 4.0]), torch.tensor([3.0, 5.0])
+    close(unit.combine(u), event)
+    close(unit.split(gradient, u), [3.0, 5.0, 0.0, 0.0] if event[0] == 1.0 else [0.0, 0.0, 3.0, 5.0])
+
+
+def test_responses_of_equal_rank_are_compared_and_a_broken_pair_has_none() -> None:
+    u, gradient = torch.tensor([5.0, 1.0, 3.0, 0.0, 2.0, -1.0]), torch.tensor([1.0, 2.0, 4.0])
+    close(ga.unit.QuantilePair().combine(u), [5.0 - 2.0, 1.0 + 1.0, 3.0 - 0.0])
+    close(ga.unit.QuantilePair().split(gradient, u), [1.0, 2.0, 4.0, -4.0, -1.0, -2.0])
+    mask = torch.tensor([[1, 1], [1, 0], [1, 1], [1, 1], [1, 1], [0, 0]]).bool()
+    close(ga.unit.QuantilePair().reduce(torch.ones(6, 2), mask), [2.0, 2.0, math.inf, 2.0, 2.0, math.inf])
+    whole = torch.tensor([[1.0, 1.0], [1.0, 0.0], [0.0, 0.0], [1.0, 1.0], [1.0, 1.0], [0.0, 0.0]])
+    close(ga.unit.QuantilePair().spread(torch.ones(6), mask), whole)
 
 
 # ---- pairs

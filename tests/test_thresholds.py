@@ -130,6 +130,66 @@ def test_the_range_of_a_panel(values: tuple[float, ...], ends: tuple[float, floa
     assert findings._wide(torch.tensor(values)) == pytest.approx(ends, abs=1e-6)
 
 
+def test_the_figures_of_an_engine_by_hand(tmp_path: Path) -> None:
+    """Ratios 2 and ½ in one response, 1 in the other; tokens of one response are not independent."""
+    gap, mask = torch.tensor([[2.0, 0.5], [1.0, 9.0], [9.0, 9.0]]).log(), torch.tensor([[1, 1], [1, 0], [0, 0]]).bool()
+    old = torch.full((3, 2), -3.0)
+    record(tmp_path, ga.Batch(old, old, mask, reward=torch.tensor([1.0, 0.0, 0.0]), behavior=old - gap))
+    found = audit(tmp_path).facts
+    assert found["engine_log_ratio_abs_mean"] == pytest.approx(2 * math.log(2) / 3)
+    assert found["engine_log_ratio_abs_max"] == pytest.approx(math.log(2))
+    assert found["engine_ess"] == pytest.approx(3.5**2 / (3 * 5.25))
+    assert found["engine_ratio_mean"] == pytest.approx((1.25 + 1) / 2)
+    assert found["engine_ratio_error"] == pytest.approx(0.125)
+
+
+@pytest.mark.parametrize(
+    "mean, error, loud",
+    [(0.989, 1e-3, True), (0.991, 1e-3, False), (0.95, 0.009, True), (0.95, 0.011, False), (1.2, 1e-3, False)],
+)
+def test_an_engine_truncates_beyond_a_hundredth_and_five_standard_errors(mean: float, error: float, loud: bool) -> None:
+    found = said({"engine_ratio_mean": mean, "engine_ratio_error": error})
+    assert (f"has the mean {mean:.3f} ± {error:.1g}" in found) is loud
+    assert said({"engine_ratio_mean": 0.5}) == ""  # one response has no error
+
+
+def test_how_objectives_act_by_hand(tmp_path: Path) -> None:
+    """Of ½μu² − gu under g = ½, ½, −½, the force is μu − g, and −g at the anchor; PPO's stands still beyond a wall."""
+    mask, u = torch.tensor([[1, 1], [1, 0]]).bool(), torch.tensor([[0.3, -0.1], [0.05, 9.0]])
+    old = torch.full((2, 2), -10.0)
+    record(tmp_path, ga.Batch(old + u, old, mask, reward=torch.tensor([1.0, 0.0]), group=torch.zeros(2).long()))
+    slots: dict[str, Any] = {
+        "unit": ga.Token(),
+        "sampling": ga.GroupAdvantage(scale="none"),
+        "measure": ga.PooledMean(),
+    }
+    square = ga.Objective(optimization=ga.ChiSquare(2.0), **slots)
+    clip = ga.Objective(chart=ga.Ratio(), optimization=ga.Clip(0.2, 0.2), **slots)
+    found = audit(tmp_path, objectives={"square": square, "clip": clip}).objectives
+    g = torch.tensor([0.5, 0.5, -0.5])
+    force = 2 * torch.tensor([0.3, -0.1, 0.05]) - g
+    assert found["square"]["gradient_against_at_anchor"] == pytest.approx(float(force.norm() / g.norm()))
+    assert found["square"]["cosine_with_at_anchor"] == pytest.approx(
+        float(-(force * g).sum() / force.norm() / g.norm())
+    )
+    assert found["square"]["stiffness_over_sd_of_drive"] == pytest.approx(2 / (math.sqrt(2) / 3))
+    assert found["square"]["tokens_without_gradient"] == found["square"]["clipped"] == 0.0
+    t = torch.tensor([0.0, math.exp(-0.1), math.exp(0.05)])  # the first token's ratio e^0.3 is beyond 1.2
+    assert found["clip"]["tokens_without_gradient"] == found["clip"]["clipped"] == pytest.approx(1 / 3)
+    assert found["clip"]["gradient_against_at_anchor"] == pytest.approx(float((g * t).norm() / g.norm()))
+
+
+@pytest.mark.parametrize("tokens, shown", [(20_000, 20_000), (25_000, 12_500), (60_001, 15_001)])
+def test_a_figure_holds_at_most_twenty_thousand_tokens(
+    tokens: int, shown: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zero = torch.zeros(1, tokens)
+    rows = facts.as_batch([{"policy": [0.0], "old": [0.0]}])._replace(batch=ga.Batch(zero - 1, zero - 1))
+    monkeypatch.setattr(facts, "as_batch", lambda *given: rows)
+    monkeypatch.setattr(facts, "load", lambda *given, **named: facts.Dump([], [], {}, []))
+    assert audit("a.jsonl").log_ratio.numel() == shown
+
+
 # ---- what an inactive geometry is
 
 

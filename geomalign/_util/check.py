@@ -148,7 +148,8 @@ def within(owner: object, low: float, high: float, what: str = "", /, *, ends: s
     """
 
     def inside(x: Any) -> bool:
-        return (low < x or (ends[0] == "[" and x == low)) and (x < high or (ends[1] == "]" and x == high))
+        # By order, as a number that prints as a symbol equals no plain number.
+        return (low < x or (ends[0] == "[" and low <= x)) and (x < high or (ends[1] == "]" and x <= high))
 
     interval = f"{ends[0]}{low:g}, {high:g}{ends[1]}".replace("inf", "∞")
     _all(owner, inside, f"a number in {interval}", what, values)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["are_integers", "are_log_probs", "are_numbers", "divides", "has_rows", "is_like", "is_tensor"]
+__all__ = ["are_integers", "are_log_probs", "are_numbers", "divides", "has_columns", "has_rows", "is_like", "is_tensor"]
 
 
 def is_tensor(owner: str, name: str, x: Any) -> str:
@@ -65,6 +65,19 @@ def has_rows(owner: str, name: str, x: Tensor, like: Tensor, *, tokens: bool) ->
         raise ValueError(
             f"{this} is {tuple(x.shape)} but there are {like.shape[0]} rows; expected {expected}. A (prompt, sample) "
             "table must be flattened in the order of the rows."
+        )
+
+
+def has_columns(owner: str, name: str, x: Tensor, like: Tensor, remedy: str) -> None:
+    """Raise unless the field has, per row of `like`, at least one column.
+
+    >>> has_columns("Batch", "rewards", torch.zeros(2, 3), torch.zeros(2, 5), "")
+    """
+    this = is_tensor(owner, name, x)
+    if x.ndim != 2 or x.shape[0] != like.shape[0] or not x.shape[1]:
+        raise ValueError(
+            f"{this} is {tuple(x.shape)} but there are {like.shape[0]} rows; expected ({like.shape[0]}, columns) with "
+            f"at least one column. {remedy}"
         )
 
 

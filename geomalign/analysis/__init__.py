@@ -18,6 +18,7 @@ from geomalign.analysis.dynamics import Flow, Portrait, gradient_flow, mirror_de
 from geomalign.analysis.finite import Tree
 from geomalign.analysis.products import Spectrum, fisher, flatten, gauss_newton, hessian, matrix, spectrum
 from geomalign.analysis.sensitivity import Decoupling, cross_derivative, decoupling
+from geomalign.analysis.translation import Invariants, Reach, Translation, invariants, reach, translate
 
 __all__ = [
     "Contraction",
@@ -25,9 +26,12 @@ __all__ = [
     "Decoupling",
     "Derivatives",
     "Flow",
+    "Invariants",
     "Portrait",
+    "Reach",
     "Softmax",
     "Spectrum",
+    "Translation",
     "Tree",
     "contraction",
     "coordinates",
@@ -41,10 +45,13 @@ __all__ = [
     "hessian",
     "in_logit",
     "in_logits",
+    "invariants",
     "matrix",
     "mirror_descent",
     "portrait",
     "positivity",
+    "reach",
     "saturation",
     "spectrum",
+    "translate",
 ]

@@ -210,8 +210,8 @@ def saturation(objective: Objective, drive: float, *, anchor_logit: float = 0.0)
         return objective.optimization.section.force(u, torch.full_like(u, drive))
 
     found = {}
-    reach = objective.chart(torch.tensor([-1e3, 1e3], dtype=torch.float64))
-    if float(reach[0]) < -100 and float(reach[1]) > 100:
+    far, half = (objective.chart(x * torch.tensor([-1.0, 1.0], dtype=torch.float64)).abs() for x in (1e3, 500.0))
+    if bool((far > 1.5 * half).all()):  # still growing, at the rate of a straight line or faster
         found["u"] = both(in_u)
     if not objective.unit.paired:
         found["log_ratio"] = both(lambda x: coordinates(objective, x, drive).log_ratio.gradient)

@@ -94,7 +94,7 @@ def audit(
             "name: --reward NAME."
         )
     advice = (*_advice(facts, results, stiffness.get(radius), radius), *_said(dump, batch, facts))
-    thinned = log_ratio[:: max(1, log_ratio.numel() // 20_000)]
+    thinned = log_ratio[:: max(1, -(-log_ratio.numel() // 20_000))]
     drive = drive[batch.support.any(-1)] if rewarded else drive
     return Audit(source, facts, results, stiffness, advice, steps, thinned, drive)
 

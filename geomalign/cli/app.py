@@ -25,7 +25,6 @@ app = typer.Typer(
     name="geomalign",
     help="LLM alignment objectives as geometry: compose, train, compare and analyse them.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -55,6 +54,10 @@ Checkpointing = Annotated[
     bool,
     typer.Option("--gradient-checkpointing", help="Compute activations again in the backward pass: less memory."),
 ]
+LoRA = Annotated[
+    int | None,
+    typer.Option("--lora", metavar="RANK", help="Train adapters of this rank (peft) in place of the model's weights."),
+]
 Iterations = Annotated[
     int | None, typer.Option("--iterations", help="RL iterations; passes over the pairs when training offline.")
 ]
@@ -75,6 +78,34 @@ Control = Annotated[
     typer.Option(
         "--control",
         help="What sets the stiffness from rollout to rollout: kl=0.02, chi2=0.05 rate=0.1, anneal=1:10 rollouts=100.",
+    ),
+]
+Bases = Annotated[
+    Path | None,
+    typer.Option(
+        "--bases",
+        envvar="GEOMALIGN_BASES",
+        help="Directory where the bases of warm starts are kept and found again, by all that they depend on.",
+    ),
+]
+Figures = Annotated[
+    str,
+    typer.Option("--figures", metavar="FORMATS", help="Formats of the figures: png, pdf, svg; with commas."),
+]
+ReportTo = Annotated[
+    list[str],
+    typer.Option(
+        "--report-to",
+        metavar="NAMES",
+        help="Send metrics to tensorboard, wandb, trackio or module:object of yours too; with commas or repeated.",
+    ),
+]
+Callbacks = Annotated[
+    list[str],
+    typer.Option(
+        "--callback",
+        metavar="MODULE:OBJECT",
+        help='A geomalign.training.Callback of yours, with its options: "my_module:Patience steps=3". Repeatable.',
     ),
 ]
 

@@ -7,6 +7,9 @@ from typing import Any
 
 from geomalign._util.words import literal, named
 
+#: Of figures.
+FORMATS = ("png", "pdf", "svg")
+
 
 def given(settings: Mapping[str, Any] | None = None, **more: Any) -> dict[str, Any]:
     """The options that were given: those that are not None, false or an empty list.
@@ -99,6 +102,30 @@ def task(text: str | None, before: str) -> dict[str, Any]:
     forgotten = ("task.train_levels", "task.eval_levels", "warm_start.levels", "warm_start.weights")
     if name != before and (":" not in name or name.split(":")[0] in KINDS):
         found |= {setting: [] for setting in forgotten}
+    return found
+
+
+def texts(words: Sequence[str]) -> list[str]:
+    """Names given one by one or with commas between them.
+
+    >>> texts(["wandb,trackio", "tensorboard"])
+    ['wandb', 'trackio', 'tensorboard']
+    """
+    return [word.strip() for word in ",".join(words).split(",") if word.strip()]
+
+
+def formats(text: str) -> list[str]:
+    """The formats of figures that a text names.
+
+    >>> formats("png,pdf")
+    ['png', 'pdf']
+
+    Raises:
+        ValueError: there is none, or one that is not offered.
+    """
+    found = [word.removeprefix(".").lower() for word in texts([text])]
+    if not found or not set(found) <= set(FORMATS):
+        raise ValueError(f"--figures {text!r}: the formats are {', '.join(FORMATS)}; write one or more, with commas.")
     return found
 
 

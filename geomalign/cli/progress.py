@@ -34,6 +34,7 @@ COLUMNS = (
     ("accuracy_in", "in", "{:.1%}"),
     ("accuracy_out", "harder", "{:.1%}"),
     ("accuracy_unseen", "unseen", "{:.1%}"),
+    ("greedy_reward_in", "greedy reward", "{:.3f}"),
     ("loss", "loss", "{:+.4f}"),
     ("grad_norm", "grad norm", "{:.3g}"),
     ("kl", "KL", "{:.2g}"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -49,6 +49,10 @@ def compare(
     dtype: commands.Dtype = None,
     config: commands.Config = None,
     set_: commands.Set = [],  # noqa: B006
+    report_to: commands.ReportTo = [],  # noqa: B006
+    callback: commands.Callbacks = [],  # noqa: B006
+    bases: commands.Bases = None,
+    figures: commands.Figures = "png",
     out: commands.Out = Path("runs/compare"),
     resume: commands.Resume = False,
 ) -> None:
@@ -73,16 +77,18 @@ def compare(
         workers=workers,
     )
     shared = options.given({"rl.iterations": iterations, "model.path": model}, device=device, dtype=dtype)
+    shared |= options.given(report_to=options.texts(report_to), callbacks=callback, bases=bases and str(bases))
     shared |= options.task(task, start.run.task.name) | options.settings(set_)
-    _compare(training.override(start, changes | {f"run.{key}": value for key, value in shared.items()}), out, resume)
+    chosen = training.override(start, changes | {f"run.{key}": value for key, value in shared.items()})
+    _compare(chosen, out, resume, options.formats(figures))
 
 
-def _compare(config: CompareConfig, out: Path, resume: bool) -> None:
+def _compare(config: CompareConfig, out: Path, resume: bool, figures: Sequence[str]) -> None:
     from geomalign import training
 
     with Display() as display:
         summary = training.compare(config, out, resume=resume, progress=display)
-    _report(out, summary)
+    _report(out, summary, figures)
     if summary.get("failed"):
         raise typer.Exit(1)
 
@@ -107,9 +113,14 @@ def train(
     device: commands.Device = None,
     dtype: commands.Dtype = None,
     gradient_checkpointing: commands.Checkpointing = False,
+    lora: commands.LoRA = None,
     preset: commands.Preset = None,
     config: commands.Config = None,
     set_: commands.Set = [],  # noqa: B006
+    report_to: commands.ReportTo = [],  # noqa: B006
+    callback: commands.Callbacks = [],  # noqa: B006
+    bases: commands.Bases = None,
+    figures: commands.Figures = "png",
     out: commands.Out = Path("runs/train"),
     resume: commands.Resume = False,
 ) -> None:
@@ -135,13 +146,21 @@ def train(
     if data is not None and task is None:
         task = f"preferences:{data}"
     changes = options.given(
-        {"model.path": model, "gradient_checkpointing": gradient_checkpointing, "offline.data": data},
+        {
+            "model.path": model,
+            "gradient_checkpointing": gradient_checkpointing,
+            "offline.data": data,
+            "lora.rank": lora,
+        },
         rate=rate,
         seed=seed,
         mode=mode,
         control=control,
         device=device,
         dtype=dtype,
+        report_to=options.texts(report_to),
+        callbacks=callback,
+        bases=bases and str(bases),
     )
     changes |= options.task(task, start.task.name)
     name, hyper = options.objective(objective or start.objective, context.args)
@@ -163,7 +182,7 @@ def train(
             f"{'offline.epochs' if offline else 'rl.iterations'}."
         )
     steps = options.given({"offline.epochs" if offline else "rl.iterations": iterations})
-    _train(training.override(chosen, steps | settings), out, resume)
+    _train(training.override(chosen, steps | settings), out, resume, options.formats(figures))
 
 
 def _built(config: TrainConfig, hyper: Mapping[str, Any], context: typer.Context) -> BaseObjective:
@@ -185,7 +204,7 @@ def _built(config: TrainConfig, hyper: Mapping[str, Any], context: typer.Context
         raise ValueError(f"{error}\n({hint}Options of the command itself: geomalign train --help)") from error
 
 
-def _train(config: TrainConfig, out: Path, resume: bool) -> None:
+def _train(config: TrainConfig, out: Path, resume: bool, figures: Sequence[str]) -> None:
     from geomalign import training
     from geomalign.distributed import launched
 
@@ -194,7 +213,7 @@ def _train(config: TrainConfig, out: Path, resume: bool) -> None:
         return
     with Display() as display, _noted(out):
         summary = training.train(config, out, resume=resume, progress=display)
-    _report(out, summary)
+    _report(out, summary, figures)
     say(f"model   {out / 'model'}")
 
 
@@ -222,7 +241,7 @@ def _noted(out: Path) -> Iterator[None]:
         ) from error
 
 
-def _report(out: Path, summary: Mapping[str, Any]) -> None:
+def _report(out: Path, summary: Mapping[str, Any], figures: Sequence[str]) -> None:
     """Write the report and print the final numbers."""
     from geomalign import report
 
@@ -233,4 +252,4 @@ def _report(out: Path, summary: Mapping[str, Any]) -> None:
         console.print("No run finished, so there is no report.")
         return
     console.print(metrics_table({run["name"]: run["final"] for run in runs}, title="final numbers"))
-    say(f"report  {report.write(out)}")
+    say(f"report  {report.write(out, figures)}")

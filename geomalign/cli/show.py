@@ -124,7 +124,7 @@ def description(name: str, objective: BaseObjective, hyper: Mapping[str, Any]) -
             say("term", f"{coefficient:g} ×")
         for slot in (*SLOTS, "anchor", "offset"):
             say(f"  {slot}", str(getattr(term, slot)))
-        for key, value in _geometry(term):
+        for key, value in (*_geometry(term), *_numbers(term)):
             say(f"  {key}", value)
     return table
 
@@ -216,6 +216,35 @@ def _geometry(term: Objective) -> Iterator[tuple[str, str]]:
     rest = geometry.equilibrium(drives)
     yield "equilibrium", ", ".join(f"u* = {float(r):.4g} at g = {float(g):.4g}" for g, r in zip(drives, rest))
     yield "balances", f"drives from {geometry.conjugate_domain.low:g} to {geometry.conjugate_domain.high:g}"
+
+
+def _numbers(term: Objective) -> Iterator[tuple[str, str]]:
+    """How far a pull of one carries an event, and the numbers of other objectives that carry it as far."""
+    import math
+
+    from geomalign import analysis
+
+    found, pulls = analysis.reach(term), term.sampling.drive_range
+    bent, rest = (x if 0 < x < math.inf else None for x in (found.curvature, found.target))
+    if bent is None and rest is None:
+        return
+    event = "a pair" if term.unit.paired else "a token" if term.unit.per_token else "a response, as its unit reads it,"
+    at = f"g = {pulls.low:g}" if pulls.low == pulls.high else "g = ±1"
+    by = [f"{bent:.4g} nats by the curvature at the anchor"] if bent else ["no resistance at the anchor"]
+    by.append(f"|t − 1| = {rest:.4g} where it balances the pull" if rest else "nowhere a balance")
+    yield "reach", f"of {event} at {at}: {'; '.join(by)}"
+    if term.unit.paired:
+        near = bent or math.log1p(rest or 0.0)
+        yield "in other numbers", f"β = {2 / near:.4g} (DPO), τ = {1 / (2 * near):.4g} (IPO)"
+        return
+    # The χ² radius of log-ratios ±x is 2c(c − 1) with c = cosh x.
+    far = math.cosh(min(bent or 0.0, 300.0))
+    wide = rest or math.sqrt(2 * far * (far - 1))
+    near = bent or math.acosh((1 + math.sqrt(1 + 2 * wide**2)) / 2)
+    said = f"ε = {wide:.4g} (a clip of the ratio), μ = {1 / near:.4g} (χ² in the log-ratio)"
+    if term.unit.per_token:
+        said += f"; of the mean over 1,000 tokens ε = {wide / math.sqrt(1000):.2g} by the scale of its noise"
+    yield "in other numbers", said
 
 
 def _walls(geometry: OptimizationGeometry, drives: Tensor) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geomalign.adapters.export import HOSTS, configuration
-from geomalign.cli import options, show
+from geomalign.cli import explorer, options, show
 from geomalign.cli.app import OPEN, app, say
 from geomalign.cli.progress import console
 
@@ -44,6 +44,12 @@ def show_(
     bibtex: Annotated[
         bool, typer.Option("--bibtex", help="Print the BibTeX entry of the recipe's publication, and nothing else.")
     ] = False,
+    potential: Annotated[
+        Path | None, typer.Option("--potential", help="Draw potential, force and conjugate of each term to this file.")
+    ] = None,
+    open_: Annotated[
+        bool, typer.Option("--open", help="Open the explorer, an interactive page, at the objective.")
+    ] = False,
 ) -> None:
     """Show an objective: formula, slots, curvature, what it is decoupled in. Further options are its hyper-parameters.
 
@@ -68,6 +74,44 @@ def show_(
         from geomalign import plotting
 
         say(f"figure  {plotting.gradient_field(objective, plot, title=name)}")
+    if potential is not None:
+        from geomalign import plotting
+
+        geometries = {show.short(term.optimization): term.optimization for _, term in objective.terms}
+        say(f"figure  {plotting.potentials(geometries, potential, title=name)}")
+    if open_:
+        _opened(explorer.address(name, objective))
+
+
+@app.command(context_settings=OPEN)
+def explore(
+    context: typer.Context,
+    name: Annotated[
+        str | None, typer.Argument(help='A recipe or my_module:my_objective, also with options: "opo mu=2".')
+    ] = None,
+    print_: Annotated[bool, typer.Option("--print", help="Print the page's address and open nothing.")] = False,
+) -> None:
+    """Open the explorer: potentials, flows on the simplex, any two recipes compared, in a page that needs no network.
+
+    [dim]geomalign explore opo --mu 10[/]
+    """
+    link = explorer.address()
+    if name is not None:
+        from geomalign import recipes
+
+        name, hyper = options.objective(name, context.args)
+        link = explorer.address(name, recipes.get(name, **hyper))
+    if print_:
+        say(link)
+    else:
+        _opened(link)
+
+
+def _opened(link: str) -> None:
+    if explorer.open_page(link):
+        say(f"explorer  {link}")
+    else:
+        say(f"There is no browser here; open this address in one:\n{link}")
 
 
 def _publication(name: str) -> Reference:

@@ -27,13 +27,26 @@ class Gathered(NamedTuple):
     rows: slice
 
 
-def counts(batch: Batch | PreferenceBatch, process_group: Any = None) -> Counts:
+def counts(batch: Batch | PreferenceBatch, process_group: Any = None, *, lengths: bool = False) -> Counts:
     """What the batches of all ranks hold together: `batch.counts()`, summed in one all-reduce of four integers.
+
+    Args:
+        batch: this rank's rows.
+        process_group: as of `gather`.
+        lengths: whether to gather the length and the prompt of every row as well, which measures such as `PromptMean`
+            need (`measure.needs_lengths`). Equal ids of different ranks are then one prompt.
 
     >>> int(counts(Batch(torch.zeros(2, 3), None)).tokens)
     6
     """
-    return Counts(*summed(torch.stack(batch.counts().astuple()), process_group).unbind())
+    own = batch.counts()
+    if world_size(process_group) == 1:
+        return own
+    total = Counts(*summed(torch.stack(own.astuple()), process_group).unbind())
+    if not lengths or own.lengths is None:
+        return total
+    whole = gather(Batch(own.lengths.double(), group=own.prompts), process_group).batch
+    return dataclasses.replace(total, lengths=whole.policy.long(), prompts=whole.group)
 
 
 def gather(batch: Batch | PreferenceBatch, process_group: Any = None, *, local_groups: bool = False) -> Gathered:

@@ -90,8 +90,8 @@ class Divergence(ABC):
         """The values of ψ' on t > 0, closed: [ψ'(0), ψ'(∞)]. An end is finite where ψ' stops changing towards it."""
         far = torch.tensor([-300.0, -150.0, 150.0, 300.0], dtype=torch.float64)
         lowest, low, high, highest = self._rising(far).tolist()
-        low = lowest if abs(lowest - low) < 1e-3 * (1 + abs(low)) else -math.inf
-        high = highest if abs(highest - high) < 1e-3 * (1 + abs(high)) else math.inf
+        low = lowest if abs(lowest - low) <= 1e-3 * abs(low) else -math.inf
+        high = highest if abs(highest - high) <= 1e-3 * abs(high) else math.inf
         return Interval(low, high)
 
     @property

@@ -98,10 +98,13 @@ def masked_tokens_are_absent(objective: BaseObjective, case: Drawn) -> None:
         name: f"{name.removeprefix('reference_')}_mask"
         for name in ("chosen", "rejected", "reference_chosen", "reference_rejected")
     }
+    there = {name: getattr(batch, name) for name in set(masks.values()) if hasattr(batch, name)}
+    if isinstance(batch, Batch) and objective.needs_observations:
+        there["mask"] = there["mask"] | batch.observed
     spoiled: dict[str, Any] = {}
     for field in dataclasses.fields(batch):
         if field.name in masks:
-            value, mask = getattr(batch, field.name), getattr(batch, masks[field.name])
+            value, mask = getattr(batch, field.name), there[masks[field.name]]
             spoiled[field.name] = torch.where(mask, value.detach(), float("nan")).requires_grad_(value.requires_grad)
     other = dataclasses.replace(batch, **spoiled)
     remedy = "Use torch.where(mask, …, 0): a product with the mask keeps NaN."
@@ -110,7 +113,7 @@ def masked_tokens_are_absent(objective: BaseObjective, case: Drawn) -> None:
         _policies(batch), _autograd(objective, other), _autograd(objective, batch), strict=True
     ):
         equal(mine, clean, "NaN at masked tokens changes the gradient", remedy, atol=1e-14)
-        outside = torch.where(getattr(batch, masks[name]), 0, mine)
+        outside = torch.where(there[masks[name]], 0, mine)
         holds(outside == 0, "a masked token has a gradient", remedy, gradient=outside)
 
 

@@ -28,8 +28,8 @@ def _ragged(rows: int, tokens: int, generator: torch.Generator) -> Tensor:
 
 
 def sample_batch(rows: int = 8, tokens: int = 6, seed: int = 0, *, dtype: torch.dtype = torch.float64) -> Batch:
-    """A ragged batch with every field: groups of different sizes in mixed order, one of a single row, and a last row
-    without tokens. The policy has a gradient.
+    """A ragged batch with every field but `rewards`: groups of different sizes in mixed order, one of a single row, and
+    a last row without tokens. The policy has a gradient.
 
     Args:
         rows: number of responses.
@@ -51,15 +51,17 @@ def sample_batch(rows: int = 8, tokens: int = 6, seed: int = 0, *, dtype: torch.
     mask = _ragged(rows, tokens, generator)
     group = torch.tensor([5, 2, 5, 2, 2, 9, 5, 5]).repeat(math.ceil(rows / 8))[:rows]
     old, reference, behavior = (policy - 0.3 * noise(rows, tokens) for _ in range(3))
+    reward, advantage = noise(rows), noise(rows)
     return Batch(
         policy.clone().requires_grad_(),
         old,
         mask,
-        reward=noise(rows),
-        advantage=noise(rows),
+        reward=reward,
+        advantage=advantage,
         reference=reference,
         group=group,
         behavior=behavior,
+        observation_mask=~mask & (torch.rand(rows, tokens, generator=generator) < 0.5),
     )
 
 

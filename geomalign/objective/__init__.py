@@ -7,3 +7,4 @@ from geomalign.objective.formula import *
 from geomalign.objective.kl import *
 from geomalign.objective.offset import *
 from geomalign.objective.outcome import *
+from geomalign.objective.surrogate_error import *

@@ -159,13 +159,18 @@ class BaseObjective(ABC):
 
     @property
     def needs_reference(self) -> bool:
-        """Whether any term measures from the reference policy."""
-        return any(term.anchor == "reference" for _, term in self.terms)
+        """Whether any term measures from the reference policy, or has a drive that is made of it."""
+        return any(term.anchor == "reference" or term.sampling.needs_reference for _, term in self.terms)
 
     @property
     def needs_old(self) -> bool:
         """Whether any term measures from the old policy, which sampled the rollout."""
         return any(term.anchor == "old" for _, term in self.terms)
+
+    @property
+    def needs_observations(self) -> bool:
+        """Whether any term predicts what the environment wrote, so that the batch needs an `observation_mask`."""
+        return any(term.unit.observes for _, term in self.terms)
 
     @property
     def per_token(self) -> bool:

@@ -60,8 +60,8 @@ def improvement_bound(
     Raises:
         ValueError: an argument out of its range, or a batch without `behavior` or `reward`.
 
-    Source: Maurer & Pontil 2009, Theorem 4; truncated weights as in Thomas, Theocharous & Ghavamzadeh 2015. The bounds
-    of TRM (arXiv 2512.23075) take the largest divergence over *all* logits, which samples do not show.
+    Source: Maurer & Pontil 2009, Theorem 4; truncated weights as in Thomas, Theocharous & Ghavamzadeh 2015. For
+    bounds by the divergences of the next token (TRM, arXiv 2512.23075), see `surrogate_error`.
 
     >>> import torch, geomalign as ga
     >>> reward = torch.tensor([1.0, 0.0]).repeat(512)

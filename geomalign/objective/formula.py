@@ -108,6 +108,22 @@ class Objective(BaseObjective):
                 unit=self.unit,
                 optimization=self.optimization,
             )
+        if self.chart.needs_anchor and (self.anchor is None or not self.unit.linear):
+            refuse(
+                "Objective",
+                "this chart reads the anchor's log-probability, which needs an anchor and a unit that is linear in the "
+                "log-probabilities, such as Token().",
+                chart=self.chart,
+                anchor=self.anchor,
+                unit=self.unit,
+            )
+        if self.measure.needs_lengths and self.unit.paired:
+            refuse(
+                "Objective",
+                "this measure weighs a response by its length, and a pair has two: use PooledMean().",
+                unit=self.unit,
+                measure=self.measure,
+            )
         drive, allowed = self.sampling.drive_range, self.optimization.conjugate_domain
         if not self.sampling.driven and not allowed.low <= drive.low <= allowed.high:
             warnings.warn(
@@ -125,14 +141,24 @@ class Objective(BaseObjective):
     @property
     def own_locality(self) -> Locality:
         """What must be known before the gradient at one token is, for this term alone."""
+        if self.sampling.locality > Locality.ROLLOUT:  # a weight reads the log-ratio of the whole event
+            return self.reach
         if self.optimization.constant_force and self.chart.linear and self.unit.linear and not self.unit.paired:
-            return self.sampling.locality
+            return Locality.ROLLOUT
         return self.reach
 
     @property
     def reach(self) -> Locality:
         """What an event needs to know of the current forward pass beyond its own log-probabilities."""
         return max(self.unit.locality, self.sampling.locality, self.optimization.locality)
+
+    @property
+    def coupling(self) -> OptimizationGeometry | SamplingGeometry | None:
+        """The slot value that couples the responses to one prompt, so that these are evaluated together; None if none
+        does. A unit of pairs has its responses together in any case.
+        """
+        slots = () if self.unit.paired else (self.optimization, self.sampling)
+        return next((value for value in slots if value.locality == Locality.GROUP), None)
 
     def check(self, batch: Batch | PreferenceBatch) -> None:
         """Raise unless this term can be evaluated on such a batch."""
@@ -151,12 +177,14 @@ class Objective(BaseObjective):
                 f"{tuple(batch.rows.policy.shape)}: "
                 "pass (row, token) log-probabilities with a mask, or use unit=Sequence()."
             )
+        if self.unit.observes:
+            batch.require("observation_mask", type(self.unit).__name__)
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
         self.check(batch)
         with torch.no_grad():
             if self.unit.paired or not batch.paired:
-                return self.sampling.drive(batch)
+                return self.sampling.drive(self.unit.view(batch))
             chosen, rejected = self.sampling.drive(batch.rows).chunk(2)
             return torch.stack([chosen, rejected], dim=1)
 
@@ -166,6 +194,13 @@ class Objective(BaseObjective):
         anchor = rows.require(self.anchor, f"an Objective that measures from its {self.anchor} policy").detach()
         policy, anchor = (rows.tokens(x).to(rows.dtype) for x in (rows.policy, anchor))
         return torch.where(mask, policy - anchor, 0)
+
+    def _chart(self, rows: Batch, mask: Tensor) -> Chart:
+        """The chart at the events of these rows."""
+        if not self.chart.needs_anchor:
+            return self.chart
+        assert self.anchor is not None, "refused at construction"
+        return self.chart.among(self.unit.reduce(rows.log_probs(self.anchor, repr(self.chart)).detach(), mask))
 
     def _from_rollout(self, rows: Batch, log_ratio: Tensor, mask: Tensor) -> Tensor:
         """The Δ that importance weights are made of: from the anchor, or from the old policy where there is none."""
@@ -222,9 +257,9 @@ class Objective(BaseObjective):
             )
         return torch.where(support, drive.to(dtype), 0), support
 
-    def _weights(self, support: Tensor, counts: Counts, dtype: torch.dtype) -> Tensor:
-        events, rows = self.unit.events(counts)
-        return self.measure.weights(support, events.to(dtype), rows.to(dtype))
+    def _weights(self, rows: Batch, support: Tensor, counts: Counts, dtype: torch.dtype) -> Tensor:
+        events, sequences = self.unit.events(counts)
+        return self.measure.among(rows, counts).weights(support, events.to(dtype), sequences.to(dtype))
 
     def _reweighted(
         self, batch: Batch | PreferenceBatch, g: Tensor, log_ratio: Tensor, mask: Tensor, support: Tensor
@@ -240,17 +275,18 @@ class Objective(BaseObjective):
     ) -> Events:
         """What the loss is made of, differentiable in the policy. Arguments and errors are those of the call."""
         self.check(batch)
+        given, counts = self._per_row(batch, drive), node.counted(batch, counts)
+        batch = self.unit.view(batch)
         rows = batch.rows
         mask = rows.support
         log_ratio = self.unit.reduce(self._log_ratios(rows, mask), mask)
         support = self.unit.support(mask)
-        u = torch.where(support, self.unit.combine(self.chart(log_ratio)) - self.unit.shift(rows), 0)
-        g, _ = self._per_event(batch, self._per_row(batch, drive), support, u.dtype)
+        coordinate = self._chart(rows, mask)(log_ratio)
+        u = torch.where(support, self.unit.combine(coordinate) - self.unit.shift(rows), 0)
+        g, _ = self._per_event(batch, given, support, u.dtype)
         g = self._reweighted(batch, g, log_ratio, mask, support)
         g = torch.where(support, g, 0)
-        return Events(
-            rows, mask, log_ratio, support, u, g, self._weights(support, node.counted(batch, counts), u.dtype)
-        )
+        return Events(rows, mask, log_ratio, support, u, g, self._weights(rows, support, counts, u.dtype))
 
     def plain(
         self, batch: Batch | PreferenceBatch, drive: Tensor | TermDrives | None = None, counts: Counts | None = None
@@ -268,18 +304,19 @@ class Objective(BaseObjective):
 
         weight · (φ'(u) − g) · chart'(Δ) · unit', the chain rule through the slots. Nothing is checked here.
         """
+        batch = self.unit.view(batch)
         rows = batch.rows
         mask = rows.support
         tokens = self._log_ratios(rows, mask)
         log_ratio = self.unit.reduce(tokens, mask)
         support = self.unit.support(mask)
-        coordinate, slope = self.chart.value_and_slope(log_ratio)
+        coordinate, slope = self._chart(rows, mask).value_and_slope(log_ratio)
         u = self.unit.combine(coordinate) - self.unit.shift(rows)
         if not self.unit.per_token:  # of a pair without a response u may be infinite; a masked token has Δ = 0
             u = torch.where(support, u, 0)
         g, present = self._per_event(batch, drive, support, u.dtype)
         g = self._reweighted(batch, g, log_ratio, mask, support)
-        weights = self._weights(support, counts, u.dtype)
+        weights = self._weights(rows, support, counts, u.dtype)
         optimization = self.optimization.among(rows)
         energy, force = optimization.energy_and_force(u, g)
         # Where there is no event the drive is 0, at which the conjugate in an offset may be infinite.

@@ -89,6 +89,10 @@ class KLReward(Transformed):
             penalty = penalty.flip(-1).cumsum(-1).flip(-1)
         return torch.where(rows.support, (drive if drive.ndim == 2 else drive[:, None]) - self.beta * penalty, 0)
 
+    @property
+    def needs_reference(self) -> bool:
+        return True
+
     def latex(self) -> str:
         return rf"{self.of.latex()}-{self.beta:g}\,\varphi\left(\Delta^{{\mathrm{{ref}}}}\right)"
 

@@ -13,7 +13,6 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.functional import pad
 
 from geomalign._util.check import refuse, typed
-from geomalign._util.types import Locality
 from geomalign.batch import Batch, Counts, PreferenceBatch
 from geomalign.objective import BaseObjective, Objective, TermDrives
 from geomalign.ops.graphs import plain_graph
@@ -21,6 +20,7 @@ from geomalign.ops.graphs import plain_graph
 __all__ = ["arguments", "drive_names", "export", "source"]
 
 _RESPONSES = ("policy", "old", "reference", "behavior", "mask")
+_OBSERVATIONS = ("observation_mask",)
 _PAIRS = ("chosen", "rejected", "reference_chosen", "reference_rejected", "chosen_mask", "rejected_mask")
 # Sizes that are equal while tracing are taken for one: these are unlike each other, and unlike 0 and 1.
 _ROWS, _TOKENS = 6, 5
@@ -35,7 +35,7 @@ def export(objective: BaseObjective, dtype: torch.dtype = torch.float32) -> fx.G
     order; `arguments` makes them from a batch:
 
     * of responses: `policy`, `old`, `reference`, `behavior`, `mask`, `(row, token)` as in a `Batch`; `drive`, `(row,)`,
-      or also `(row, token)` where the events are tokens;
+      or also `(row, token)` where the events are tokens; `observation_mask` where a term predicts these tokens;
     * of pairs: `chosen`, `rejected`, `reference_chosen`, `reference_rejected`, `chosen_mask`, `rejected_mask`,
       `(pair, token)` as in a `PreferenceBatch`; `drive`, `(pair,)`;
     * `counts`, `(4,)`: tokens, sequences, pairs and rows of the whole batch, in the order of `Counts`.
@@ -55,9 +55,9 @@ def export(objective: BaseObjective, dtype: torch.dtype = torch.float32) -> fx.G
             largest log-ratio whose exponential is taken as it is belongs to the type.
 
     Raises:
-        ValueError: a potential couples the responses to one prompt, whose ids no argument carries; or the objective
-            decides by the values of tensors, which no trace can follow. (A slot of your own that
-            decides by sizes is recorded as it decides at six rows of five tokens.)
+        ValueError: a potential or a measure couples responses, whose ids and lengths no argument carries; or the
+            objective decides by the values of tensors, which no trace can follow. (A slot of your own that decides by
+            sizes is recorded as it decides at six rows of five tokens.)
 
     >>> import torch, geomalign as ga
     >>> function = ga.ops.export(ga.recipes.ppo())
@@ -71,12 +71,17 @@ def export(objective: BaseObjective, dtype: torch.dtype = torch.float32) -> fx.G
     if dtype not in (torch.float32, torch.float64):
         refuse("export", "torch.float32 or torch.float64; tensors of other types are converted.", dtype=dtype)
     for _, term in objective.terms:
-        if term.optimization.locality >= Locality.GROUP:
+        if term.coupling is not None:
             raise ValueError(
-                f"{term.optimization!r} couples the responses to one prompt, and an exported function has no argument "
+                f"{term.coupling!r} couples the responses to one prompt, and an exported function has no argument "
                 "that says which rows these are: evaluate the objective itself."
             )
-    fields = _PAIRS if objective.paired else _RESPONSES
+        if term.measure.needs_lengths:
+            raise ValueError(
+                f"{term.measure!r} weighs a response by the lengths of others, and an exported function has no "
+                "argument that holds these: evaluate the objective itself."
+            )
+    fields = _PAIRS if objective.paired else _RESPONSES + _OBSERVATIONS * objective.needs_observations
     drives = drive_names(objective)
     names = [*fields, *(name for name in drives if name is not None), "counts"]
     per_token = [term.unit.per_token and not objective.paired for term in objective.driven_terms]
@@ -170,7 +175,9 @@ def arguments(
     typed("arguments", "function", function, fx.GraphModule, "Pass what ga.ops.export returns.")
     typed("arguments", "objective", objective, BaseObjective, "A name becomes one by ga.recipes.get(name).")
     typed("arguments", "batch", batch, (Batch, PreferenceBatch), "Pass what the objective is evaluated on.")
-    made: dict[str, Tensor | None] = {name: getattr(batch, name, None) for name in (*_RESPONSES, *_PAIRS)}
+    made: dict[str, Tensor | None] = {
+        name: getattr(batch, name, None) for name in (*_RESPONSES, *_OBSERVATIONS, *_PAIRS)
+    }
     if isinstance(batch, PreferenceBatch):
         width = max(batch.chosen.shape[1], batch.rejected.shape[1])
         made = {name: None if x is None else pad(x, (0, width - x.shape[1])) for name, x in made.items()}

@@ -141,7 +141,7 @@ def fused_objective(
     """
     typed("fused_objective", "objective", objective, BaseObjective, "A name becomes one by ga.recipes.get(name).")
     head = _head("fused_objective", hidden, weight, targets, bias, temperature, softcap)
-    layout = Layout.of(batch, hidden, targets)
+    layout = Layout.of(batch, hidden, targets, objective.needs_observations)
     h, y = _kept(hidden.flatten(0, -2), layout.kept), _kept(targets.flatten(), layout.kept).long()
     _in_vocabulary("fused_objective", y, weight)
     parts = None

@@ -30,7 +30,7 @@ class Layout:
     kept: Tensor | None
 
     @classmethod
-    def of(cls, batch: Batch | PreferenceBatch, hidden: Tensor, targets: Tensor) -> Layout:
+    def of(cls, batch: Batch | PreferenceBatch, hidden: Tensor, targets: Tensor, observations: bool) -> Layout:
         if not isinstance(batch, (Batch, PreferenceBatch)):
             raise TypeError(f"fused_objective takes a Batch or a PreferenceBatch, not {type(batch).__name__}.")
         if batch.summed:
@@ -47,7 +47,7 @@ class Layout:
                 + hint
                 * batch.paired
             )
-        support = rows.support
+        support = rows.support | rows.observed if observations else rows.support
         if rows.mask is None and not batch.paired:
             return cls(batch, support, None)
         # Row-major positions, of pairs with the two responses of each beside each other.

@@ -8,4 +8,6 @@ from geomalign.optimization.f_divergence import *
 from geomalign.optimization.group import *
 from geomalign.optimization.links import *
 from geomalign.optimization.listwise import *
+from geomalign.optimization.negative import *
+from geomalign.optimization.pairwise import *
 from geomalign.optimization.penalties import *

@@ -289,7 +289,7 @@ class ImportanceWeighted(OptimizationGeometry):
         return (self.of.curvature(u) + self.differentiate_weight * self.of.mirror(u)) * (0 if drive is None else drive)
 
     def conjugate(self, drive: Tensor) -> Tensor:
-        return drive * self.of.conjugate(torch.zeros_like(drive))
+        return finite_on(self.conjugate_domain, drive, drive * self.of.conjugate(torch.zeros_like(drive)))
 
     def equilibrium(self, drive: Tensor) -> Tensor:
         return self.of.equilibrium(torch.zeros_like(drive))

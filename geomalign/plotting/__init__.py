@@ -1,4 +1,5 @@
-"""Figures: the gradient field of an objective, the table of the recipes, an identified loss, the panels of the report.
+"""Figures: the gradient field of an objective, potentials with their conjugates, the table of the recipes, an
+identified loss, the panels of the report.
 
 Nothing is drawn outside of this package, which has one file per figure and one for their common style.
 """
@@ -8,6 +9,7 @@ from geomalign.plotting.identified import identification as identification
 from geomalign.plotting.panels import curves as curves
 from geomalign.plotting.panels import step_sizes as step_sizes
 from geomalign.plotting.panels import time_split as time_split
+from geomalign.plotting.potential import potentials as potentials
 from geomalign.plotting.style import DASHES as DASHES
 from geomalign.plotting.style import INK as INK
 from geomalign.plotting.style import MARKERS as MARKERS

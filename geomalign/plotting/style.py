@@ -95,7 +95,9 @@ def save(figure: Figure, path: str | Path, *, few_colors: bool = True) -> Path:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Software": None} if path.suffix == ".png" else None)
+    # What matplotlib would write of its version or of the date makes files of equal figures differ.
+    stamp = {".png": "Software", ".pdf": "CreationDate", ".svg": "Date"}.get(path.suffix)
+    figure.savefig(path, metadata={stamp: None} if stamp else None)
     if few_colors and path.suffix == ".png":
         from PIL import Image
 

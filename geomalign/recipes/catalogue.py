@@ -30,6 +30,9 @@ PULLS: dict[str, tuple[type, ...]] = {
         sampling.Whitened,
         sampling.SignalScale,
         sampling.LengthWeightedBaseline,
+        sampling.LogMeanExpBaseline,
+        sampling.RelativeAdvantage,
+        sampling.DecoupledAdvantage,
         sampling.SignLabel,
         sampling.PassAtK,
         sampling.MaxAtK,
@@ -48,7 +51,16 @@ PULLS: dict[str, tuple[type, ...]] = {
         sampling.DivergenceMask,
         sampling.TaperedImportance,
         sampling.GammaImportance,
+        sampling.GradientPreservingClip,
+        sampling.FlippedImportance,
+        sampling.FutureKL,
+        sampling.RingMask,
+        sampling.BalancedClip,
+        sampling.GroupExpectation,
+        sampling.MaskedImportance,
     ),
+    "a teacher": (sampling.TeacherRatio,),
+    "the token's own probability": (sampling.ProbabilityWeighted, sampling.ProbabilityGated),
 }
 """Rows of the periodic table: what pulls, and the sampling geometries of that kind."""
 
@@ -62,13 +74,21 @@ RESISTS: dict[str, tuple[type, ...]] = {
         optimization.Indicator,
     ),
     "a square": (optimization.ChiSquare,),
-    "a divergence": (optimization.ReverseKL, optimization.FDivergence, optimization.NegativeEntropy),
+    "a divergence": (
+        optimization.ReverseKL,
+        optimization.FDivergence,
+        optimization.NegativeEntropy,
+        optimization.ImplicitNegative,
+    ),
     "a logistic link": (optimization.Logistic, optimization.LogRatioModulated),
     "the rest of the group": (
         optimization.GroupPotential,
         optimization.GroupReverseKL,
         optimization.GroupContrast,
         optimization.PlackettLuce,
+        optimization.GroupVariance,
+        optimization.GroupPairs,
+        optimization.GroupDiscrimination,
     ),
 }
 """Columns of the periodic table: what resists, and the optimization geometries of that kind."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from geomalign.chart import Ratio
+from geomalign._util import check
+from geomalign.chart import LogRatio, Ratio
 from geomalign.divergences import SkewJensenShannon
 from geomalign.measure import PooledMean
-from geomalign.objective import Objective
-from geomalign.optimization import FDivergence
-from geomalign.sampling import Label
+from geomalign.objective import BaseObjective, Objective, Surrogate
+from geomalign.optimization import ChiSquare, FDivergence, Flat
+from geomalign.sampling import Label, MaskedImportance, SamplingGeometry, TeacherRatio
 from geomalign.unit import Token
 
-__all__ = ["generalized_jsd"]
+__all__ = ["generalized_jsd", "on_policy_distillation", "opd"]
 
 
 def generalized_jsd(beta: float = 0.5) -> Objective:
@@ -38,3 +39,65 @@ def generalized_jsd(beta: float = 0.5) -> Objective:
         measure=PooledMean(),
         anchor="reference",
     )
+
+
+def _policy_gradient(sampling: SamplingGeometry) -> Objective:
+    """−(1/Σ|y_i|) Σ_i Σ_t g·t."""
+    return Objective(
+        unit=Token(),
+        chart=Ratio(),
+        sampling=sampling,
+        optimization=Flat(),
+        measure=PooledMean(),
+        offset=Surrogate(),
+    )
+
+
+def on_policy_distillation() -> Objective:
+    """On-policy distillation, the policy gradient whose reward of a token is minus its log-ratio from a teacher:
+    −(1/Σ|y_i|) Σ_i Σ_t log(π_T/π_old)·t.
+
+    On policy its mean gradient is that of KL(π‖π_T) of the next token, averaged over the policy's own states; what a
+    token changes for later ones is left out. The teacher's log-probabilities are the batch's `reference`.
+
+    Source: Lu and Thinking Machines Lab 2025, "On-Policy Distillation", with Tinker's importance-sampling loss.
+
+    >>> import geomalign as ga
+    >>> outcome = ga.recipes.on_policy_distillation()(ga.laws.sample_batch())
+    >>> outcome.drive[0, :3]  # log(π_T/π_old) of three tokens
+    tensor([-0.2056,  0.0000,  0.0000], dtype=torch.float64)
+    """
+    return _policy_gradient(TeacherRatio())
+
+
+def opd(delta: float = 0.2, tau: float = 1e-3) -> BaseObjective:
+    """On-policy distillation as in prime-rl: (1/Σ|y_i|) Σ_i Σ_t [−1[π − π_old ≥ −δ] sg[log(π_T/π)]·t + τΔ²].
+
+    The log-ratio from the teacher is that of the policy in training, and a token whose probability fell by more than δ
+    has no gradient in the first term. The teacher's log-probabilities are the batch's `reference`.
+
+    Args:
+        delta: δ, in (0, 1].
+        tau: strength of the square, ≥ 0.
+
+    Source: prime-rl's `ref_kl` loss of August 2026, with its constants; π_old is there the inference engine's.
+
+    >>> import geomalign as ga
+    >>> outcome = ga.recipes.opd()(ga.laws.sample_batch())
+    >>> [round(term.loss.item(), 3) for term in outcome.terms]  # −log(π_T/π)·t where it is kept, and Δ²
+    [-0.025, 0.074]
+    """
+    check.within("opd", 0, 1, "a fall of a probability", ends="(]", delta=delta)
+    check.non_negative("opd", tau=tau)
+    kept = MaskedImportance(
+        TeacherRatio(current=True),
+        low=-delta,
+        metric="tv",
+        importance="none",
+        numerator="policy",
+        denominator="old",
+    )
+    drift = Objective(
+        unit=Token(), chart=LogRatio(), sampling=Label(0.0), optimization=ChiSquare(2.0), measure=PooledMean()
+    )
+    return _policy_gradient(kept) + tau * drift

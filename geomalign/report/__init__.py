@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from geomalign.report.figures import draw
@@ -10,11 +11,12 @@ from geomalign.report.statistics import Difference, differences, interval
 from geomalign.report.text import markdown
 
 
-def write(directory: str | Path) -> Path:
+def write(directory: str | Path, formats: Sequence[str] = ("png",)) -> Path:
     """Write report.md, figures/, metrics.csv, metrics.jsonl and finals.csv into the directory of a comparison or a run.
 
     Args:
         directory: that `train` or `compare` wrote.
+        formats: of the figures, each `"png"`, `"pdf"` or `"svg"`; the report shows the first.
 
     Returns:
         the path of report.md.
@@ -30,7 +32,7 @@ def write(directory: str | Path) -> Path:
     directory = Path(directory)
     results = read(directory)
     write_records(results, directory)
-    figures = draw(results, directory / "figures")
+    figures = draw(results, directory / "figures", formats)
     path = directory / "report.md"
     path.write_text(markdown(results, figures), encoding="utf-8")
     return path

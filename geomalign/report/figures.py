@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from geomalign import plotting
-from geomalign.report.results import ACCURACIES, Results
+from geomalign.report.results import ACCURACIES, GRADED, Results, is_graded
 from geomalign.report.statistics import LEVEL, interval
 
 Row = tuple[str, str, str]  # key of metrics.jsonl, title, scale
@@ -16,11 +17,12 @@ Row = tuple[str, str, str]  # key of metrics.jsonl, title, scale
 FIGURES: tuple[tuple[str, str, tuple[Row, ...]], ...] = (
     (
         "learning",
-        "Learning curves: mean reward of the responses sampled in an iteration, and greedy accuracy where it was "
-        "evaluated.",
+        "Learning curves: mean reward of the responses sampled in an iteration, and where it was evaluated greedy "
+        "accuracy, the share of held-out prompts whose greedy response has a reward of at least 1.",
         (
             ("reward", "mean reward of the rollout", "share"),
             *((key, f"accuracy, levels {told}", "share") for key, (_, told) in ACCURACIES.items()),
+            *((GRADED[key], f"greedy reward, levels {told}", "linear") for key, (_, told) in ACCURACIES.items()),
         ),
     ),
     (
@@ -74,27 +76,30 @@ FIGURES: tuple[tuple[str, str, tuple[Row, ...]], ...] = (
 )
 
 
-def draw(results: Results, folder: Path) -> dict[str, tuple[str, str]]:
+def draw(results: Results, folder: Path, formats: Sequence[str] = ("png",)) -> dict[str, tuple[str, str]]:
     """Draw every figure that the runs measured something for.
 
     Args:
         folder: of the files.
+        formats: endings of the files, one figure each.
 
     Returns:
-        name → (file relative to the report, caption).
+        name → (file relative to the report, in the first format; caption).
 
     >>> from geomalign.report.results import FinishedRun
     >>> run = FinishedRun({"label": "opo", "rate": 1e-4, "seed": 0, "final": {}}, ())
     >>> draw(Results((run,), {}), Path("figures"))  # the run measured nothing
     {}
     """
-    drawn = {"step-size": _step_sizes(results, folder)}
-    drawn |= {name: _curves(results, folder, name, caption, rows) for name, caption, rows in FIGURES}
-    drawn["time"] = _time(results, folder)
-    return {name: (f"figures/{name}.png", caption) for name, caption in drawn.items() if caption}
+    for ending in formats:
+        drawn = {"step-size": _step_sizes(results, folder / f"step-size.{ending}")}
+        for name, caption, rows in FIGURES:
+            drawn[name] = _curves(results, folder / f"{name}.{ending}", caption, rows)
+        drawn["time"] = _time(results, folder / f"time.{ending}")
+    return {name: (f"figures/{name}.{formats[0]}", caption) for name, caption in drawn.items() if caption}
 
 
-def _step_sizes(results: Results, folder: Path) -> str:
+def _step_sizes(results: Results, path: Path) -> str:
     """Final accuracy by step size; returns the caption, empty where nothing was drawn."""
     labels, rates = results.labels, [plotting.step_size(rate) for rate in results.rates]
     data: dict[tuple[str, str, int], tuple[float, float, np.ndarray]] = {}
@@ -110,7 +115,7 @@ def _step_sizes(results: Results, folder: Path) -> str:
             panels.append((results.level_names(key), results.base.get(key)))
     if not panels:
         return ""
-    plotting.step_sizes(folder / "step-size.png", labels, rates, panels, data)
+    plotting.step_sizes(path, labels, rates, panels, data)
     n = len(results.seeds)
     if n < 2:
         return "Final greedy accuracy by step size. There is one seed, so there are no intervals."
@@ -120,7 +125,7 @@ def _step_sizes(results: Results, folder: Path) -> str:
     )
 
 
-def _curves(results: Results, folder: Path, name: str, caption: str, rows: tuple[Row, ...]) -> str:
+def _curves(results: Results, path: Path, caption: str, rows: tuple[Row, ...]) -> str:
     """Curves over the steps of a run; returns the caption, empty where nothing was drawn."""
     lines = {}
     kept: list[tuple[str, str]] = []
@@ -128,6 +133,8 @@ def _curves(results: Results, folder: Path, name: str, caption: str, rows: tuple
         measured = {
             (label, rate): results.curve(label, rate, key) for label in results.labels for rate in results.rates
         }
+        if key in GRADED.values() and not is_graded(results, key):
+            continue
         if any(np.isfinite(y).any() for _, y in measured.values()):
             for (label, rate), curve in measured.items():
                 if curve[1].size:
@@ -136,21 +143,21 @@ def _curves(results: Results, folder: Path, name: str, caption: str, rows: tuple
     if not kept:
         return ""
     plotting.curves(
-        folder / f"{name}.png",
+        path,
         results.labels,
         [f"step size {plotting.step_size(rate)}" for rate in results.rates],
         kept,
         lines,
         xlabel="optimiser step" if results.offline else "iteration",
     )
-    if name == "learning":
+    if path.stem == "learning":
         caption += _evaluated(results)
     if len(results.seeds) > 1:
         caption += " Lines are means over seeds (geometric on a logarithmic axis), bands span all seeds."
     return caption
 
 
-def _time(results: Results, folder: Path) -> str:
+def _time(results: Results, path: Path) -> str:
     """Wall time by phase; returns the caption, empty where nothing was drawn."""
     labels, phases = results.labels, ("generation", "scoring", "update", "evaluation")
     seconds = {
@@ -164,7 +171,7 @@ def _time(results: Results, folder: Path) -> str:
         label: float(np.mean([run.summary.get("tokens_per_second") or math.nan for run in results.of(label)]))
         for label in labels
     }
-    plotting.time_split(folder / "time.png", labels, phases, seconds, speed)
+    plotting.time_split(path, labels, phases, seconds, speed)
     sampled = np.isfinite([*speed.values()]).any()
     more = ", and sampled tokens per second without evaluation." if sampled else "."
     return "Wall time of the steps of a run by phase" + more

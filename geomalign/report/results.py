@@ -52,6 +52,8 @@ ACCURACIES = {
     "accuracy_out": ("harder", "only in the warm start"),
     "accuracy_unseen": ("unseen", "never seen"),
 }
+#: The mean reward of the responses that an accuracy is of.
+GRADED = {key: key.replace("accuracy", "greedy_reward") for key in ACCURACIES}
 #: What is known of the unseen levels where training began with a given model, which may have seen them.
 UNTRAINED = "not trained on here"
 
@@ -155,6 +157,17 @@ class Results:
                 if isinstance(found.get(key), (int, float)) and math.isfinite(found[key]):
                     row[place[int(found["step"])]] = found[key]
         return np.array(steps), values
+
+
+def is_graded(results: Results, key: str) -> bool:
+    """Whether a mean reward of greedy responses says more than their accuracy: not every reward is 0 or 1.
+
+    >>> run = FinishedRun({"final": {"accuracy/3": 0.5, "greedy_reward/3": 0.75}}, ())
+    >>> is_graded(Results((run,), {}), "greedy_reward/3")
+    True
+    """
+    accuracy = key.replace("greedy_reward", "accuracy")
+    return any(abs(run.final(key) - run.final(accuracy)) > 1e-9 for run in results.runs)
 
 
 def read(directory: str | Path) -> Results:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from geomalign import plotting
-from geomalign.report.results import ACCURACIES, Results
+from geomalign.report.results import ACCURACIES, Results, is_graded
 from geomalign.report.statistics import LEVEL, Difference, interval
 
 Column = tuple[str, str, Callable[[float], str]]
@@ -112,6 +112,8 @@ _TABLES: tuple[tuple[Column, ...], ...] = (
 
 
 _LEGEND = {
+    "accuracy_in": "*level n, %*: the share of held-out prompts whose greedy response has a reward of at least 1; "
+    "where rewards are graded, *level n, reward* is the mean reward of these responses",
     "grad_per_range": "*grad / range*: gradient norm per unit of drive range",
     "kl": "KL(π‖π_old), χ²(π‖π_old) and the effective sample size (a share) are of whole responses, estimated from the "
     "responses trained on as the last pass sees them, which tends to overstate the distance",
@@ -150,6 +152,8 @@ def final_tables(results: Results) -> list[str]:
     """
     levels: list[Column] = [(f"accuracy/{level}", f"level {level}, %", _percent) for level in results.levels]
     levels = levels or [(key, f"{told}, %", _percent) for key, (_, told) in ACCURACIES.items()]
+    graded = [(key.replace("accuracy", "greedy_reward"), title) for key, title, _ in levels]
+    levels += [(key, title.replace(", %", ", reward"), _number) for key, title in graded if is_graded(results, key)]
     blocks = []
     for rate in results.rates:
         blocks.append(f"Step size {plotting.step_size(rate)}:")

@@ -85,7 +85,7 @@ def _setting(results: Results) -> str:
     ]
     before = [f"{base[key]:.1%} on {results.level_names(key)}" for key in ACCURACIES if base.get(key) is not None]
     if before:
-        parts.append(f"Before training, its greedy accuracy is {', '.join(before)}.")
+        parts.append(f"Before training, its greedy accuracy (rewards of at least 1) is {', '.join(before)}.")
     if results.summary.get("seconds"):
         parts.append(f"Wall time of the whole comparison: {_duration(results.summary['seconds'])}.")
     return " ".join([*parts, _machine(results)]).rstrip()

@@ -69,6 +69,13 @@ class SamplingGeometry(ABC):
         """Whether the drive depends on the samples. A constant label does not: its `drive_range` is one point."""
         return self.drive_range.low != self.drive_range.high
 
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the drive is made of the reference policy's log-probabilities, the batch's `reference`; by
+        default, whether that of its `of` is."""
+        of = getattr(self, "of", None)
+        return isinstance(of, SamplingGeometry) and of.needs_reference
+
     def latex(self) -> str:
         """The drive as a formula; by default the name of the class."""
         return rf"\operatorname{{{type(self).__name__}}}_i"

@@ -131,7 +131,7 @@ class MaskedImportance(Transformed):
     | SkyRL's geometric mask | `level="sequence", metric="k1", importance="none", low=-log 1.01, high=-log 0.99` |
     | DeepSeek-V3.2's mask* | `level="sequence", metric="k1", high=δ, sign_aware="negative", importance="none"` |
     | TRM, by its maximum and by its mean* | `level="max"` or `level="sequence"`, `metric="k3", high=δ` |
-    | prime-rl's `ipo`* | `metric="tv", low=-0.3, high=0.3` |
+    | prime-rl's `ipo`* | `metric="tv", low=-0.1, high=0.1` |
     | prime-rl's mask of DPPO* | `metric="tv", low=-0.2, high=0.2, sign_aware="outward"` |
     | verl's KPop | `metric="binary_kl", high=φ, importance="none"` |
 

@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from geomalign._util.check import instance, one_of, positive, refuse
+from geomalign._util.check import boolean, instance, one_of, positive, refuse
 from geomalign._util.types import Interval, Locality
 from geomalign.batch import Batch, PreferenceBatch
 from geomalign.divergences import Divergence, KullbackLeibler, target_policy
@@ -94,6 +94,7 @@ class SignLabel(SamplingGeometry):
 
     Args:
         of: the geometry whose drive is read, one per response. That of a reward of 0 or 1 is the reward itself.
+        mixed: whether the responses of a group that has verdicts of one kind only get 0.
 
     >>> import torch, geomalign as ga
     >>> ga.sampling.SignLabel().drive(ga.Batch(torch.zeros(2, 1), None, reward=torch.tensor([1.0, 0.0])))
@@ -101,14 +102,20 @@ class SignLabel(SamplingGeometry):
     """
 
     of: SamplingGeometry = GroupAdvantage(baseline="none")
+    mixed: bool = False
 
     def __post_init__(self) -> None:
         _of_rollout(self, self.of)
+        boolean(self, mixed=self.mixed)
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
         batch, drive = responses(self, self.of, batch)
+        groups = batch.groups()
         verdict = torch.where(drive > 0, 1.0, -1.0).to(drive.dtype)
-        return torch.where(batch.groups().valid, verdict, 0)
+        kept = groups.valid
+        if self.mixed:
+            kept = kept & (groups.max(verdict) + groups.max(-verdict) > 0)
+        return torch.where(kept, verdict, 0)
 
     @property
     def drive_range(self) -> Interval:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
-import platform
 import time
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +20,19 @@ from geomalign.training import checkpoint
 from geomalign.training.config import to_dict
 from geomalign.training.config.comparison import CompareConfig
 from geomalign.training.directory import acquire, release
+from geomalign.training.environment import environment
 from geomalign.training.events import WARM_START, Event, Failed, Interrupted, Progress, silent
 from geomalign.training.fit import refuse_unfit
-from geomalign.training.policy import Placement
+from geomalign.training.policy import Placement, require_peft
+from geomalign.training.tracking import tracker_of
 from geomalign.training.warmstart import base_name
 from geomalign.training.workers import Pool, terminable
 
 __all__ = ["compare", "environment", "summarise", "worker_count"]
+
+
+#: Settings of which no result depends, so that a comparison may be resumed with others.
+FREE = ("workers", "run.report_to", "run.callbacks", "run.bases")
 
 
 def compare(
@@ -63,7 +66,7 @@ def compare(
     """
     directory = Path(directory)
     _check(config)
-    acquire(directory, config, resume=resume, free=("workers",))
+    acquire(directory, config, resume=resume, free=FREE)
     checkpoint.write_json(directory / "environment.json", environment())
     clock = _Clock(directory / "seconds.json")
     jobs = {name: to_dict(run) for name, run in config.runs().items()}
@@ -103,6 +106,11 @@ def _check(config: CompareConfig) -> None:
                 dataclasses.replace(config.run, objective=choice.name, options=dict(choice.options)), objective
             )
     build_task(config.run.task)
+    if config.run.lora.rank:
+        require_peft(f"run.lora.rank = {config.run.lora.rank}")
+    for name in config.run.report_to:
+        if ":" not in name:
+            tracker_of(name)
     Placement(config.run.device)
 
 
@@ -118,29 +126,6 @@ def worker_count(config: CompareConfig, jobs: int) -> int:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return max(1, min(cores // config.run.threads, jobs))
     return max(1, min(torch.cuda.device_count(), jobs)) if config.run.device == "cuda" else 1
-
-
-def environment() -> dict[str, Any]:
-    """Versions, platform and processor: where the numbers come from.
-
-    >>> environment()["python"] == platform.python_version()
-    True
-    """
-    versions = {}
-    for package in ("geomalign", "torch", "transformers", "tokenizers", "numpy"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
-    processor = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        processor = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return {
-        "python": platform.python_version(),
-        **versions,
-        "platform": platform.platform(),
-        "cores": os.cpu_count(),
-        "processor": processor,
-    }
 
 
 def summarise(config: CompareConfig, directory: Path, failed: Mapping[str, str], seconds: float) -> dict[str, Any]:

@@ -8,13 +8,18 @@ from pathlib import Path
 
 from geomalign.tasks.rows import fingerprint
 from geomalign.training import checkpoint
-from geomalign.training.config import to_dict
+from geomalign.training.config import flat, to_dict
 from geomalign.training.config.comparison import CompareConfig
 from geomalign.training.config.settings import TrainConfig
+
+#: Settings that may grow on resuming, as nothing before the last step depends on them; of a comparison, below `run`.
+GROWING = ("rl.iterations", "offline.epochs")
 
 
 def acquire(directory: Path, config: TrainConfig | CompareConfig, *, resume: bool, free: Collection[str] = ()) -> None:
     """Make the directory this configuration's, or make sure that it is, and that its data are what they were.
+
+    Where the configuration asks for more iterations than the one that is there, the directory becomes unfinished again.
 
     Args:
         directory: made if there is none.
@@ -22,7 +27,8 @@ def acquire(directory: Path, config: TrainConfig | CompareConfig, *, resume: boo
         free: settings that may differ on resuming.
 
     Raises:
-        ValueError: the directory holds another configuration, or one of other data, or this one and `resume` is false.
+        ValueError: the directory holds another configuration, or one of other data, or this one and `resume` is false;
+            or it would become a shorter run, or a longer one without the checkpoint of its last step.
 
     >>> import tempfile
     >>> from geomalign.training import TrainConfig
@@ -45,10 +51,12 @@ def acquire(directory: Path, config: TrainConfig | CompareConfig, *, resume: boo
                 f"{directory} holds a run already; continue it with --resume (in Python resume=True), or choose "
                 "another directory."
             )
-        _refuse_other(directory, checkpoint.read_json(known), to_dict(config), free)
+        extended = _extended(directory, config, checkpoint.read_json(known), free)
         before = checkpoint.read_json(data) if data.exists() else {}
         _refuse_changed(directory, before, fingerprints)
         fingerprints = {**before, **fingerprints}  # a file that is no longer there is not missed
+        if extended:
+            (directory / "summary.json").unlink(missing_ok=True)
     elif directory.exists() and not resume and any(_foreign(file) for file in directory.iterdir()):
         raise ValueError(f"{directory} is not empty and holds no run of this library; choose another directory.")
     directory.mkdir(parents=True, exist_ok=True)
@@ -94,16 +102,35 @@ def _foreign(file: Path) -> bool:
     return file.name[0] != "." and file.name != "error.txt"
 
 
-def _refuse_other(
-    directory: Path, there: Mapping[str, object], now: Mapping[str, object], free: Collection[str]
-) -> None:
+def _extended(
+    directory: Path, config: TrainConfig | CompareConfig, before: Mapping[str, object], free: Collection[str]
+) -> bool:
+    """Whether the configuration goes on where the one that is there ends; it must be the same otherwise."""
+    # What a directory of an earlier release does not name has its default.
+    there, now = {**dict(flat(to_dict(type(config)()))), **dict(flat(before))}, dict(flat(to_dict(config)))
     differing = sorted(key for key in {*there, *now} - set(free) if there.get(key) != now.get(key))
-    if differing:
+    growing = [key for key in differing if key.removeprefix("run.") in GROWING]
+    if differing != growing:
         seen = "; ".join(f"{key}: {there.get(key)} there, {now.get(key)} now" for key in differing)
         raise ValueError(
             f"{directory} holds a run with other settings ({seen}); resume with the same ones, or choose another "
             "directory."
         )
+    for key in growing:
+        if now[key] < there[key]:
+            raise ValueError(
+                f"{directory} holds a run of {key} = {there[key]}, and now it is {now[key]}: a run can be extended, "
+                "and not shortened. Choose another directory."
+            )
+    finished = "runs/*/summary.json" if isinstance(config, CompareConfig) else "summary.json"
+    for summary in directory.glob(finished) if growing else ():
+        if not (summary.parent / "checkpoint.pt").exists():
+            raise ValueError(
+                f"{summary.parent} has no checkpoint.pt, the state of the optimiser after its last step, so the run "
+                "cannot be extended. It was deleted, or the run was made by a release that did not keep it. Train "
+                f"anew in another directory, or from the model: --model {summary.parent / 'model'}."
+            )
+    return bool(growing)
 
 
 def _refuse_changed(directory: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:

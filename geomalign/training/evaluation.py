@@ -1,7 +1,8 @@
-"""Greedy accuracy of a policy on the prompts of a task that are kept for evaluation."""
+"""Greedy accuracy and mean reward of a policy on the prompts of a task that are kept for evaluation."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -12,8 +13,12 @@ from geomalign.training.config.settings import TrainConfig
 from geomalign.training.generation import sample
 from geomalign.training.policy import Policy
 
+#: A response whose reward is at least this counts as right.
+SOLVED = 1.0
 #: The means over levels, each with the kind of level (`TrainConfig.kinds`) that it averages.
-MEANS = {"accuracy_in": "in", "accuracy_out": "harder", "accuracy_unseen": "unseen"}
+MEANS = {"in": "in", "out": "harder", "unseen": "unseen"}
+#: How the names of what `evaluate` measures begin.
+MEASURED = ("accuracy", "greedy_reward")
 
 
 def evaluate(
@@ -24,7 +29,11 @@ def evaluate(
     together: bool = False,
     failed: Callable[[str], None] = lambda message: None,
 ) -> dict[str, float]:
-    """Greedy accuracy at every difficulty level, and its means over levels of one kind.
+    """Accuracy and mean reward of greedy responses at every difficulty level, and their means over levels of one kind.
+
+    accuracy = share of responses with a reward ≥ 1;  greedy reward = mean over those that have a reward.
+
+    Where rewards are 0 or 1 the two are equal, unless a response could not be verified: it is wrong, and has no reward.
 
     Args:
         prompts: per level. ≥ 1.
@@ -33,15 +42,16 @@ def evaluate(
 
     Returns:
         `accuracy/LEVEL` for every level in `config.task.eval_levels`; `accuracy_in` (levels trained on),
-        `accuracy_out` (levels of the warm start only) and `accuracy_unseen`, where there are such levels.
+        `accuracy_out` (levels of the warm start only) and `accuracy_unseen`, where there are such levels; the same of
+        `greedy_reward`, without the levels where no response has a reward.
 
     >>> from geomalign.training.policy import Placement, build
     >>> from geomalign.tasks import Chain
     >>> from geomalign.training import ModelConfig, TrainConfig
     >>> config = TrainConfig(model=ModelConfig(hidden=16, layers=1, heads=2, intermediate=16))
     >>> policy = build(config.model, Chain().alphabet, seed=0, placement=Placement())
-    >>> sorted(evaluate(config, policy, Chain(), prompts=1))[-3:]
-    ['accuracy_in', 'accuracy_out', 'accuracy_unseen']
+    >>> sorted(evaluate(config, policy, Chain(), prompts=1))[3:7]
+    ['accuracy_in', 'accuracy_out', 'accuracy_unseen', 'greedy_reward/3']
     """
     sets = {level: evaluation_set(task, level, prompts) for level in config.task.eval_levels}
     mine = distributed.share(prompts) if together else slice(None)
@@ -52,14 +62,24 @@ def evaluate(
             failed(message)
         told.append(message)
 
-    counts = [count_solved(policy, task, sets[level][mine], config.rl.reward_timeout, failed=first) for level in sets]
-    right = distributed.summed(torch.tensor(counts)) if together else torch.tensor(counts)
-    scores = {level: count / len(sets[level]) for level, count in zip(sets, right.tolist())}
-    out = {f"accuracy/{level}": value for level, value in scores.items()}
-    for name, kind in MEANS.items():
-        values = [scores[level] for level, found in config.kinds().items() if found == kind]
-        if values:
-            out[name] = sum(values) / len(values)
+    timeout, sums = config.rl.reward_timeout, []
+    for problems in sets.values():
+        rewards = greedy_rewards(policy, task, problems[mine], timeout, failed=first)
+        known = [reward for reward in rewards if not math.isnan(reward)]
+        sums.append((sum(reward >= SOLVED for reward in known), sum(known), len(known)))
+    counted = torch.tensor(sums, dtype=torch.float64)
+    rows = (distributed.summed(counted) if together else counted).tolist()
+    found: dict[str, dict[int, float]] = {
+        "accuracy": {level: right / len(sets[level]) for level, (right, _, _) in zip(sets, rows)},
+        "greedy_reward": {level: total / known for level, (_, total, known) in zip(sets, rows) if known},
+    }
+    out: dict[str, float] = {}
+    for name, values in found.items():
+        out |= {f"{name}/{level}": value for level, value in values.items()}
+        for mean, kind in MEANS.items():
+            chosen = [values[level] for level, of in config.kinds().items() if of == kind and level in values]
+            if chosen:
+                out[f"{name}_{mean}"] = sum(chosen) / len(chosen)
     return out
 
 
@@ -71,14 +91,9 @@ def count_solved(
     rows: int = 512,
     failed: Callable[[str], None] = lambda message: None,
 ) -> int:
-    """Number of problems whose greedy response the task rewards with at least 1.
+    """Number of problems whose greedy response the task rewards with at least `SOLVED`, which is 1.
 
-    A response that cannot be verified counts as wrong, and so does one that reaches the end of the model's positions.
-
-    Args:
-        timeout: seconds for the verification of one response; 0 waits for ever.
-        rows: most rows at once.
-        failed: as of `geomalign.tasks.score`.
+    A response that cannot be verified counts as wrong. Arguments are those of `greedy_rewards`.
 
     >>> from geomalign.training import ModelConfig
     >>> from geomalign.training.policy import Placement, build
@@ -88,7 +103,28 @@ def count_solved(
     >>> count_solved(policy, Chain(), evaluation_set(Chain(), 1, 2)) <= 2
     True
     """
-    right = 0
+    return sum(reward >= SOLVED for reward in greedy_rewards(policy, task, problems, timeout, rows, failed))
+
+
+def greedy_rewards(
+    policy: Policy,
+    task: Task,
+    problems: Sequence[Problem],
+    timeout: float = 0.0,
+    rows: int = 512,
+    failed: Callable[[str], None] = lambda message: None,
+) -> list[float]:
+    """The reward of the greedy response to each problem; NaN where it cannot be verified.
+
+    Args:
+        timeout: seconds for the verification of one response; 0 waits for ever.
+        rows: most rows at once.
+        failed: as of `geomalign.tasks.score`.
+
+    Returns:
+        the rewards, in no order of the problems: prompts that leave little room for a response are answered last.
+    """
+    found: list[float] = []
     for start in range(0, len(problems), rows):
         part = problems[start : start + rows]
         longest = max(task.max_response_length(level) for level in {problem.level for problem in part})
@@ -102,6 +138,5 @@ def count_solved(
             length = longest if fits else max(min(rooms[i] for i in chosen), 1)
             out = sample(policy, [texts[i] for i in chosen], temperature=0.0, max_new_tokens=length)
             asked = [part[i] for i in chosen]
-            rewards = score(task, asked, out.texts(policy), out.ended.tolist(), timeout, failed)
-            right += sum(reward >= 1.0 for reward in rewards)
-    return right
+            found += score(task, asked, out.texts(policy), out.ended.tolist(), timeout, failed)
+    return found

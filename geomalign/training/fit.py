@@ -24,29 +24,47 @@ def refuse_unfit(config: TrainConfig, objective: BaseObjective) -> None:
     ValueError: generalized_jsd is driven neither by rewards nor by labels of pairs: ...
     """
     offline = config.trains_offline(objective)
-    if not objective.paired and not objective.driven:
+    if objective.needs_observations:
         raise ValueError(
-            f"{config.objective} is driven neither by rewards nor by labels of pairs: it draws the policy to its "
-            "reference, which in a run is the model that the run starts from, so there is nothing to learn. Use it in "
-            "a loop of your own, with a teacher's log-probabilities as `reference`, or add it to an objective that is "
-            "driven."
+            f"{config.objective} predicts what an environment answers, and the responses of a run are the policy's "
+            "alone. Use it in a loop of your own, on a Batch with `observation_mask`."
         )
-    if offline:
-        return
     samples = config.rl.samples
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.rand(4, 4 * samples, generator=generator, dtype=torch.float64)
-    rewards = [*noise[:2], *(noise[2:] > 0.5).double()]
     try:
-        first, second, third, fourth = (_drive(objective, reward, samples) for reward in rewards)
+        reads = objective.paired or (objective.driven and _reads_rewards(objective, max(samples, 8)))
+        learns = offline or not reads or _reads_rewards(objective, samples)
     except ValueError as error:
         raise ValueError(f"{config.objective} cannot be trained on rewards here: {error}") from error
-    if torch.equal(first, second) and torch.equal(third, fourth):
+    if not reads:
+        drawn, given = "learns every response alike, in a run the policy's own", "responses as the batch"
+        if objective.needs_reference:
+            drawn = "draws the policy to its reference, which in a run is the model that the run starts from"
+            given = "log-probabilities as `reference`"
+        raise ValueError(
+            f"{config.objective} is driven neither by rewards nor by labels of pairs: it {drawn}, so there is nothing "
+            f"to learn. Use it in a loop of your own, with a teacher's {given}, or add it to an objective that is "
+            "driven."
+        )
+    if not learns:
         raise ValueError(
             f"rl.samples is {samples}, and with so few responses to a prompt the drive of {config.objective} is the "
             "same for all rewards: it compares the responses to one prompt with each other. Raise rl.samples, or take "
             "an objective with another baseline, such as reinforce_plus_plus."
         )
+
+
+def _reads_rewards(objective: BaseObjective, samples: int) -> bool:
+    """Whether the drive differs between rewards, of any size or of 0 and 1, with so many `samples` of a prompt.
+
+    >>> import geomalign as ga
+    >>> [_reads_rewards(ga.recipes.get(name), 1) for name in ("grpo", "reinforce")]
+    [False, True]
+    """
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.rand(4, 4 * samples, generator=generator, dtype=torch.float64)
+    rewards = [*noise[:2], *(noise[2:] > 0.5).double()]
+    first, second, third, fourth = (_drive(objective, reward, samples) for reward in rewards)
+    return not (torch.equal(first, second) and torch.equal(third, fourth))
 
 
 def _drive(objective: BaseObjective, reward: torch.Tensor, samples: int) -> torch.Tensor:

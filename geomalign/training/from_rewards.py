@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from geomalign import distributed
-from geomalign._util.types import Locality
 from geomalign.batch import Batch, Counts
 from geomalign.nonfinite import drop_nonfinite
 from geomalign.tasks import draw, score
@@ -165,8 +164,8 @@ def _optimizer_steps(run: Run, rollout: Rollout, whole: Batch, rows: slice, driv
 
 
 def _parts(run: Run, rows: Tensor, count: int, shuffled: torch.Generator | None = None) -> Iterator[Tensor]:
-    """Rows in parts, of whole groups where a potential couples the responses to a prompt; shuffled, or as they are."""
-    coupled = any(term.optimization.locality >= Locality.GROUP for _, term in run.objective.terms)
+    """Rows in parts, of whole groups where a term couples the responses to a prompt; shuffled, or as they are."""
+    coupled = any(term.coupling is not None for _, term in run.objective.terms)
     groups = rows.view(-1, run.config.rl.samples if coupled else 1)
     if shuffled is not None:
         groups = groups[torch.randperm(len(groups), generator=shuffled)]

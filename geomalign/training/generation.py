@@ -80,7 +80,7 @@ class _Decoder:
         if self._padded:
             mask = self._seen.long()
             extra = {"attention_mask": mask, "position_ids": (mask.cumsum(-1) - 1).clamp(min=0)[:, -tokens.shape[1] :]}
-        with self._policy.placement.autocast():
+        with self._policy.computing():
             out = self._policy.model(tokens, past_key_values=self._cache, use_cache=True, **extra)
         self._cache = out.past_key_values
         return self._policy.placement.precise(out.logits[:, -1])

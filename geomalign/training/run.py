@@ -11,16 +11,19 @@ from typing import Any
 import torch
 
 from geomalign import distributed
+from geomalign._util.importing import told
 from geomalign.control import Controller
 from geomalign.objective import BaseObjective, Outcome
 from geomalign.tasks import Task
 from geomalign.tasks import build as build_task
 from geomalign.training import checkpoint, summary
+from geomalign.training.callbacks import Callback
+from geomalign.training.card import model_card
 from geomalign.training.config.settings import OfflineConfig, RLConfig, TrainConfig
-from geomalign.training.evaluation import evaluate
+from geomalign.training.evaluation import MEASURED, evaluate
 from geomalign.training.events import Event, Failed, Interrupted, Progress, silent
 from geomalign.training.fit import unfit
-from geomalign.training.policy import Placement, Policy, load, save
+from geomalign.training.policy import Placement, Policy, adapted, load, named_base, save
 from geomalign.training.prompts import fitting
 from geomalign.training.runtime import Clock, Stop
 
@@ -37,6 +40,7 @@ class Run:
         progress: called with an `Event` at every step.
         controller: of this run alone; sets the stiffness before every rollout. None leaves the drive as it is.
         offline: whether it is trained on pairs.
+        callbacks: called as `Callback` says.
 
     >>> import tempfile, geomalign as ga
     >>> from geomalign.tasks import Chain
@@ -60,11 +64,16 @@ class Run:
         progress: Progress = silent,
         controller: Controller | None = None,
         offline: bool = False,
+        callbacks: Sequence[Callback] = (),
     ) -> None:
         self.config, self.objective, self.controller, self.offline = config, objective, controller, offline
         self.directory, self.base, self.name, self.progress = directory, base, name, progress
+        self.callbacks, self._stopped = tuple(callbacks), False
         self.placement = Placement(config.device, config.dtype, config.gradient_checkpointing)
         self.policy = load(base, self.placement)
+        if config.lora.rank:
+            given = None if config.warm_started else config.model.path
+            self.policy = adapted(self.policy, config.lora, config.seed, named_base(given, base))
         self._warned: set[str] = set()
         self.step = 0
         response = 0 if offline and config.offline.data else self.settings.max_new_tokens
@@ -88,13 +97,16 @@ class Run:
 
     def _restore(self) -> int:
         state = checkpoint.load(self._saved)
-        self.policy.model.load_state_dict(state["model"])
+        self.policy.load_state(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
         self.order.set_state(state["order"])
         self.step = state["step"]
         if self.controller is not None:
             self.controller.load_state_dict(state["controller"])
+        for callback, (kind, kept) in zip(self.callbacks, state.get("callbacks", ())):
+            if type(callback).__qualname__ == kind:
+                callback.load_state_dict(kept)
         return int(state["metrics"])
 
     def save(self, position: int) -> None:
@@ -106,12 +118,13 @@ class Run:
         if distributed.rank():
             return
         state = {
-            "model": self.policy.model.state_dict(),
+            "model": self.policy.state(),
             "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(),
             "order": self.order.get_state(),
             "step": self.step,
             "controller": self.controller.state_dict() if self.controller is not None else None,
+            "callbacks": [(type(callback).__qualname__, callback.state_dict()) for callback in self.callbacks],
             "metrics": position,
         }
         try:
@@ -120,9 +133,13 @@ class Run:
             seen = f"the checkpoint of step {self.step} could not be written ({error}); the last one is kept."
             self.say(f"checkpoint {self.step}", seen)
 
+    def stop(self) -> None:
+        """End the run after this step, as if it had been the last; every process does, whichever one asks."""
+        self._stopped = True
+
     def reference(self) -> Policy:
-        """The policy that the run starts from, frozen."""
-        return load(self.base, self.placement)
+        """The policy that the run starts from, frozen; of an adapter, the same model without it."""
+        return self.policy.frozen() if self.policy.adapter else load(self.base, self.placement)
 
     def timed(self, part: str) -> contextlib.AbstractContextManager[None]:
         """Count the time of a block as a part of the step."""
@@ -169,18 +186,31 @@ class Run:
         kind = checkpoint.NoMetricsFile if distributed.rank() else checkpoint.MetricsFile
         metrics = kind(self.directory / "metrics.jsonl", self._kept)
         with contextlib.closing(metrics), Stop() as stop:
+            self._call("on_start")
             if self.step == 0:
-                metrics.write({"step": 0, **self._base_accuracy()})
+                row = {"step": 0, **self._base_measured()}
+                metrics.write(row)
+                self._call("on_evaluation", row)
             while self.step < total:
                 row = self._advance(advance, validate, total)
+                self._call("on_step", row)
                 metrics.write(row)
                 self._warn(row)
                 self.progress(Event("step", self.name, self.step, total, row))
+                if "accuracy_in" in row:
+                    self._call("on_evaluation", row)
+                if self.callbacks and distributed.largest(torch.tensor(int(self._stopped))):
+                    total = self.step
                 asked = stop.anywhere()
-                if asked or (self.step % self.settings.checkpoint_every == 0 and self.step < total):
+                # That of the last step is kept too: a run of more iterations goes on from it.
+                if asked or self.step % self.settings.checkpoint_every == 0 or self.step == total:
                     self.save(metrics.position())
                 if asked:
                     raise Interrupted
+
+    def _call(self, moment: str, *given: Any) -> None:
+        for callback in self.callbacks:
+            getattr(callback, moment)(self, *given)
 
     def _advance(
         self, advance: Callable[[], dict[str, float]], validate: Callable[[], dict[str, float]], total: int
@@ -204,16 +234,16 @@ class Run:
         return {"step": self.step, "rate": self.config.rate, **row}
 
     def _evaluate(self, prompts: int) -> dict[str, float]:
-        told: list[str] = []
-        found = evaluate(self.config, self.policy, self.task, prompts, together=True, failed=told.append)
-        self.unverified(told)
+        failed: list[str] = []
+        found = evaluate(self.config, self.policy, self.task, prompts, together=True, failed=failed.append)
+        self.unverified(failed)
         return found
 
-    def _base_accuracy(self) -> dict[str, float]:
+    def _base_measured(self) -> dict[str, float]:
         path = self.base / "warmstart.json"
         if not path.exists():
             return self._evaluate(self.config.task.eval_prompts)
-        return {key: value for key, value in checkpoint.read_json(path).items() if key.startswith("accuracy")}
+        return {key: value for key, value in checkpoint.read_json(path).items() if key.startswith(MEASURED)}
 
     def _warn(self, row: Mapping[str, float]) -> None:
         """Warn, once each, of what makes the run worthless."""
@@ -230,16 +260,25 @@ class Run:
             self._warned.add(kind)
             self.progress(Event("warning", self.name, self.step, message=message))
 
-    def unverified(self, told: Sequence[str]) -> None:
+    def unverified(self, failed: Sequence[str]) -> None:
         """Warn of the first response that could not be verified in any process; all processes call it."""
-        for first in filter(None, distributed.everyone(told[0] if told else "")):
+        for first in filter(None, distributed.everyone(failed[0] if failed else "")):
             self.say("unverified", first)
 
     def finish(self) -> dict[str, Any]:
         """Save the model, sum the run up, and mark it as finished by writing `summary.json` last."""
         result = distributed.on_first(self._finish)
+        self._call("on_end", result)
         self.progress(Event("done", self.name, self.step, self.step, result["final"]))
         return result
+
+    def abandon(self) -> None:
+        """Tell the callbacks that the run ends before it is finished; what they raise is warned of."""
+        for callback in self.callbacks:
+            try:
+                callback.on_end(self, None)
+            except Exception as error:  # the error that ends the run is the one to see
+                self.say("on_end", f"{type(callback).__name__}.on_end raised {told(error)}.")
 
     def _finish(self) -> dict[str, Any]:
         rows = checkpoint.read_metrics(self.directory / "metrics.jsonl")
@@ -249,12 +288,12 @@ class Run:
                 f"no update could be made in {self.step} steps, so the model is what it was before. "
                 + (" ".join(causes) or "The gradient of the objective is zero at every step.")
             )
-        save(self.policy, self.directory / "model")
         result = summary.summarise(
             self.config, self.objective, rows, name=self.name, offline=self.offline, controller=self.controller
         )
         result["parameters"] = sum(p.numel() for p in self.policy.model.parameters())
+        result["trained_parameters"] = sum(p.numel() for p in self.policy.parameters)
+        save(self.policy, self.directory / "model", model_card(self.config, result))
         checkpoint.write_json(self.directory / "summary.json", result)
-        self._saved.unlink(missing_ok=True)
         (self.directory / "error.txt").unlink(missing_ok=True)
         return result

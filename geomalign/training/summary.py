@@ -8,6 +8,7 @@ from typing import Any
 
 from geomalign.objective import SLOTS, BaseObjective, Objective
 from geomalign.training.config.settings import TrainConfig
+from geomalign.training.evaluation import MEASURED, SOLVED
 
 #: Steps whose mean is reported as the final value of a metric.
 LAST = 10
@@ -68,7 +69,8 @@ def summarise(
         "locality": objective.locality.name.lower(),
         "levels": {str(level): kind for level, kind in config.kinds().items()},
         "iterations": int(work[-1]["step"]),
-        "base": {key: value for key, value in rows[0].items() if key.startswith("accuracy")},
+        "base": {key: value for key, value in rows[0].items() if key.startswith(MEASURED)},
+        "solved_at": SOLVED,
         "final": _final(work),
         **_cost(work),
         "masked": _sum(work, "masked"),
@@ -143,7 +145,7 @@ def _final(work: Sequence[Row]) -> dict[str, float]:
     """The means of the last steps, and what the last evaluation measured."""
     keys = dict.fromkeys(key for row in work for key in row)
     skip = ("time/", "memory/", "step", "rate", "tokens")
-    evaluated = {key for key in keys if key.startswith("accuracy") or key.endswith("_held_out")}
+    evaluated = {key for key in keys if key.startswith(MEASURED) or key.endswith("_held_out")}
     final = {}
     for key in keys:
         values = [row[key] for row in work[-LAST:] if key in row and math.isfinite(row[key])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,20 @@ from geomalign.control import controller_of
 from geomalign.tasks import build as build_task
 from geomalign.tasks.preferences import preferences
 from geomalign.training import checkpoint
+from geomalign.training.callbacks import Callback, callbacks_of
 from geomalign.training.config.settings import TrainConfig
 from geomalign.training.directory import acquire, release
 from geomalign.training.events import Event, Progress, no_exit, silent
 from geomalign.training.fit import refuse_unfit
 from geomalign.training.from_pairs import learn_from_pairs
 from geomalign.training.from_rewards import learn_from_rewards
-from geomalign.training.policy import Placement
+from geomalign.training.policy import Placement, require_peft
 from geomalign.training.run import Run
+from geomalign.training.tracking import trackings_of
 from geomalign.training.warmstart import warm_start
 
 #: Settings of which the result does not depend but for rounding, so that a run may be resumed with others.
-FREE = ("device", "threads", "gradient_checkpointing")
+FREE = ("device", "threads", "gradient_checkpointing", "report_to", "callbacks", "bases")
 
 
 @no_exit()
@@ -36,6 +39,7 @@ def train(
     progress: Progress = silent,
     base: Path | None = None,
     name: str | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> dict[str, Any]:
     """Train one objective and write everything about it into a directory.
 
@@ -44,13 +48,15 @@ def train(
 
     Args:
         config: what to do.
-        directory: of the run: `config.json`, `metrics.jsonl`, `model/`, `summary.json`, `data.json` where data are read
-            from files, and the base unless `base` is given.
+        directory: of the run: `config.json`, `metrics.jsonl`, `model/`, `summary.json`, `checkpoint.pt` (the state
+            after the last step), `data.json` where data are read from files, and the base unless `base` is given.
         resume: continue what is there from the last checkpoint, to the same result as without the interruption; a
-            finished run is returned as it is, and an empty directory begins.
+            finished run is returned as it is, or goes on where `config` asks for more iterations or epochs, and an
+            empty directory begins.
         progress: called with an `Event` at every step, in every process.
         base: directory of a base that is there already; None makes or finds it in `directory`.
         name: of the run in events and summary.
+        callbacks: called in the run, before those that `config.callbacks` names.
 
     Returns:
         the summary, as written to `summary.json`.
@@ -83,7 +89,10 @@ def train(
     if controller is not None:
         controller.check(objective)
     refuse_unfit(config, objective)
+    called = [*callbacks, *callbacks_of(config.callbacks), *trackings_of(config.report_to)]
     offline = config.trains_offline(objective)
+    if config.lora.rank:
+        require_peft(f"lora.rank = {config.lora.rank}")
     Placement(config.device)
     # Absolute: a verifier may change the working directory.
     directory, name = Path(directory).absolute(), name or run_name(config)
@@ -95,16 +104,19 @@ def train(
             progress(Event("skipped", name, done["iterations"], done["iterations"], done["final"]))
             return done
         config = dataclasses.replace(config, device=device)
+        run = None
         try:
             base = base or distributed.on_first(lambda: warm_start(config, directory, progress))
-            run = Run(config, objective, directory, base, name, progress, controller, offline)
+            run = Run(config, objective, directory, base, name, progress, controller, offline, called)
             learn = learn_from_pairs if offline else learn_from_rewards
             learn(run)
+            return run.finish()
         except BaseException:
+            if run is not None:
+                run.abandon()
             if not distributed.rank():
                 release(directory)
             raise
-        return run.finish()
 
 
 def run_name(config: TrainConfig) -> str:

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from geomalign.tasks import Task, draw, evaluation_set
 from geomalign.tasks import build as build_task
-from geomalign.training import checkpoint
+from geomalign.training import bases, checkpoint
+from geomalign.training.card import base_card
 from geomalign.training.config import digest, from_dict, to_dict
 from geomalign.training.config.settings import TrainConfig
 from geomalign.training.evaluation import evaluate
@@ -76,6 +77,10 @@ def warm_start(config: TrainConfig, directory: Path, progress: Progress = silent
     if (target / "warmstart.json").exists():
         progress(Event("skipped", WARM_START, total, total))
         return target
+    shared = bool(config.bases) and _sharable(config, progress)
+    if shared and bases.fetch(config, target):
+        progress(Event("skipped", WARM_START, total, total, message=f"taken from {config.bases}"))
+        return target
     partial = directory / f".{target.name}.partial"
     partial.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
@@ -100,10 +105,22 @@ def warm_start(config: TrainConfig, directory: Path, progress: Progress = silent
         partial / "warmstart.json",
         {**evaluation, "seconds": seconds, "parameters": sum(p.numel() for p in policy.model.parameters())},
     )
+    (partial / "README.md").write_text(base_card(config, evaluation), encoding="utf-8")
     (partial / "checkpoint.pt").unlink(missing_ok=True)
     replace_directory(partial, target)
+    if shared:
+        bases.keep(config, target)
     progress(Event("done", WARM_START, total, total, evaluation))
     return target
+
+
+def _sharable(config: TrainConfig, progress: Progress) -> bool:
+    try:
+        bases.dependencies(config)
+        return True
+    except ValueError as error:
+        progress(Event("warning", WARM_START, message=f"the base is not shared through {config.bases}: {error}"))
+        return False
 
 
 class _Teaching:

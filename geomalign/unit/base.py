@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,6 +36,8 @@ class Unit(ABC):
     """Whether its events are tokens."""
     linear: bool = True
     """Whether `reduce` is linear, so that its adjoint is the same at all log-ratios."""
+    observes: bool = False
+    """Whether its events are made of the tokens of the environment, `Batch.observed`, instead of the response's."""
     margin: float = 0.0
     """What is subtracted from the difference between the two responses of a pair; 0 in most units."""
 
@@ -42,6 +45,10 @@ class Unit(ABC):
     def locality(self) -> Locality:
         """How far one event reaches, that is what must be known before the gradient at one token is; at most BATCH."""
         return Locality.BATCH
+
+    def view(self, batch: Any) -> Any:
+        """The batch whose `support` is the tokens that events are made of: the batch itself in most units."""
+        return batch
 
     @abstractmethod
     def reduce(self, tokens: Tensor, mask: Tensor) -> Tensor:

@@ -72,8 +72,10 @@ def test_a_recipe_keeps_its_weights_under_a_hosts_advantages(name: str) -> None:
     policy, reward = batch.policy.detach().requires_grad_(), (torch.arange(8) == 0).double()  # one in eight is right
     batch = dataclasses.replace(batch, policy=policy, reward=reward, advantage=reward - 0.1, group=None)
     drives = {term.sampling for term in objective.driven_terms}
-    halves = [sampling.of for sampling in drives if isinstance(sampling, ga.sampling.SignWeighted)]
-    advantages = halves[0].drive(batch) if len(drives) > 1 else objective.drive(batch)
+    # Halves of several terms, and engine weights of one, are applied to what the host gives.
+    applied = ga.sampling.SignWeighted if len(drives) > 1 else ga.MaskedImportance
+    inner = [sampling.of if isinstance(sampling, applied) else sampling for sampling in drives]
+    advantages = inner[0].drive(batch) if inner else reward  # what is not driven reads none
     outcome = hosted.evaluate(objective, batch, advantages)
     ours, theirs = (torch.autograd.grad(x.loss, batch.policy)[0] for x in (objective(batch), outcome))
     torch.testing.assert_close(theirs, ours)

@@ -6,7 +6,7 @@
 * `python -m tests.mutants again FILE…`: run the survivors of earlier records again, against the tests as they are now.
 * `python -m tests.mutants known`: the wrong lines of known.py, written by hand, each against the one file of tests that
   notices it; the exit status is the number that survive.
-* `python -m tests.mutants render FILE…`: write docs/results/mutants.md from records.
+* `python -m tests.mutants render FILE…`: write docs/results/mutants.md from records, with a table for every seed.
 
 One process runs one mutant at a time: a sample of 150 takes about half an hour on one core.
 """
@@ -52,7 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     match given.command:
         case "run":
-            runner.run(ROOT, drawn(given.package or list(targets.PACKAGES), given.sample, given.seed), given.out)
+            packages = given.package or list(targets.PACKAGES)
+            runner.run(ROOT, drawn(packages, given.sample, given.seed), given.out, given.seed)
         case "again":
             for file in given.files:
                 runner.again(ROOT, file)

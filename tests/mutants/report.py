@@ -12,16 +12,22 @@ EQUIVALENT = Path(__file__).with_name("equivalent.json")
 
 
 def read(files: list[Path]) -> list[dict[str, Any]]:
-    """The records of several runs, each mutant once, the later record counting."""
-    records = {}
-    for file in files:
-        for record in json.loads(file.read_text(encoding="utf-8")):
-            records[(*key(record), record["line"], record["column"])] = record
-    return [record for record in records.values() if record["verdict"] != "gone"]
+    """The records of several runs by their seeds, each mutant once: under the first seed that drew it, and of records
+    of one seed as the later has it."""
+    records: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for record in sorted((r for file in files for r in json.loads(file.read_text(encoding="utf-8"))), key=seed):
+        name = (*key(record), record["line"], record["column"])
+        if name not in records or seed(records[name]) == seed(record):
+            records[name] = record
+    return list(records.values())
 
 
 def key(record: dict[str, Any]) -> tuple[str, ...]:
     return record["path"], record["context"], record["before"], record["after"]
+
+
+def seed(record: dict[str, Any]) -> int:
+    return int(record.get("seed", 0))
 
 
 def reasons() -> dict[tuple[str, ...], dict[str, Any]]:
@@ -29,29 +35,39 @@ def reasons() -> dict[tuple[str, ...], dict[str, Any]]:
 
 
 def page(records: list[dict[str, Any]]) -> str:
-    known = reasons()
-    rows, survivors = [], []
-    for package in dict.fromkeys(record["package"] for record in records):
-        of = [record for record in records if record["package"] == package]
-        counts: Counter[str] = Counter()
-        for record in of:
-            said = known.get(key(record), {})
-            equivalent = record["verdict"] == "survived" and bool(said.get("equivalent"))
-            counts["equivalent" if equivalent else record["verdict"]] += 1
-            if record["verdict"] == "survived" and not equivalent:
-                survivors.append((record, said.get("reason", "not yet looked into")))
+    parts, survivors = [INTRODUCTION], []
+    for number in sorted({seed(record) for record in records}):
+        of = [record for record in records if seed(record) == number]
+        parts += [SAMPLE.format(number), *_table(of), ""]
+        survivors += [record for record in of if record["verdict"] == "survived" and not _equivalent(record)]
+    listed = [
+        f"| `{record['path']}:{record['line']}` | {record['kind']} | `{_cell(record['before'])}` | "
+        f"`{_cell(record['after'])}` | {_cell(reasons().get(key(record), {}).get('reason', 'not yet looked into'))} |"
+        for record in survivors
+    ]
+    return "\n".join([*parts, SURVIVORS, *listed, ""])
+
+
+def _equivalent(record: dict[str, Any]) -> bool:
+    return record["verdict"] == "survived" and bool(reasons().get(key(record), {}).get("equivalent"))
+
+
+def _table(records: list[dict[str, Any]]) -> list[str]:
+    """A row of figures for every package, and one for all of them."""
+    packages = dict.fromkeys(record["package"] for record in records)
+    rows = []
+    for name, of in [
+        *((package, [r for r in records if r["package"] == package]) for package in packages),
+        ("**all**", records),
+    ]:
+        counts = Counter("equivalent" if _equivalent(record) else record["verdict"] for record in of)
         counted = counts["killed"] + counts["survived"]
         first = sum(record["verdict"] == "killed" and not record.get("again") for record in of)
         rows.append(
-            f"| {package} | {len(of)} | {counts['equivalent']} | {counts['killed']} | {counts['survived']} | "
-            f"{_share(first, counted)} | {_share(counts['killed'], counted)} |"
+            f"| {name} | {len(of)} | {counts['equivalent']} | {counts['gone']} | {counts['killed']} | "
+            f"{counts['survived']} | {_share(first, counted + counts['gone'])} | {_share(counts['killed'], counted)} |"
         )
-    listed = [
-        f"| `{record['path']}:{record['line']}` | {record['kind']} | `{_cell(record['before'])}` | "
-        f"`{_cell(record['after'])}` | {_cell(reason)} |"
-        for record, reason in survivors
-    ]
-    return "\n".join([INTRODUCTION, *rows, "", SURVIVORS, *listed, ""])
+    return rows
 
 
 def _share(part: int, whole: int) -> str:
@@ -70,12 +86,18 @@ tests that cover the module until one fails. Tests of generated pages are not am
 random, as many of every package. Those that change nothing that can be observed are listed with their reasons in
 `tests/mutants/equivalent.json`, and do not count.
 
-Survivors of the first pass got a test, and were run again (`python -m tests.mutants again`). The last column is
-therefore of a sample that the tests have seen; the one before is what they noticed at first, before the tests that they
-led to.
+Survivors of a first pass got a test, and were run again (`python -m tests.mutants again`). The last column is therefore
+of a sample that the tests have seen; the one before it, *noticed at first*, is what they noticed before the tests that
+this sample led to. The samples were drawn one after the other, so that *noticed at first* of a later sample says how
+far the tests that were written against the earlier ones carry to mutants that nobody had looked at. A mutant that an
+earlier sample has drawn is left out of a later one. A survivor whose line has since been rewritten is *gone*: it counts
+among those that were not noticed at first, and not in the last column.
+"""
 
-| package | mutants | equivalent | noticed | survived | noticed at first | noticed, of those that count |
-|---|---|---|---|---|---|---|"""
+SAMPLE = """## Sample of seed {}
+
+| package | mutants | equivalent | gone | noticed | survived | noticed at first | noticed, of those that count |
+|---|---|---|---|---|---|---|---|"""
 
 SURVIVORS = """## Survivors
 

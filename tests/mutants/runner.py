@@ -6,8 +6,10 @@ import contextlib
 import dataclasses
 import importlib
 import json
+import math
 import os
 import re
+import resource
 import shutil
 import signal
 import sys
@@ -31,7 +33,9 @@ SETTINGS = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 LIMIT = 240.0
-"""Seconds after which a mutant counts as noticed: its tests take under 80 without it."""
+"""Seconds of processor time after which a mutant counts as noticed: its tests take under 80 without it."""
+PATIENCE = 5
+"""So many times as long is waited for a process, on a machine that does other things, too."""
 
 
 @contextlib.contextmanager
@@ -58,14 +62,15 @@ def preload() -> None:
 def verdict(tree: Path, files: list[str], limit: float = LIMIT, options: tuple[str, ...] = ("-x",)) -> tuple[str, str]:
     """What a forked process says of the tests in a copy of the tree: "survived", or "killed" and by which tests.
 
-    A collection that fails is a kill, and so is a run that does not end within `limit` seconds.
+    A collection that fails is a kill, and so is a run that does not end within `limit` seconds of processor time.
     """
     output = tree.parent / "output.txt"
     process = os.fork()
     if process == 0:
         os.setsid()
+        resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(limit), math.ceil(limit) + 5))
         _tests(tree, [*options, *files], output)
-    deadline = time.monotonic() + limit
+    deadline = time.monotonic() + PATIENCE * limit
     while True:
         done, status = os.waitpid(process, os.WNOHANG)
         if done or time.monotonic() > deadline:
@@ -75,8 +80,10 @@ def verdict(tree: Path, files: list[str], limit: float = LIMIT, options: tuple[s
         os.killpg(process, signal.SIGKILL)  # also what a test has left running
     if not done:
         os.waitpid(process, 0)
-        return "killed", f"no end within {limit:.0f} s"
+        return "killed", f"no end within {PATIENCE * limit:.0f} s"
     code = os.waitstatus_to_exitcode(status)
+    if code == -signal.SIGXCPU:
+        return "killed", f"no end within {limit:.0f} s of processor time"
     if code == 0:
         return "survived", ""
     said = output.read_text(encoding="utf-8", errors="replace")
@@ -172,15 +179,15 @@ class Judge:
                 return said, by
 
 
-def run(root: Path, drawn: list[tuple[str, Mutant]], out: Path) -> None:
-    """Judge the mutants that the record does not have yet."""
+def run(root: Path, drawn: list[tuple[str, Mutant]], out: Path, seed: int = 0) -> None:
+    """Judge the mutants that the record does not have yet; `seed` is written down with each."""
     records: list[dict[str, Any]] = json.loads(out.read_text(encoding="utf-8")) if out.exists() else []
     known = {_key(record) for record in records}
     preload()
     with private_copy(root) as tree:
         judge = Judge(tree)
         for package, mutant in drawn:
-            record = {"package": package, **dataclasses.asdict(mutant), "end": list(mutant.end)}
+            record = {"package": package, "seed": seed, **dataclasses.asdict(mutant), "end": list(mutant.end)}
             if _key(record) not in known:
                 records.append(_judged(judge, record, mutant))
                 _write(out, records)
@@ -188,7 +195,7 @@ def run(root: Path, drawn: list[tuple[str, Mutant]], out: Path) -> None:
 
 def again(root: Path, out: Path) -> None:
     """Judge the survivors of a record, but equivalent ones, against the tests as they are now; what the code no longer
-    has is dropped."""
+    has is gone."""
     records: list[dict[str, Any]] = json.loads(out.read_text(encoding="utf-8"))
     explained = report.reasons()
     survivors = [

@@ -15,10 +15,22 @@ def _laws(*first: str) -> tuple[str, ...]:
 
 
 SLOTS = _laws("every_drive_and_measure_adds_up")
+NEWER = tuple(
+    f"tests/recipes/test_{name}.py" for name in ("reinforce_kin", "surrogates", "more_regressions", "lengths")
+)
+"""Recipes with parts of their own in several slots."""
 FORMULA = ("tests/test_outcome.py", "tests/recipes/test_kl_penalties.py", "tests/test_core.py")
 
 PACKAGES: dict[str, tuple[str, ...]] = {
-    "core": ("batch.py", "chart.py", "measure.py", "nonfinite.py", "objective/*.py", "_util/[gnt]*.py", "_util/check.py"),
+    "core": (
+        "batch.py",
+        "chart/*.py",
+        "measure/*.py",
+        "nonfinite.py",
+        "objective/*.py",
+        "_util/[gnt]*.py",
+        "_util/check.py",
+    ),
     "unit": ("unit/*.py",),
     "sampling": ("sampling/*.py",),
     "optimization": ("optimization/*.py",),
@@ -46,6 +58,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "sampling/*.py": (
         "tests/recipes/test_advantages.py",
         "tests/recipes/test_formula.py",
+        *NEWER,
         *_laws("sampling", "every_drive_and_measure_adds_up"),
     ),
     "optimization/group.py": (
@@ -55,9 +68,12 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     "optimization/listwise.py": (
         "tests/recipes/test_groups.py",
+        "tests/test_optimization.py",
         "tests/theory/test_theorems_groups.py",
         *_laws("optimization"),
     ),
+    "optimization/negative.py": (*NEWER, *_laws("optimization")),
+    "optimization/pairwise.py": (*NEWER, *_laws("optimization")),
     "optimization/*.py": (
         "tests/test_optimization.py",
         "tests/test_equilibrium.py",
@@ -68,12 +84,14 @@ TESTS: dict[str, tuple[str, ...]] = {
     "divergences/estimate.py": ("tests/test_estimators.py", "tests/test_slot_values.py"),
     "divergences/t*.py": ("tests/test_projection.py", "tests/test_trust_region.py", "tests/test_divergences.py"),
     "divergences/*.py": ("tests/test_divergences.py", "tests/test_projection.py", *_laws("divergence", "chart")),
+    "unit/observation.py": (*NEWER, *_laws("unit")),
     "unit/*.py": (
         "tests/recipes/test_unpaired.py",
         "tests/recipes/test_pairs.py",
         *_laws("unit"),
         "tests/test_core.py",
     ),
+    "objective/certificate.py": ("tests/test_certificate.py",),
     "objective/kl.py": ("tests/recipes/test_kl_penalties.py", *SLOTS),
     "objective/*.py": ("tests/test_node.py", "tests/test_thresholds.py", *FORMULA, *SLOTS),
     "recipes/*.py": (
@@ -89,9 +107,11 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/recipes/test_groups.py",
         "tests/recipes/test_distillation.py",
         "tests/recipes/test_kl_penalties.py",
+        *NEWER,
         "tests/test_core.py",
     ),
-    "analysis/identification/*.py": ("tests/test_thresholds.py", "tests/test_identify.py"),
+    "analysis/identification/*.py": ("tests/test_curves.py", "tests/test_thresholds.py", "tests/test_identify.py"),
+    "analysis/asymptotics.py": ("tests/test_curves.py", "tests/test_identify.py", "tests/test_analysis.py"),
     "analysis/*.py": ("tests/test_thresholds.py", "tests/test_analysis.py", "tests/test_equilibrium.py"),
     "control/*.py": ("tests/training/test_control.py", "tests/test_trust_region.py"),
     "audit/*.py": ("tests/test_thresholds.py", "tests/test_audit.py"),
@@ -101,11 +121,13 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/training/test_diagnosis.py",
         "tests/training/test_trainer.py",
     ),
-    "training/summary.py": ("tests/training/test_diagnosis.py", "tests/training/test_trainer.py"),
+    "training/summary.py": (
+        *("tests/training/test_step.py", "tests/training/test_diagnosis.py", "tests/training/test_trainer.py"),
+    ),
     "training/comparison.py": ("tests/training/test_comparison.py",),
-    "chart.py": (*_laws("chart"), *FORMULA),
-    "measure.py": (*_laws("measure", "every_drive_and_measure_adds_up"), *FORMULA),
-    "training/warmstart.py": ("tests/training/test_warmstart.py",),
+    "chart/*.py": ("tests/test_probability_chart.py", *_laws("chart"), *FORMULA),
+    "measure/*.py": ("tests/test_measures.py", *_laws("measure", "every_drive_and_measure_adds_up"), *FORMULA),
+    "training/warmstart.py": ("tests/training/test_step.py", "tests/training/test_warmstart.py"),
     "training/*pair*.py": (
         "tests/training/test_offline.py",
         "tests/training/test_step.py",
@@ -133,6 +155,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/training/test_control.py",
         "tests/training/test_model.py",
     ),
+    "_util/groups.py": ("tests/test_projection.py", *FORMULA, *SLOTS),
     "nonfinite.py": ("tests/test_nonfinite.py",),
     "_util/numerics.py": (
         "tests/test_divergences.py",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 import fnmatch
+import json
 from pathlib import Path
 
 import pytest
 
-from tests.mutants import report, targets
+from tests.mutants import report, runner, targets
 from tests.mutants.mutations import mutants
 
 CODE = '''
@@ -84,12 +85,29 @@ def test_what_is_explained_is_a_mutant_of_the_code_as_it_is() -> None:
 
 def test_the_page_counts_what_counts(tmp_path: Path) -> None:
     record = {"package": "unit", "path": "a.py", "line": 1, "column": 0, "kind": "sign", "context": "x", "before": "-x"}
-    records = [
+    first = [
         record | {"after": str(k), "verdict": verdict} for k, verdict in enumerate(("killed", "killed", "survived"))
     ]
-    page = report.page(records)
-    assert "| unit | 3 | 0 | 2 | 1 | 67% |" in page and "| `a.py:1` | sign | `-x` | `2` |" in page
+    later = [record | {"seed": 1, "after": str(k), "verdict": "killed", "again": k == 4} for k in (1, 3, 4)]
+    later += [record | {"seed": 1, "after": "5", "verdict": "gone"}]
+    for number, records in enumerate((first, later)):
+        (tmp_path / f"{number}.json").write_text(json.dumps(records), encoding="utf-8")
+    page = report.page(report.read([tmp_path / "1.json", tmp_path / "0.json"]))
+    zero, one = page.split("## Sample of seed ")[1:]
+    assert "| unit | 3 | 0 | 0 | 2 | 1 | 67% | 67% |" in zero
+    assert "| unit | 3 | 0 | 1 | 2 | 0 | 33% | 100% |" in one  # that of seed 0 is not counted again
+    assert "| `a.py:1` | sign | `-x` | `2` | not yet looked into |" in one
 
 
 def test_what_is_called_equivalent_has_a_reason() -> None:
     assert all(len(entry["reason"]) > 20 for entry in report.reasons().values())
+
+
+@pytest.mark.slow
+def test_a_run_without_an_end_is_a_kill_and_its_time_is_that_of_the_processor(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "test_endless.py").write_text("def test_endless():\n    while True: pass\n")
+    (tree / "test_asleep.py").write_text("import time\ndef test_asleep(): time.sleep(6)\n")
+    assert runner.verdict(tree, ["test_endless.py"], limit=5) == ("killed", "no end within 5 s of processor time")
+    assert runner.verdict(tree, ["test_asleep.py"], limit=5) == ("survived", "")

@@ -22,7 +22,9 @@ _TITLES = {
     "verl": "verl",
     "liger": "Liger",
     "openrlhf": "OpenRLHF",
+    "skyrl": "SkyRL",
     "torchrl": "torchrl",
+    "trinity": "Trinity-RFT",
 }
 _FAMILIES = {
     "wide": "tokens one or two nats from the anchor",
@@ -194,10 +196,11 @@ the ordinary: {", ".join(sorted(_FAMILIES.values()))}.
 How the reference implementations are called: TRL's trainers are made without their `__init__`, which needs a model
 and a data set; they have the attributes that it derives from the real configuration, and log-probabilities in place
 of a forward pass. OpenRLHF's loss modules are loaded without `openrlhf.models`, whose import needs flash-attn, and
-with an empty module in place of deepspeed where there is none. Liger gets hidden states of a vocabulary of two,
-torchrl's modules an actor that answers with the batch's log-probabilities; verl is called as it is. Departures of
-open-instruct, NeMo-Aligner and ROLL, which the [catalogue](catalogue/recipes.md) tells of, were read in their
-sources and are not run here.
+with an empty module in place of deepspeed where there is none; those of Trinity-RFT and SkyRL likewise, without
+what their packages import for servers. SkyRL's own reduction puts the weights into the advantages. Liger gets
+hidden states of a vocabulary of two, torchrl's modules an actor that answers with the batch's log-probabilities;
+verl is called as it is. Departures of open-instruct, NeMo-Aligner and ROLL, which the
+[catalogue](catalogue/recipes.md) tells of, were read in their sources and are not run here.
 
 Run it again with `make parity-report`; compare a loss of your own with
 `geomalign parity my_module:my_loss --against grpo`.

@@ -11,7 +11,7 @@ from literal import BATCH, agree, delta, groups, log_probs, mean
 import geomalign as ga
 from geomalign.analysis.identification import as_loss
 
-RECIPES = ["adpo", "info_nca", "lpo", "lpo direction=reverse", "plackett_luce", "real", "sparse_lpo", "tpo"]
+RECIPES = ["adpo", "info_nca", "lpo", "lpo direction=reverse", "plackett_luce", "real", "sparse_lpo", "tpo", "gvpo"]
 
 
 def over_groups(value: Callable[[list[int]], torch.Tensor]) -> torch.Tensor:
@@ -47,24 +47,29 @@ def test_tpo(normalize: str) -> None:
 
 
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
-@pytest.mark.parametrize("scale, tau", [("none", 0.6), ("group", 1.3)])
-def test_lpo(direction: str, scale: str, tau: float) -> None:
+@pytest.mark.parametrize("scale, tau, normalize", [("none", 0.6, "mean"), ("group", 1.3, "sum")])
+def test_lpo(direction: str, scale: str, tau: float, normalize: str) -> None:
     def literal(members: list[int]) -> torch.Tensor:
         r = BATCH.reward[members]
         advantage = standardised(r, 1e-6, ddof=1) if scale == "group" else r - r.mean()
-        p, w = stacked(members).softmax(0), (advantage / tau).softmax(0)
+        p = stacked(members, mean_of_tokens=normalize == "mean").softmax(0)
+        w = (advantage / tau).softmax(0)
         return kl(w, p) if direction == "forward" else kl(p, w)
 
-    agree(ga.recipes.lpo(tau, direction, scale_rewards=scale), lambda: over_groups(literal), BATCH)
+    objective = ga.recipes.lpo(tau, direction, scale_rewards=scale, normalize=normalize)
+    agree(objective, lambda: over_groups(literal), BATCH)
 
 
-def test_real() -> None:
+@pytest.mark.parametrize("mixed", [True, False])
+def test_real(mixed: bool) -> None:
     def literal(members: list[int]) -> torch.Tensor:
         s = stacked(members, mean_of_tokens=True) / 0.5
         right = BATCH.reward[members] > 0
+        if mixed and (right.all() or not right.any()):
+            return s.sum() * 0
         return torch.log1p(torch.exp(-s[right]).sum()) + torch.log1p(torch.exp(s[~right]).sum())
 
-    agree(ga.recipes.real(0.5), lambda: over_groups(literal), BATCH)
+    agree(ga.recipes.real(0.5, mixed=mixed), lambda: over_groups(literal), BATCH)
 
 
 def test_info_nca() -> None:
@@ -140,8 +145,7 @@ def test_hostile_groups(name: str) -> None:
         assert not batch.policy.grad[lost].any()
         assert all(not value.isnan() for key, value in ga.metrics(outcome).items() if key != "stiffness")
     alone = hostile([1.0], [0.7], [0])
-    if name != "real":  # a classification is against the anchor: it needs no second response
-        assert not objective.gradient(alone).any()
+    assert not objective.gradient(alone).any()
 
 
 @pytest.mark.parametrize("name", RECIPES)

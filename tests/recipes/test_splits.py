@@ -12,6 +12,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import members
 import pytest
 import torch
 from torch import Tensor
@@ -19,7 +20,6 @@ from torch import Tensor
 import geomalign as ga
 from geomalign import distributed
 from geomalign.laws import sample_batch, sample_pairs
-from geomalign.recipes.rewards import groups
 
 pytestmark = [
     pytest.mark.float32,
@@ -30,10 +30,11 @@ SIZE = 24
 # How many rows each micro-batch holds, or each process: one, some, none, all.
 SPLITS = ([1] * SIZE, [SIZE], [5, 0, 11, 8], [23, 1], [2, 7, 1, 14])
 RANKS = {2: [5, 19], 4: [9, 0, 4, 11]}
-# The ranks of the margins are those of one batch, so that its parts are other problems.
-WHOLE = {"aot", "aot_unpaired"}
-# Their potential couples the responses to one prompt: parts are of whole groups.
-GROUPS = set(groups.__all__)
+# The ranks of the margins, the walls of a clip and a constraint on a mean are those of one batch, so that its parts are
+# other problems.
+WHOLE = {"aot", "aot_unpaired", "bapo", "disco"}
+# A term couples the responses to one prompt: parts are of whole groups.
+GROUPS = set(members.coupled())
 
 
 def batch_of(name: str) -> ga.Batch | ga.PreferenceBatch:
@@ -133,7 +134,7 @@ def work(rank: int, sizes: list[int], folder: str) -> None:
         if name not in WHOLE:
             objective = ga.recipes.get(name)
             mine = batch_of(name)[sections(sizes, name)[rank]]
-            drive, counts = distributed.drive(objective, mine), distributed.counts(mine)
+            drive, counts = distributed.drive(objective, mine), distributed.counts(mine, lengths=True)
             results[name] = evaluate(objective, mine, slice(None), drive, counts)
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()

@@ -36,18 +36,30 @@ def test_every_erratum_has_a_section_of_its_notebook(generator):
 def test_the_notebooks_are_executed_and_belong_to_their_scripts():
     """Every script has its notebook with the same cells, all executed, without an error, under one megabyte."""
     scripts = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py"))
-    assert len(scripts) == 9
+    assert len(scripts) == 11
     for script in scripts:
         path = script.with_suffix(".ipynb")
         assert path.stat().st_size < 1_000_000
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         code = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
-        written = script.read_text(encoding="utf-8").replace("# %matplotlib inline", "%matplotlib inline")
+        written = script.read_text(encoding="utf-8")
+        for magic in ("%matplotlib", "%pip"):
+            written = written.replace(f"# {magic}", magic)
         for source in code:
             assert source in written, (
                 f"run python notebooks/run.py {script.name[:2]}: a cell differs from {script.name}"
             )
-        assert len(code) == sum(line.strip() == "# %%" for line in written.splitlines())
+        assert len(code) == sum(line.startswith("# %%") and "[markdown]" not in line for line in written.splitlines())
         for cell in cells:
             assert all(output["output_type"] != "error" for output in cell.get("outputs", []))
-            assert cell["cell_type"] != "code" or cell["execution_count"]
+            skipped = "skip-execution" in cell["metadata"].get("tags", [])
+            assert cell["cell_type"] != "code" or cell["execution_count"] or skipped
+
+
+def test_every_notebook_opens_with_a_question():
+    """The title asks, and prose stands before the first code."""
+    for script in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py")):
+        opening = script.read_text(encoding="utf-8").split("# %% [markdown]\n")[1].split("# %%")[0]
+        title, *prose = opening.strip().splitlines()
+        assert title.startswith("# # ") and title.endswith("?"), script.name
+        assert sum(len(line.split()) for line in prose) >= 40, script.name

@@ -39,7 +39,7 @@ def test_the_loss_of_a_group_is_a_fenchel_young_loss(divergence, data, size, tau
     is q; its gradient is n(p − q).
 
     Source: Blondel, Martins and Niculae, JMLR 2020, Proposition 2
-    Notebook: 01 §2
+    Notebook: 09 §1
     """
     u, drive = data.draw(vectors(size)), data.draw(targets(size))
     potential = GroupPotential(divergence, tau)
@@ -55,7 +55,7 @@ def test_the_gradient_of_a_group_sums_to_zero(divergence, data, size):
     """∇Ω*(u/τ) − q sums to zero, and a common shift of u changes nothing: no baseline is needed, and none helps.
 
     Source: LPO (arXiv 2605.06139), zero-sum gradients; the simplex
-    Notebook: 01 §2
+    Notebook: 09 §1
     """
     u, drive = data.draw(vectors(size)), data.draw(targets(size))
     potential = GroupPotential(divergence, 0.7)
@@ -73,7 +73,7 @@ def test_the_policies_over_a_group_are_softmax_entmax_and_sparsemax(mapping, ord
     n^{1 − α}, and q the same of the rewards.
 
     Source: Martins and Astudillo 2016; Peters, Niculae and Martins 2019
-    Notebook: 01 §2
+    Notebook: 09 §2
     """
     u, divergence = data.draw(vectors(size)), {"softmax": DIVERGENCES[0], "entmax": DIVERGENCES[1]}
     divergence, tau = divergence.get(mapping, ga.PearsonChiSquare()), size ** (1 - order)
@@ -89,7 +89,7 @@ def test_at_the_anchor_a_group_is_grpo_without_its_scale(reward):
     times as large; that of its reverse projection is −(r − r̄)/(nτ) exactly.
 
     Source: LPO (arXiv 2605.06139); docs/theory.md
-    Notebook: 01 §2
+    Notebook: 09 §3
     """
     batch, n = batch_of(reward), len(reward)
     first = -(reward - reward.mean()) / n
@@ -109,7 +109,7 @@ def test_dpo_is_the_group_of_two(u, beta):
     (1 − ε, ε) it is that of DPO with label smoothing.
 
     Source: Rafailov et al. 2023 (arXiv 2305.18290); Chen et al. 2024 (InfoNCA, arXiv 2402.05369)
-    Notebook: 01 §2
+    Notebook: 09 §1
     """
     margin = beta * (u[0] - u[1])
     for epsilon in (0.0, 0.2):
@@ -127,7 +127,7 @@ def test_a_separable_potential_of_a_group_is_that_of_its_events(data, size):
     third order: χ² of single events, centred. Where nobody is bound, that of Pearson's χ² is exactly it.
 
     Source: docs/theory.md; the second derivative of a conjugate
-    Notebook: 03 §1
+    Notebook: 09 §3
     """
     u, drive = data.draw(vectors(size, -1.0, 1.0)), data.draw(targets(size))
     centred = u - u.mean()
@@ -148,7 +148,7 @@ def test_gradient_flow_contracts_groups(data, size):
     over the group goes to the target: p → q.
 
     Source: monotone flows; LPO (arXiv 2605.06139), monotone improvement
-    Notebook: 03 §1
+    Notebook: 09 §4
     """
     u, w, drive = data.draw(vectors(size)), data.draw(vectors(size)), data.draw(vectors(size, -1.0, 1.0).map(target))
     potential, before = GroupPotential(), math.inf
@@ -166,7 +166,7 @@ def test_a_group_saturates_in_the_logits_as_its_policy_does():
     back is a line; a policy that has become one-hot on the wrong response returns with the full force.
 
     Source: geomalign, *Saturation in the logit*, for groups
-    Notebook: 03 §1
+    Notebook: 09 §5
     """
     potential, far = GroupPotential(), torch.tensor([12.0, 0.0, 0.0], dtype=torch.float64)
     drive = torch.tensor([-1.0, 2.0, -1.0], dtype=torch.float64)  # one-hot on the second
@@ -180,7 +180,7 @@ def test_a_sparse_group_gives_no_gradient_far_below_the_target():
     some. The reverse projection has none where the policy has none, whatever the target.
 
     Source: Martins and Astudillo 2016; LPO (arXiv 2605.06139), mode seeking
-    Notebook: 01 §2
+    Notebook: 09 §2
     """
     u, drive = torch.tensor([3.0, 0.0, -3.0]).double(), torch.tensor([2.0, -1.0, -1.0]).double()
     assert GroupPotential(ga.PearsonChiSquare()).force(u, drive)[2] == 0
@@ -197,7 +197,7 @@ def test_a_group_is_decoupled_and_a_classification_is_not(data, size):
     the labels.
 
     Source: OPO, Theorem 6.1, for groups; REAL (arXiv 2602.05630)
-    Notebook: 01 §4
+    Notebook: 09 §7
     """
     u, one, other = data.draw(vectors(size)), data.draw(targets(size)), data.draw(targets(size))
     direction = torch.linspace(-1, 1, size, dtype=torch.float64)

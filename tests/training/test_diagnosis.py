@@ -304,9 +304,11 @@ def test_a_response_without_a_reward_makes_no_difference_in_its_group() -> None:
 
 # ---------------------------------------------------------------------- objectives that do not fit
 
-ADVANTAGES = {"awr", "ppo", "reinforce", "remax", "topr"}
+ADVANTAGES = {"awr", "decoupled_ppo", "ppo", "reinforce", "remax", "topr"}
+#: Learn what they are given, whatever its reward.
+UNDRIVEN = {"chord_phi", "dft", "generalized_jsd", "on_policy_distillation", "opd"}
 #: Compared with the whole batch, or with nothing.
-ALONE = ADVANTAGES | {"a2po", "apo_zero", "bco", "dro", "kto", "real", "reinforce_plus_plus", "sppo"}
+ALONE = ADVANTAGES | {"a2po", "apo_zero", "bco", "dro", "kto", "reinforce_plus_plus", "sppo", "w_reinforce"}
 
 
 @pytest.mark.filterwarnings("ignore::geomalign.objective.UnboundedLossWarning")
@@ -314,7 +316,11 @@ ALONE = ADVANTAGES | {"a2po", "apo_zero", "bco", "dro", "kto", "real", "reinforc
 def test_every_recipe_is_refused_or_warned_of_where_it_cannot_learn(name: str) -> None:
     objective = ga.recipes.get(name)
     config = TrainConfig(name)
-    if name == "generalized_jsd":
+    if objective.needs_observations:
+        with pytest.raises(ValueError, match="predicts what an environment answers"):
+            refuse_unfit(config, objective)
+        return
+    if name in UNDRIVEN:
         for mode in ("rl", "offline"):
             with pytest.raises(ValueError, match=r"driven neither by rewards nor by labels .* nothing to learn"):
                 refuse_unfit(replace(config, mode=mode), objective)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from geomalign.tasks import Chain, evaluation_set
+from geomalign.training import TrainConfig, evaluation
 from geomalign.training.evaluation import count_solved
 from geomalign.training.generation import log_probs, sample
 from geomalign.training.policy import Placement, Policy
@@ -136,6 +137,18 @@ def test_accuracy_counts_what_the_verifier_rewards(policy: Policy, monkeypatch: 
             return math.nan if response == "" else 1.0
 
     assert count_solved(policy, Generous(), problems) > 0.9 * len(problems)
+
+
+def test_held_out_rewards_are_averaged_and_those_of_at_least_1_are_right(
+    policy: Policy, tiny: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Level 1 has rewards of 1.5, 1, 0.5 and none; no response of level 2 can be verified, so it has no mean reward."""
+    given = {1: [1.5, 1.0, 0.5, math.nan], 2: [math.nan] * 4}
+    monkeypatch.setattr(evaluation, "greedy_rewards", lambda p, t, problems, *r, **k: given[problems[0].level])
+    found = evaluation.evaluate(tiny, policy, Chain(), prompts=4)
+    assert (found["accuracy/1"], found["accuracy/2"], found["accuracy_in"]) == (0.5, 0.0, 0.5)
+    assert found["greedy_reward/1"] == found["greedy_reward_in"] == 1.0
+    assert "greedy_reward/2" not in found and "greedy_reward_out" not in found
 
 
 def test_bfloat16_autocast_gives_float32_log_probabilities(policy: Policy) -> None:

@@ -15,7 +15,8 @@ from torch import Tensor
 
 import geomalign as ga
 from geomalign.tasks.verifiers import mathematics, sandbox
-from geomalign.training import evaluation, from_pairs, pair_tokens
+from geomalign.training import evaluation, from_pairs, pair_tokens, summary, warmstart
+from geomalign.training.config.settings import TrainConfig
 from geomalign.training.generation import Rollout
 from geomalign.training.step import OptimizerStep, largest_log_ratio, optimizer_step, step_metrics
 
@@ -205,3 +206,86 @@ def test_an_answer_that_drips_is_not_waited_for() -> None:
     finally:
         process.kill()
         process.communicate()
+
+
+# ---- what is said of a whole run, and the rate of the warm start
+
+
+def steps(**columns: float) -> list[dict[str, float]]:
+    return [{"step": k + 1.0, **columns} for k in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "kinds"),
+    [
+        ({"truncated": 0.95, "zero_groups": 0.95}, ["truncated"]),
+        ({"truncated": 0.94, "zero_groups": 0.95}, []),
+        ({"truncated": 0.95, "zero_groups": 0.94}, []),
+        ({"truncated": 0.94, "zero_groups": 0.95, "drive_range": 0.0}, ["equal"]),
+        ({"truncated": 0.94, "zero_groups": 0.94, "drive_range": 0.0}, []),
+        ({"zero_groups": 0.95, "drive_range": 1e-9}, []),
+        ({"masked": 128.0}, ["masked"]),
+        ({"masked": 121.0}, []),
+        ({"masked": 122.0}, ["masked"]),
+        ({"masked": 128.0, "truncated": 1.0, "zero_groups": 1.0}, ["masked"]),
+        ({"inactive": 1.0}, ["inactive"]),
+        ({"inactive": 0.99}, []),
+        ({"inactive": 1.0, "grad_norm": 0.0}, []),
+        ({"inactive": 1.0, "masked": 128.0}, ["masked"]),
+        ({"skipped": 1.0}, ["skipped"]),
+    ],
+)
+def test_the_causes_for_which_a_run_stands_still_and_their_thresholds(
+    columns: dict[str, float], kinds: list[str]
+) -> None:
+    """128 responses to a step; from 95 % on they are called all."""
+    config = TrainConfig()
+    assert config.rl.prompts * config.rl.samples == 128
+    assert list(summary.diagnosis(config, steps(**columns))) == kinds
+
+
+def test_one_step_with_another_cause_is_not_all_of_them() -> None:
+    rows = steps(inactive=1.0)
+    assert "inactive" in summary.diagnosis(TrainConfig(), rows)
+    assert summary.diagnosis(TrainConfig(), [*rows, {"step": 5.0, "inactive": 0.5}]) == {}
+    assert summary.diagnosis(TrainConfig(), [*rows, {"step": 5.0}]) == {}
+    assert summary.diagnosis(TrainConfig(), []) == {}
+    assert summary.diagnosis(TrainConfig(), steps(masked=128.0), offline=True) == {}
+
+
+def test_the_final_figures_are_means_of_the_last_ten_steps_and_the_last_evaluation() -> None:
+    rows: list[dict[str, float]] = [{"step": float(k), "reward": float(k), "rate": 1.0} for k in range(1, 15)]
+    rows[3] |= {"accuracy_in": 0.3, "kl_held_out": 7.0}
+    rows[12] |= {"accuracy_in": 0.5, "time/step": 2.0, "entropy": 4.0}
+    rows[13] |= {"entropy": math.inf, "tokens": 5.0, "memory/peak": 3.0}
+    assert summary._final(rows) == {"reward": 9.5, "entropy": 4.0, "accuracy_in": 0.5}
+    assert summary._final(rows[:4]) == {"reward": 2.5, "accuracy_in": 0.3, "kl_held_out": 7.0}
+
+
+def test_the_cost_of_a_run_by_hand() -> None:
+    rows = [
+        {"step": 1.0, "time/step": 2.0, "time/generation": 1.5, "time/cpu": 0.5, "tokens": 30.0, "memory/peak": 9.0},
+        {"step": 2.0, "time/step": 3.0, "time/evaluation": 4.0, "tokens": 20.0, "memory/peak": 7.0},
+    ]
+    found = summary._cost(rows)
+    assert found["time"]["total"] == 9.0 and found["time"]["generation"] == 1.5 and found["time"]["evaluation"] == 4.0
+    assert (found["memory_peak"], found["cpu_seconds"], found["tokens"]) == (9.0, 0.5, 50.0)
+    assert found["tokens_per_second"] == 10.0
+    assert summary._cost([])["tokens_per_second"] is None and summary._cost([])["memory_peak"] == 0.0
+
+
+def test_a_mean_is_over_the_steps_that_have_the_figure() -> None:
+    assert summary._mean([{"a": 1.0}, {}, {"a": 4.0}], "a") == 2.5 and summary._mean([{}], "a") == 0.0
+    assert summary._sum([{"a": 1.0}, {}, {"a": 4.0}], "a") == 5.0
+
+
+@pytest.mark.parametrize(
+    ("step", "rate"), [(0, 0.5), (3, 2.0), (4, 2.0), (14, 1.1), (9, 0.2 + 0.9 * (1 + math.sqrt(0.5))), (24, 0.2)]
+)
+def test_the_rate_of_the_warm_start_rises_and_falls_by_half_a_cosine_to_a_tenth(step: int, rate: float) -> None:
+    assert warmstart._cosine(step, 24, 4, 2.0) == pytest.approx(rate)
+
+
+def test_the_longest_pieces_are_packed_first_each_where_it_fits_first() -> None:
+    assert warmstart.pack([3, 5, 2, 4, 1], 7) == [[1, 2], [3, 0], [4]]
+    assert warmstart.pack([2, 2, 2], 4) == [[0, 1], [2]] and warmstart.pack([4], 4) == [[0]]

@@ -1,7 +1,9 @@
 """The loop: gradients of micro-batches, on-policy steps, what misbehaves, and runs that are killed."""
 
+import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,9 +17,10 @@ import torch
 
 import geomalign as ga
 from geomalign.training import from_rewards, trainer
-from geomalign.training.checkpoint import read_json, read_metrics
-from geomalign.training.config import override, to_dict
+from geomalign.training.checkpoint import read_json, read_metrics, write_json
+from geomalign.training.config import CompareConfig, override, to_dict
 from geomalign.training.config.settings import TrainConfig
+from geomalign.training.directory import acquire
 from geomalign.training.events import Event, Interrupted
 from geomalign.training.from_rewards import batch_of
 from geomalign.training.generation import log_probs, sample
@@ -141,7 +144,8 @@ def finished(tiny: TrainConfig, base: Path, tmp_path_factory: pytest.TempPathFac
 def test_a_run_writes_what_it_promises(finished: Path, tiny: TrainConfig) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    assert {path.name for path in finished.iterdir()} == {"config.json", "metrics.jsonl", "model", "summary.json"}
+    files = {"config.json", "metrics.jsonl", "model", "summary.json", "checkpoint.pt"}
+    assert {path.name for path in finished.iterdir()} == files
     AutoModelForCausalLM.from_pretrained(finished / "model")
     AutoTokenizer.from_pretrained(finished / "model")
     rows = read_metrics(finished / "metrics.jsonl")
@@ -160,6 +164,26 @@ def test_a_run_writes_what_it_promises(finished: Path, tiny: TrainConfig) -> Non
     assert summary["base"] == {key: value for key, value in rows[0].items() if key != "step"}
     assert summary["final"]["reward"] == pytest.approx(sum(row["reward"] for row in rows[1:]) / 7)
     assert read_json(finished / "config.json") == to_dict(tiny)
+
+
+def test_a_card_lies_beside_every_model(finished: Path, base: Path, tiny: TrainConfig, tmp_path: Path) -> None:
+    """Its numbers are those of the run; a citation can be copied; pairs are named with their checksum."""
+    card, final = (finished / "model" / "README.md").read_text(), read_json(finished / "summary.json")["final"]
+    assert card.startswith("---\nlibrary_name: transformers\n") and ga.recipes.grpo().latex() in card
+    assert "eprint = {2402.03300}" in card and "@software{geomalign" in card
+    assert f"| {final['accuracy/1']:.4g} |" in card and "its reward is at least 1" in card
+    for setting in ("rl.iterations = 7", "rate = 0.001", "seed = 0", "warm_start.steps = 150"):
+        assert setting in card
+    assert "offline." not in card, "the settings of a loop that the run did not go through"
+    first = (base / "README.md").read_text()
+    assert "taught by imitation for 150 steps" in first and "rl.iterations" not in first
+    rows = [{"prompt": f"{n}+1;", "chosen": f"{n + 1}", "rejected": "0"} for n in range(12)]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    pairs = {"objective": "dpo", "offline.data": str(tmp_path / "pairs.jsonl"), "offline.epochs": 1}
+    train(override(tiny, pairs), tmp_path / "run", base=base)
+    card = (tmp_path / "run" / "model" / "README.md").read_text()
+    (checksum,) = read_json(tmp_path / "run" / "data.json").values()
+    assert checksum in card and "it learnt from pairs of" in card and "rl.iterations" not in card
 
 
 def test_the_first_step_is_on_policy_and_the_others_are_not(finished: Path) -> None:
@@ -225,8 +249,6 @@ def test_a_killed_run_resumes_to_the_same_bits(
         "    if event.kind == 'step' and event.step == at: os.kill(os.getpid(), signal.SIGKILL)\n"
         "train(from_dict(TrainConfig, config), directory, base=Path(base), progress=kill)\n"
     )
-    import json
-
     out = subprocess.run(
         [sys.executable, "-c", program, json.dumps(to_dict(config)), str(directory), str(base), str(killed_at)],
         capture_output=True,
@@ -239,6 +261,68 @@ def test_a_killed_run_resumes_to_the_same_bits(
     assert events[0].kind == "start" and events[0].step == killed_at - killed_at % 2
     assert same(weights(directory), weights(whole))
     assert timeless(directory) == timeless(whole)
+
+
+@pytest.mark.parametrize("mode", ["rl", "controlled", "offline"])
+def test_a_finished_run_is_extended_to_the_longer_run_made_at_once(
+    mode: str, tiny: TrainConfig, base: Path, tmp_path: Path
+) -> None:
+    """Its metrics are those of the longer run, and the evaluation at the earlier end besides."""
+    chosen = {"controlled": {"objective": "opo", "control": "kl=0.02"}, "offline": {"objective": "dpo"}}
+    name, short, long = ("offline.epochs", 1, 2) if mode == "offline" else ("rl.iterations", 4, 7)
+    config = override(tiny, chosen.get(mode, {}))
+    whole = train(override(config, {name: long}), tmp_path / "whole", base=base)
+    first = train(override(config, {name: short}), tmp_path / "parts", base=base)
+    assert first["iterations"] < whole["iterations"]
+    second = train(override(config, {name: long}), tmp_path / "parts", base=base, resume=True)
+    assert same(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
+    assert second["final"] == whole["final"] and second["iterations"] == whole["iterations"]
+    rows, expected = timeless(tmp_path / "parts"), timeless(tmp_path / "whole")
+    assert "accuracy_in" in rows[first["iterations"]]
+    rows[first["iterations"]] = expected[first["iterations"]]
+    assert rows == expected
+    with pytest.raises(ValueError, match=f"{name} = {long}, and now it is {short}: a run can be extended"):
+        train(override(config, {name: short}), tmp_path / "parts", base=base, resume=True)
+
+
+def test_a_run_without_its_last_checkpoint_cannot_be_extended(
+    finished: Path, tiny: TrainConfig, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    (copy / "checkpoint.pt").unlink()
+    longer = override(tiny, {"rl.iterations": 9})
+    with pytest.raises(ValueError, match=r"has no checkpoint\.pt.*cannot be extended"):
+        train(longer, copy, resume=True)
+    assert (copy / "summary.json").exists() and read_json(copy / "config.json") == to_dict(tiny)
+    with pytest.raises(ValueError, match="other settings"):
+        train(override(longer, {"rl.epochs": 3}), finished, resume=True)
+
+
+def test_a_comparison_is_extended_as_a_whole(tiny: TrainConfig, tmp_path: Path) -> None:
+    """Its own summary goes, and each run goes on by itself; one that cannot is refused before anything changes."""
+    config, run = CompareConfig(run=tiny), tmp_path / "runs" / "opo-r5e-05-s0"
+    acquire(tmp_path, config, resume=False)
+    run.mkdir(parents=True)
+    for file in (tmp_path / "summary.json", run / "summary.json"):
+        file.touch()
+    longer = override(config, {"run.rl.iterations": 9})
+    with pytest.raises(ValueError, match=r"opo-r5e-05-s0 has no checkpoint\.pt"):
+        acquire(tmp_path, longer, resume=True)
+    (run / "checkpoint.pt").touch()
+    acquire(tmp_path, longer, resume=True)
+    assert (run / "summary.json").exists() and not (tmp_path / "summary.json").exists()
+
+
+def test_a_directory_of_a_release_with_fewer_settings_is_resumed(
+    finished: Path, tiny: TrainConfig, base: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    config = read_json(copy / "config.json")
+    del config["rl"]["long_prompts"]
+    write_json(copy / "config.json", config)
+    assert train(tiny, copy, base=base, resume=True)["iterations"] == 7
 
 
 def test_ctrl_c_saves_and_the_rest_is_the_same(tiny: TrainConfig, base: Path, finished: Path, tmp_path: Path) -> None:

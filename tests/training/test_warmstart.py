@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from geomalign.tasks import Chain, draw
-from geomalign.training import warmstart
-from geomalign.training.config import from_dict, to_dict
+from geomalign.training import bases, warmstart
+from geomalign.training.checkpoint import read_json, write_json
+from geomalign.training.config import from_dict, override, to_dict
 from geomalign.training.config.settings import TrainConfig
 from geomalign.training.events import Event, Interrupted
 from geomalign.training.policy import Placement, Policy, load
@@ -112,3 +113,46 @@ def test_another_checkpoint_is_used_as_it_is_unless_asked(tiny: TrainConfig, bas
     config = replace(config, warm_start=replace(tiny.warm_start, enabled="yes"))
     taught = load(warm_start(config, tmp_path), Placement()).model.state_dict()
     assert any(not torch.equal(one[name], taught[name]) for name in one)
+
+
+def test_a_base_is_shared_between_directories_by_all_that_it_depends_on(
+    tiny: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made once; made again when a setting, the code, or a version is another. What is copied is the same base."""
+    quick = replace(tiny, warm_start=replace(tiny.warm_start, steps=3, noisy_steps=0), bases=str(tmp_path / "kept"))
+
+    def made(config: TrainConfig, place: str) -> tuple[bool, Path]:
+        events: list[Event] = []
+        found = warm_start(config, tmp_path / place, events.append)
+        return "step" in [event.kind for event in events], found
+
+    first, base = made(quick, "a")
+    again, copy = made(replace(quick, rate=1.0, objective="dpo"), "b")
+    assert (first, again) == (True, False)
+    assert {file.name for file in copy.iterdir()} == {file.name for file in base.iterdir()}
+    for name in ("model.safetensors", "warmstart.json"):
+        assert (copy / name).read_bytes() == (base / name).read_bytes()
+    assert made(replace(quick, warm_start=replace(quick.warm_start, seed=7)), "c")[0]
+    monkeypatch.setattr(bases, "environment", lambda: {"torch": "99"})
+    assert made(quick, "d")[0], "another version of torch"
+    assert not made(quick, "e")[0]
+    monkeypatch.setattr(bases, "_checksum", lambda files: "changed")
+    assert made(quick, "f")[0], "another line of code"
+    (kept,) = [key for key in (tmp_path / "kept").glob("*/key.json") if read_json(key)["code"] == "changed"]
+    write_json(kept, {**read_json(kept), "code": "edited by hand"})
+    assert made(quick, "g")[0], "what the key says is compared, and not the name of the directory alone"
+
+
+def test_a_base_that_depends_on_code_of_the_users_is_not_shared(
+    tiny: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shared_task.py").write_text("from geomalign.tasks import Chain\nclass Mine(Chain): ...\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    quick = replace(tiny, warm_start=replace(tiny.warm_start, steps=1, noisy_steps=0), bases=str(tmp_path / "kept"))
+    events: list[Event] = []
+    settings = {"task.name": "shared_task:Mine", "task.options": {}}
+    warm_start(override(quick, settings), tmp_path / "a", events.append)
+    assert "is not shared" in next(event.message for event in events if event.kind == "warning")
+    assert not (tmp_path / "kept").exists()
+    with pytest.raises(ValueError, match="no warm start"):
+        bases.dependencies(override(quick, {"model.path": "owner/model"}))

@@ -19,5 +19,6 @@ from geomalign.adapters.hosted.names import in_one_line as in_one_line
 from geomalign.adapters.hosted.names import objective_of as objective_of
 from geomalign.adapters.hosted.notes import cut_groups as cut_groups
 from geomalign.adapters.hosted.notes import note as note
+from geomalign.adapters.hosted.notes import of_engine as of_engine
 from geomalign.adapters.hosted.notes import of_tokens as of_tokens
 from geomalign.adapters.hosted.notes import pooled as pooled

@@ -6,8 +6,9 @@ from geomalign._util.types import Locality
 from geomalign._util.words import short
 from geomalign.measure import PooledMean
 from geomalign.objective import BaseObjective
+from geomalign.sampling import EffectiveImportance, OffPolicyBaseline, SecondMomentMask, TruncatedImportance
 
-__all__ = ["cut_groups", "drives_in_words", "note", "of_tokens", "pooled"]
+__all__ = ["cut_groups", "drives_in_words", "note", "of_engine", "of_tokens", "pooled"]
 
 
 def pooled(objective: BaseObjective) -> bool:
@@ -38,12 +39,38 @@ def cut_groups(objective: BaseObjective, host: str) -> str | None:
     GroupContrast(temperature=0.5) couples the responses to one prompt, and TRL cuts groups into micro-batches: ...
     """
     for _, term in objective.terms:
-        if term.optimization.locality >= Locality.GROUP:
+        if term.coupling is not None:
             return (
-                f"{short(term.optimization)} couples the responses to one prompt, and {host} cuts groups into "
+                f"{short(term.coupling)} couples the responses to one prompt, and {host} cuts groups into "
                 "micro-batches: use geomalign's trainer, whose parts are whole groups"
             )
+        if term.measure.needs_lengths:
+            return (
+                f"{short(term.measure)} weighs a response by the lengths of others, which {host} does not pass on with "
+                "its micro-batches: use geomalign's trainer, or let the host scale its advantages likewise"
+            )
+    if objective.needs_observations:
+        return (
+            f"a term predicts the tokens that the environment wrote, and {host} passes no mask of these to a loss: "
+            "evaluate the objective in a loop of your own, on a Batch with `observation_mask`"
+        )
     return None
+
+
+def of_engine(objective: BaseObjective) -> bool:
+    """Whether a term weighs its drive by the log-probabilities of the engine that sampled, `Batch.behavior`.
+
+    >>> from geomalign import recipes
+    >>> of_engine(recipes.get("decoupled_ppo")), of_engine(recipes.get("rec"))
+    (True, False)
+    """
+
+    def reads(sampling: object) -> bool:
+        always = (TruncatedImportance, EffectiveImportance, OffPolicyBaseline, SecondMomentMask)
+        here = isinstance(sampling, always) or getattr(sampling, "denominator", None) == "behavior"
+        return here or (hasattr(sampling, "of") and reads(sampling.of))
+
+    return any(reads(term.sampling) for _, term in objective.terms)
 
 
 def note(objective: BaseObjective, host: str, *, reference: bool = True) -> str:

@@ -20,7 +20,7 @@ from geomalign.objective import BaseObjective, TermDrives
 
 __all__ = ["GRPOGeometry"]
 
-_COUNTS = tuple(f.name for f in dataclasses.fields(Counts))
+_COUNTS = ("tokens", "sequences", "pairs", "rows")
 
 
 class GRPOGeometry(GeometryTrainer):

@@ -45,6 +45,11 @@ def why_not(objective: BaseObjective) -> str | None:
         )
     if len({(term.sampling, term.unit.per_token) for term in objective.driven_terms}) > 1:
         return "its terms have different drives or units, and verl passes one drive"
+    if hosted.of_engine(objective):
+        return (
+            "a term weighs by the engine's log-probabilities, and verl passes weights that it has made of them: leave "
+            "the term's weight out and set algorithm.rollout_correction"
+        )
     return hosted.cut_groups(objective, "verl")
 
 

@@ -259,7 +259,7 @@ def _weights(x: Tensor, weights: Tensor, kinks: tuple[float, ...], tolerance: fl
     below = [k for k in kinks if k < 0 and bool((negative[x < k][-1:] == 0).any())]
     if above and below:
         down, up = (tidy(abs(math.expm1(k)), 1e-9) for k in (max(below), min(above)))
-        yield sampling.DivergenceMask(Advantage(), "tv", down, up, cap=high_n)
+        yield sampling.DivergenceMask(Advantage(), "tv", down, up, cap=high_n or None)
     # w = e^{kΔ − λ(t − 1)}: log w is linear in both.
     near, shapes = x.abs() <= 2.0, []
     for w in (positive, negative):

@@ -145,7 +145,7 @@ def resolve(function: Callable[[Tensor], Tensor], domain: Interval, *, tolerance
         function: `(points,)` → `(points, function)`, finite on the domain.
         domain: bounded, with 0 inside.
         tolerance: of the last Legendre coefficients, relative to the panel's largest value, with an absolute floor of
-            a hundredth of it relative to the function's size near the anchor.
+            a hundredth of it relative to the function's size near the anchor, or anywhere if it is zero there.
 
     Raises:
         ValueError: the function is rough in more than 5000 places.
@@ -155,9 +155,11 @@ def resolve(function: Callable[[Tensor], Tensor], domain: Interval, *, tolerance
     31
     """
     near = torch.linspace(max(domain.low, -1.0), min(domain.high, 1.0), 33, dtype=torch.float64)
-    floor = 0.01 * tolerance * function(near).abs().amax(0)
-    # An edge may hide a kink, so the first edges avoid round numbers.
     start = torch.linspace(domain.low, domain.high, _PANELS + 1, dtype=torch.float64)
+    size = function(near).abs().amax(0)
+    # A function that vanishes near the anchor has its size further out.
+    floor = 0.01 * tolerance * torch.where(size > 0, size, function(start).abs().amax(0))
+    # An edge may hide a kink, so the first edges avoid round numbers.
     start[1:-1] += (domain.high - domain.low) / _PANELS / math.pi / 10
     kinks = _kinks(_split(function, start, tolerance, floor, ends=True)[0])
     if kinks:

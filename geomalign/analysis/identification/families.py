@@ -225,7 +225,8 @@ def potential(
     if float((mirror - level).abs().max()) <= tolerance * size:
         offset = tidy(level, tolerance, beside=drive_size)
         return Match(Flat(), float((mirror - offset).abs().max()) / size, offset=offset)
-    weight = 1 / (mirror.abs() + mirror[core].abs().max())
+    nearby = mirror[core].abs().max()  # zero where nothing is felt around the anchor: then the size is that further out
+    weight = 1 / (mirror.abs() + torch.where(nearby > 0, nearby, mirror.abs().max()))
 
     def error(match: Match) -> float:
         fit = match.scale * (match.member.mirror(match.scale * u - match.shift) + match.offset)

@@ -54,7 +54,7 @@ _DIRECTIONS: dict[str, tuple[OptimizationGeometry, FenchelYoung]] = {
 
 
 def lpo(
-    tau: float = 1.0, direction: str = "forward", *, scale_rewards: str = "none", normalize: str = "sum"
+    tau: float = 1.0, direction: str = "forward", *, scale_rewards: str = "none", normalize: str = "mean"
 ) -> Objective:
     """Listwise Policy Optimization, a projection on the simplex of the responses to one prompt: (1/N) Σ_G n KL(w‖p) or
     (1/N) Σ_G n KL(p‖w),  p = softmax(Δ), w = softmax(A/τ) in the group.
@@ -64,12 +64,12 @@ def lpo(
         direction: "forward": KL(w‖p), whose gradient n(p − w) is bounded. "reverse": KL(p‖w), not convex in Δ.
         scale_rewards: what A = r − r̄ is divided by: "none" (the target of Dr. GRPO), or the standard deviation of the
             "group" (that of GRPO) or "batch".
-        normalize: "sum": Δ of whole responses; "mean": averages over their tokens.
+        normalize: "mean": Δ is an average over the response's tokens (published); "sum": that of whole responses.
 
     At the anchor the forward gradient is that of GRPO to first order in 1/τ, the reverse one exactly.
 
-    Source: Qu et al. 2026 (LPO, arXiv 2605.06139), its listwise Gibbs target and both projections. Read from a
-    summary with formulas; whether its code sums or averages Δ is unchecked.
+    Source: Qu et al. 2026 (LPO, arXiv 2605.06139) eq. 3, 4, 8, 10 and 11, on policy, where the pre-update policy is the
+    one that sampled.
 
     >>> import geomalign as ga
     >>> outcome = ga.recipes.lpo(tau=0.5)(ga.laws.sample_batch())
@@ -120,36 +120,40 @@ def sparse_lpo(tau: float = 1.0, mu: float = 1.0, *, mapping: str = "entmax", no
     )
 
 
-def real(tau: float = 0.5) -> Objective:
+def real(tau: float = 0.5, *, mixed: bool = True) -> Objective:
     """REAL, rewards as labels: (1/N) Σ_G n [log(1 + Σ₊ e^{−Δ̄/τ}) + log(1 + Σ₋ e^{Δ̄/τ})], Δ̄ the mean log-ratio, the
     sums over the group's responses with r > 0 and with r ≤ 0.
 
     Args:
         tau: temperature, > 0, in nats per token.
+        mixed: whether a group of one kind is left out, as in the authors' code; else it has the gradient of its kind.
 
-    Source: Zhai et al. 2026 (REAL, arXiv 2602.05630), τ of ms-swift. ms-swift labels by the sign of the advantage and
-    leaves out groups of one kind, which here have the gradient of their kind.
+    Source: Zhai et al. 2026 (REAL, arXiv 2602.05630), with the figures of its code. ms-swift labels by the sign of the
+    advantage.
 
     >>> import geomalign as ga
     >>> outcome = ga.recipes.real()(ga.laws.sample_batch())
     >>> outcome.drive[[0, 2, 6]]  # the labels of three responses to one prompt, with the rewards 0.70, −0.95 and 0.93
     tensor([ 1., -1.,  1.], dtype=torch.float64)
     """
-    return Objective(unit=MeanSequence(), chart=LogRatio(), sampling=SignLabel(), optimization=GroupContrast(tau))
+    return Objective(
+        unit=MeanSequence(), chart=LogRatio(), sampling=SignLabel(mixed=mixed), optimization=GroupContrast(tau)
+    )
 
 
-def info_nca(beta: float = 0.01, alpha: float = 0.01) -> Objective:
+def info_nca(beta: float = 0.01, alpha: float = 1e-4) -> Objective:
     """InfoNCA, a noise-contrastive loss of graded responses: (1/N) Σ_G n KL(q‖p),  p = softmax(βΔ_ref), q =
     softmax(r/α) in the group.
 
     Args:
         beta: scale of the log-ratio, > 0.
-        alpha: temperature of the rewards, > 0, in their units.
+        alpha: temperature of the rewards, > 0, in their units; at the default the target is one-hot, up to ties.
 
     Of two responses and α → 0 it is DPO.
 
-    Source: Chen et al. 2024 (InfoNCA, arXiv 2402.05369), with the β of its scripts; its formula was checked against
-    other code, α's default is unchecked.
+    Source: Chen et al. 2024 (InfoNCA, arXiv 2402.05369), as in the authors' code, with its β and its α, whose
+    reciprocal, says that code, is the paper's. The code adds 0.01 to the first response's reward, so that ties are
+    broken.
 
     >>> import geomalign as ga
     >>> outcome = ga.recipes.info_nca(beta=0.1, alpha=1.0)(ga.laws.sample_batch())
@@ -175,8 +179,8 @@ def adpo(tau: float = 0.8, beta_reward: float = 0.5, *, std_epsilon: float = 1e-
         beta_reward: temperature of the target, > 0.
         std_epsilon: added to the standard deviation, ≥ 0.
 
-    Source: ADPO (arXiv 2510.18913), as in its author's code for verl, with its adaptive temperature off and on policy,
-    where the anchor is π_old.
+    Source: Wang 2025 (ADPO, arXiv 2510.18913), as in the author's code for verl, with its adaptive temperature off and
+    on policy, where the anchor is π_old.
 
     >>> import geomalign as ga
     >>> outcome = ga.recipes.adpo()(ga.laws.sample_batch())

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from geomalign._util import check
 from geomalign.chart import LogRatio
 from geomalign.objective import BaseObjective, FenchelYoung, Objective
-from geomalign.optimization import ChiSquare
-from geomalign.sampling import Advantage, LogMeanExpBaseline
+from geomalign.optimization import ChiSquare, GroupVariance
+from geomalign.sampling import Advantage, GroupAdvantage, LogMeanExpBaseline, SamplingGeometry
 from geomalign.unit import Sequence
 
-__all__ = ["a2po", "dro"]
+__all__ = ["a2po", "dro", "gvpo", "pmd"]
 
 
 def dro(tau: float = 1.0) -> Objective:
@@ -59,5 +62,68 @@ def a2po(beta2: float = 1e-3, beta1: float | None = None) -> BaseObjective:
         sampling=Advantage() if beta1 is None else LogMeanExpBaseline(beta1),
         optimization=ChiSquare(1.0),
         anchor="reference",
+        offset=FenchelYoung(),
+    )
+
+
+def gvpo(beta: float = 0.1, *, anchor: str = "old") -> Objective:
+    """Group Variance Policy Optimisation, a regression that no common shift of a group enters: (1/N) Σ_i n/(n−1)·½[(r_i
+    − r̄) − (βΔ_i − mean βΔ)]².
+
+    That is (1/P) Σ_G ½ s²_G(r − βΔ) over P prompts, s² the unbiased variance, where all groups have one size n. The
+    normaliser of the optimal policy is a common shift, so that it needs no estimate. The weight of ∇log π(y_i) is that
+    of RLOO on policy.
+
+    Args:
+        beta: strength of the regularisation, > 0.
+        anchor: the policy that Δ is measured from, "old" or "reference".
+
+    Source: Zhang et al. 2025 (GVPO, arXiv 2504.19599), with the β and the constants of its code for verl. The sum of
+    squares [(r_i − r_j) − β(Δ_i − Δ_j)]² over the pairs of a group is n(n−1) s²_G: pairwise OPMD is this regression.
+
+    >>> import geomalign as ga
+    >>> outcome = ga.recipes.gvpo(beta=0.1)(ga.laws.sample_batch())
+    >>> outcome.force[[0, 2, 6]]  # of three responses to one prompt, with the rewards 0.70, −0.95 and 0.93
+    tensor([-0.6741,  1.7514, -1.0772], dtype=torch.float64)
+    """
+    return Objective(
+        unit=Sequence(),
+        chart=LogRatio(scale=beta),
+        sampling=GroupAdvantage(baseline="leave_one_out"),
+        optimization=GroupVariance(),
+        anchor=check.choose("gvpo", "anchor", anchor, {"old": "old", "reference": "reference"}),
+        offset=FenchelYoung(),
+    )
+
+
+_NORMALISERS: dict[str, Callable[[float], SamplingGeometry]] = {
+    "log_mean_exp": LogMeanExpBaseline,
+    "mean": lambda tau: GroupAdvantage(),
+}
+
+
+def pmd(tau: float = 1.0, *, normalizer: str = "log_mean_exp") -> Objective:
+    """Policy mirror descent, the squared residual of the optimal policy's equation: (1/N) Σ_i (r_i − V − τΔ_i)²/2τ,  V
+    the group's estimate of τ log Z.
+
+    Args:
+        tau: strength of the regularisation, > 0, in units of the reward per nat.
+        normalizer: V: "log_mean_exp", τ log mean e^{r/τ}; "mean", the mean reward, to which it tends for large τ and
+            with which Kimi k1.5 was trained; `mirror_descent` is that without a constant.
+
+    Source: Kimi k1.5 (arXiv 2501.12599) §2.3.2, the surrogate divided by 2τ as its gradient is there. Also called
+    OPMD, and PMD-mean with the mean (arXiv 2602.05933).
+
+    >>> import geomalign as ga
+    >>> outcome = ga.recipes.pmd(tau=0.5)(ga.laws.sample_batch())
+    >>> outcome.drive[[0, 2, 6]]  # r − V of three responses to one prompt, with the rewards 0.70, −0.95 and 0.93
+    tensor([ 0.0638, -1.5844,  0.2999], dtype=torch.float64)
+    """
+    check.positive("pmd", tau=tau)
+    return Objective(
+        unit=Sequence(),
+        chart=LogRatio(),
+        sampling=check.choose("pmd", "normalizer", normalizer, _NORMALISERS)(tau),
+        optimization=ChiSquare(tau),
         offset=FenchelYoung(),
     )

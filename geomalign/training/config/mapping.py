@@ -102,17 +102,21 @@ def load_config(path: str | Path, kind: type[C]) -> C:
         raise ValueError(f"{path} is not valid TOML: {error}") from error
     try:
         if kind is CompareConfig and "preset" in mapping:
-            return typing.cast(C, override(preset(mapping.pop("preset")), dict(_flat(mapping))))
+            return typing.cast(C, override(preset(mapping.pop("preset")), dict(flat(mapping))))
         return from_dict(kind, mapping)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _flat(mapping: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:
-    """The settings of nested tables with dotted keys; options are one setting, replaced as a whole."""
+def flat(mapping: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:
+    """The settings of nested tables with dotted keys; options are one setting, replaced as a whole.
+
+    >>> dict(flat({"rate": 0.1, "task": {"options": {"largest": 1}}}))
+    {'rate': 0.1, 'task.options': {'largest': 1}}
+    """
     for key, value in mapping.items():
         if isinstance(value, Mapping) and key != "options":
-            yield from _flat(value, f"{at}{key}.")
+            yield from flat(value, f"{at}{key}.")
         else:
             yield f"{at}{key}", value
 

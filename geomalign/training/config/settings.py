@@ -21,6 +21,7 @@ Whole = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
+Names = Annotated[tuple[str, ...], Field(strict=False)]
 NotEmpty = Field(strict=False, min_length=1)  # a list, as files have it, becomes a tuple
 
 
@@ -49,6 +50,27 @@ class ModelConfig:
             self.hidden % (2 * self.heads) == 0,
             f"hidden is {self.hidden}, not a multiple of 2 x heads = {2 * self.heads}, which rotary positions need.",
         )
+
+
+@dataclass(frozen=True, config=STRICT)
+class LoRAConfig:
+    """Low-rank adapters (peft), which are trained in place of the model's weights.
+
+    Args:
+        rank: of the adapter in every linear layer but the output layer; 0 trains the whole model.
+        alpha: the adapter is scaled by alpha/rank. > 0; None is 2 × rank.
+
+    >>> LoRAConfig(rank=8).scale
+    16.0
+    """
+
+    rank: Whole = 0
+    alpha: Positive | None = None
+
+    @property
+    def scale(self) -> float:
+        """α of the adapter."""
+        return 2.0 * self.rank if self.alpha is None else self.alpha
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -197,6 +219,11 @@ class TrainConfig:
             float32. `"float64"` for checks of exactness. float16 would need loss scaling, which is not offered.
         gradient_checkpointing: compute activations again in the backward pass instead of keeping them.
         threads: torch threads of the process. ≥ 1.
+        report_to: where metrics are sent beside `metrics.jsonl`: `"tensorboard"`, `"wandb"`, `"trackio"`, or
+            `"module:object"`, which makes a `geomalign.training.Tracker`.
+        bases: directory where bases are kept for other runs, which find them by all that they depend on: settings,
+            data, code, versions. Empty for none.
+        callbacks: each `"module:object"`, as `geomalign.training.Callback` says.
 
     >>> TrainConfig(objective="opo", options={"mu": 10.0}, control="kl=0.02").mode
     'auto'
@@ -212,8 +239,12 @@ class TrainConfig:
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"
     gradient_checkpointing: bool = False
     threads: Count = 1
+    report_to: Names = ()
+    callbacks: Names = ()
+    bases: str = ""
     task: TaskConfig = field(default_factory=TaskConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    lora: LoRAConfig = field(default_factory=LoRAConfig)
     warm_start: WarmStartConfig = field(default_factory=WarmStartConfig)
     rl: RLConfig = field(default_factory=RLConfig)
     offline: OfflineConfig = field(default_factory=OfflineConfig)

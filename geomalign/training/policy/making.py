@@ -12,6 +12,7 @@ import torch
 from geomalign.training.config.settings import ModelConfig
 from geomalign.training.hub import is_local, quiet
 from geomalign.training.placement import Placement
+from geomalign.training.policy.lora import ADAPTER, merged, write_adapter
 from geomalign.training.policy.model import Policy, longest
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ def build(config: ModelConfig, alphabet: str, seed: int, placement: Placement) -
 
 
 def load(path: str | Path, placement: Placement) -> Policy:
-    """Any causal language model that transformers can load, with its tokenizer.
+    """Any causal language model that transformers can load, with its tokenizer. An adapter of peft is merged into its
+    model.
 
     Args:
         path: directory or hub name.
@@ -102,7 +104,10 @@ def load(path: str | Path, placement: Placement) -> Policy:
         with quiet():
             name = directory if directory.is_dir() else str(path)
             tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left", local_files_only=local)
-            model = AutoModelForCausalLM.from_pretrained(name, local_files_only=local)
+            if directory.is_dir() and (directory / ADAPTER).is_file():
+                model = merged(directory)
+            else:
+                model = AutoModelForCausalLM.from_pretrained(name, local_files_only=local)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"model {str(path)!r} is no checkpoint that AutoModelForCausalLM and AutoTokenizer can load: "
@@ -134,7 +139,8 @@ def _ready(model: PreTrainedModel, placement: Placement) -> PreTrainedModel:
 
 
 def write(policy: Policy, directory: Path) -> None:
-    """Write model and tokenizer into a directory so that `from_pretrained` loads them.
+    """Write model and tokenizer into a directory so that `from_pretrained` loads them; of a policy with an adapter, the
+    adapter alone and what it was trained on.
 
     >>> import tempfile
     >>> policy = build(ModelConfig(hidden=16, layers=1, heads=2, intermediate=16), "0123+=", 0, Placement())
@@ -144,12 +150,18 @@ def write(policy: Policy, directory: Path) -> None:
     True
     """
     with quiet():
-        policy.model.save_pretrained(directory)
+        if policy.adapter is None:
+            policy.model.save_pretrained(directory)
+        else:
+            write_adapter(policy, directory)
         policy.tokenizer.save_pretrained(directory)
 
 
-def save(policy: Policy, directory: Path) -> None:
+def save(policy: Policy, directory: Path, card: str = "") -> None:
     """The same as `write`, but the directory appears complete or not at all.
+
+    Args:
+        card: text of its README.md; without one there is no such file.
 
     >>> import tempfile
     >>> policy, place = build(ModelConfig(hidden=16, heads=2), "0123+=", 0, Placement()), Path(tempfile.mkdtemp())
@@ -161,6 +173,8 @@ def save(policy: Policy, directory: Path) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     write(policy, partial)
+    if card:
+        (partial / "README.md").write_text(card, encoding="utf-8")
     replace_directory(partial, directory)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import inspect
 import warnings
@@ -17,6 +18,7 @@ from geomalign.ops import LanguageHead, language_head
 from geomalign.training.placement import Placement
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from geomalign.tasks import Problem
@@ -30,6 +32,10 @@ class PromptWarning(UserWarning):
 class Policy:
     """A model, its tokenizer and its placement.
 
+    Args:
+        adapter: of peft, whose layers are in `model`; None where the whole model is trained.
+        without_adapter: compute as if the adapter were not there.
+
     >>> from geomalign.training import ModelConfig
     >>> from geomalign.training.policy import Placement, build
     >>> policy = build(ModelConfig(hidden=16, layers=1, heads=2, intermediate=16), "0123+=", 0, Placement())
@@ -41,6 +47,31 @@ class Policy:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     placement: Placement
+    adapter: PeftModel | None = None
+    without_adapter: bool = False
+
+    def frozen(self) -> Policy:
+        """The same model without its adapter, which it shares: the policy that the adapter is trained from."""
+        return dataclasses.replace(self, without_adapter=True)
+
+    @contextlib.contextmanager
+    def computing(self) -> Iterator[None]:
+        """In which a forward pass is made: mixed precision, and with the adapter or without it."""
+        off = self.adapter is not None and self.without_adapter
+        with self.placement.autocast(), self.adapter.disable_adapter() if off else contextlib.nullcontext():  # type: ignore[union-attr]
+            yield
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps of the model: all of it, or with an adapter what is trained."""
+        state: dict[str, Tensor] = self.model.state_dict()
+        if self.adapter is None:
+            return state
+        trained = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+        return {name: value for name, value in state.items() if name in trained}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `state` returned."""
+        self.model.load_state_dict(state, strict=self.adapter is None)
 
     @property
     def pad(self) -> int:
@@ -138,13 +169,13 @@ class Policy:
         # too.
         if "logits_to_keep" in inspect.signature(self.model.forward).parameters:
             extra["logits_to_keep"] = keep
-        with self.placement.autocast(), _recomputed(self):
+        with self.computing(), _recomputed(self):
             out = self.model(tokens, use_cache=False, **extra).logits
         return self.placement.precise(out[:, -keep:])
 
     def hidden(self, tokens: Tensor, mask: Tensor | None, keep: int) -> Tensor:
         """The hidden states that `head` makes these logits of, `(rows, keep, hidden)`; arguments as of `logits`."""
-        with self.placement.autocast(), _recomputed(self):
+        with self.computing(), _recomputed(self):
             out = self.model.base_model(tokens, use_cache=False, **_positions(mask)).last_hidden_state
         out = out[:, -keep:]
         return out.to(torch.bfloat16) if self.placement.dtype == "bfloat16" else out

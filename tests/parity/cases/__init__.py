@@ -12,21 +12,32 @@ from tests.parity.case import Case
 from tests.parity.cases.kl_penalties import KL_PENALTIES
 from tests.parity.cases.liger import LIGER
 from tests.parity.cases.openrlhf import OPENRLHF
+from tests.parity.cases.skyrl import SKYRL
 from tests.parity.cases.torchrl import TORCHRL
+from tests.parity.cases.trinity import TRINITY
 from tests.parity.cases.trl import TRL
 from tests.parity.cases.verl import VERL
 
 __all__ = ["CASES", "NO_IMPLEMENTATION"]
 
-CASES: tuple[Case, ...] = tuple(TRL + VERL + KL_PENALTIES + LIGER + OPENRLHF + TORCHRL)
+CASES: tuple[Case, ...] = tuple(TRL + VERL + KL_PENALTIES + LIGER + OPENRLHF + SKYRL + TORCHRL + TRINITY)
 """Every line of the table."""
 
 _AUTHOR = "the author's code is no package; its variant differs from the paper (see the recipe)"
+_FORK = "the authors' code is a fork of verl, no package; its function was compared by hand"
 NO_IMPLEMENTATION: Mapping[str, str] = {
     "generalized_jsd": "TRL's GKD and Liger's JSD sum over the vocabulary; ours is the estimate from sampled tokens",
     "opo": _AUTHOR,
     "gopo": _AUTHOR,
     "w_gopo": _AUTHOR,
+    "aspo": _FORK,
+    "bapo": _FORK,
+    "ce_gppo": _FORK,
+    "gppo": _FORK,
+    "decoupled_ppo": "AReaL's `ppo_actor_loss_fn`, whose package needs a GPU; compared by hand",
+    "fipo": "ms-swift's method of its trainer, whose import needs a model; compared by hand",
+    "gepo": "the authors' code is a trainer, no function; its lines were compared by hand",
+    "prime_ipo": "prime-rl is no package of the index; `ipo_loss_fn` was compared by hand",
     "opo_ess": "ours",
     "opo_trust_region": "ours",
     "rpo": "NeMo-Aligner, which does not run on a CPU",

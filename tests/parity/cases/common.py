@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 
+from torch import Tensor
+
+from geomalign import recipes
+from geomalign.batch import Batch, PreferenceBatch
 from geomalign.chart import LogRatio, Ratio
 from geomalign.laws.comparison import Verdict
 from geomalign.measure import NestedMean, PooledMean
 from geomalign.objective import BaseObjective, Objective, Surrogate
 from geomalign.optimization import ChiSquare, Clip, ImportanceWeighted, Logistic, OptimizationGeometry, ReverseKL
-from geomalign.sampling import Advantage, GroupAdvantage, ImportanceRatio, Label, TruncatedImportance
+from geomalign.sampling import (
+    Advantage,
+    GroupAdvantage,
+    ImportanceRatio,
+    Label,
+    SamplingGeometry,
+    TruncatedImportance,
+)
+from geomalign.sampling.base import Transformed
 from geomalign.unit import Pair, Sequence, Token
+from tests.parity.implementations.verl import columns
 
 CONSTANT, PROPORTIONAL, DIFFERENT, REFUSED = Verdict.CONSTANT, Verdict.PROPORTIONAL, Verdict.DIFFERENT, Verdict.REFUSED
 KnownDeviations = dict[str, tuple[Verdict, str]]
@@ -74,6 +87,23 @@ def chi_square(mu: float) -> Objective:
     return Objective(
         unit=Token(), chart=LogRatio(), sampling=Advantage(), optimization=ChiSquare(mu), measure=PooledMean()
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class SeveralRewards(Transformed):
+    """The drive of another geometry on the `columns` of the reward."""
+
+    of: SamplingGeometry
+
+    def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
+        assert isinstance(batch, Batch)
+        return self.of.drive(dataclasses.replace(batch, rewards=columns(batch)))
+
+
+def decoupled(weights: tuple[float, ...] | None = None) -> Objective:
+    """GDPO of several rewards."""
+    objective = recipes.gdpo(weights, over="tokens")
+    return dataclasses.replace(objective, sampling=SeveralRewards(objective.sampling))
 
 
 def k_kl_penalty(geometry: OptimizationGeometry, nested: bool = False) -> Objective:

@@ -133,6 +133,7 @@ TRL_ROLLOUTS = [
     ),
     Case("PPO's clip of whole responses", "trl", "RLOOTrainer", build=lambda: response_clip(), known_deviations=ROWS),
     Case("a2po", "trl", "A2POTrainer", known_deviations=RESPONSES, releases=_NEW),
+    Case("dft", "trl", "dft_loss", releases=_OLD),
 ]
 
 _DPO_TYPES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from geomalign import recipes
 from tests.parity.case import Case
 from tests.parity.cases.common import (
@@ -15,6 +17,7 @@ from tests.parity.cases.common import (
     ROWS,
     KnownDeviations,
     chi_square,
+    decoupled,
     truncated,
 )
 
@@ -173,6 +176,34 @@ VERL_ESTIMATORS = [
         estimator=True,
     ),
     _verl("gpg", "gpg", {}, known_deviations=_ESTIMATE | {"tied": (PROPORTIONAL, _ACTIVE)}, estimator=True),
+    _verl("gdpo", "gdpo", {}, {"over": "tokens"}, known_deviations=_ESTIMATE, estimator=True),
+    _verl(
+        "gdpo of several rewards",
+        "gdpo",
+        {"several": True},
+        build=decoupled,
+        known_deviations=_ESTIMATE,
+        estimator=True,
+        dtype=torch.float32,
+    ),
+    _verl(
+        "gdpo of several weighted rewards",
+        "gdpo",
+        {"several": True, "algo": {"gdpo_reward_weights": [1.0, 0.5, 0.25]}},
+        build=lambda: decoupled((1.0, 0.5, 0.25)),
+        known_deviations=_ESTIMATE,
+        estimator=True,
+        dtype=torch.float32,
+    ),
+    _verl(
+        "gdpo",
+        "gdpo",
+        {},
+        expect=DIFFERENT,
+        why="divides by the deviation over the tokens of the batch, in which a response counts by its length, and "
+        "subtracts their mean; our default is the deviation over responses.",
+        estimator=True,
+    ),
     _verl(
         "opo",
         "opo",

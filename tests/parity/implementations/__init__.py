@@ -4,11 +4,14 @@ from tests.parity.implementations.base import ReferenceImplementation as Referen
 from tests.parity.implementations.base import unavailable as unavailable
 from tests.parity.implementations.liger import Liger as Liger
 from tests.parity.implementations.openrlhf import OpenRLHF as OpenRLHF
+from tests.parity.implementations.skyrl import SkyRL as SkyRL
 from tests.parity.implementations.torchrl import TorchRL as TorchRL
+from tests.parity.implementations.trinity import Trinity as Trinity
 from tests.parity.implementations.trl import TRL as TRL
 from tests.parity.implementations.verl import Verl as Verl
 
 IMPLEMENTATIONS: dict[str, ReferenceImplementation] = {
-    implementation.name: implementation for implementation in (TRL(), Verl(), Liger(), OpenRLHF(), TorchRL())
+    implementation.name: implementation
+    for implementation in (TRL(), Verl(), Liger(), OpenRLHF(), SkyRL(), TorchRL(), Trinity())
 }
 """Every reference implementation by its name."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
+import sys
+import types
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -68,6 +71,22 @@ def unavailable(implementation: ReferenceImplementation) -> str | None:
     except importlib.metadata.PackageNotFoundError:
         return f"{implementation.package} is not installed"
     return None
+
+
+def without_init(*packages: str) -> None:
+    """Puts empty modules in the place of packages whose `__init__` imports what no loss needs, outermost first."""
+    for package in packages:
+        if package not in sys.modules:
+            root, *below = package.split(".")
+            if root not in sys.modules:
+                spec = importlib.util.find_spec(root)
+                assert spec is not None and spec.submodule_search_locations
+                paths = list(spec.submodule_search_locations)
+            else:
+                paths = list(sys.modules[root].__path__)
+            shell = types.ModuleType(package)
+            shell.__path__ = ["/".join([path, *below]) for path in paths]
+            sys.modules[package] = shell
 
 
 def two_word_logit(log_prob: Tensor) -> Tensor:

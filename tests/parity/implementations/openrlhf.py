@@ -12,7 +12,7 @@ from torch import Tensor
 
 from geomalign.batch import Batch, PreferenceBatch
 from geomalign.laws.comparison import Loss
-from tests.parity.implementations.base import ReferenceImplementation, padded
+from tests.parity.implementations.base import ReferenceImplementation, padded, without_init
 
 __all__ = ["OpenRLHF"]
 
@@ -70,17 +70,7 @@ class OpenRLHF(ReferenceImplementation):
 
 def _module(name: str) -> Any:
     """`openrlhf.models.NAME` without the packages' `__init__`; `deepspeed` is a name that the losses never use."""
-    for package in ("openrlhf", "openrlhf.models"):
-        if package not in sys.modules:
-            if package == "openrlhf":
-                spec = importlib.util.find_spec(package)
-                assert spec is not None and spec.submodule_search_locations
-                paths = list(spec.submodule_search_locations)
-            else:
-                paths = [f"{path}/models" for path in sys.modules["openrlhf"].__path__]
-            shell = types.ModuleType(package)
-            shell.__path__ = paths
-            sys.modules[package] = shell
+    without_init("openrlhf", "openrlhf.models")
     if importlib.util.find_spec("deepspeed") is None and "deepspeed" not in sys.modules:
         sys.modules["deepspeed"] = types.ModuleType("deepspeed")
         sys.modules["deepspeed"].__spec__ = importlib.machinery.ModuleSpec("deepspeed", None)

@@ -38,6 +38,7 @@ class TRL(ReferenceImplementation):
             "ORPOTrainer": self._orpo,
             "KTOTrainer": self._kto,
             "A2POTrainer": self._a2po,
+            "dft_loss": self._dft,
         }[method](**options)
 
     def _rollout_trainer(self, trainer_class: type, config_class: type, options: dict[str, Any]) -> Any:
@@ -180,6 +181,18 @@ class TRL(ReferenceImplementation):
                 "v_star": torch.zeros(()),
             }
             return trainer.compute_loss(_Training(), inputs)
+
+        return loss
+
+    def _dft(self) -> Loss:
+        """The function that SFTTrainer hands to its base class for `loss_type="dft"`."""
+        from trl.trainer.sft_trainer import dft_loss
+
+        def loss(batch: Any) -> Tensor:
+            rows = batch.rows
+            inputs = _completion_inputs(rows)
+            labels = inputs["input_ids"].masked_fill(inputs["completion_mask"] == 0, -100)
+            return dft_loss(_TwoWords(rows.policy, rows.support), labels)
 
         return loss
 

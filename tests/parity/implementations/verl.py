@@ -59,12 +59,15 @@ class Verl(ReferenceImplementation):
         return loss
 
     def estimator(self, method: str, **options: Any) -> Estimator:
-        """Rewards are put on the last token, as verl's reward managers do; `algo` options go into an `AlgoConfig`."""
+        """Rewards are put on the last token, as verl's reward managers do; `algo` options go into an `AlgoConfig`.
+
+        `several`: three rewards, the `columns` of the batch's one, which verl reads by name.
+        """
         from verl.trainer.config import AlgoConfig
         from verl.trainer.ppo.core_algos import get_adv_estimator_fn
 
         function = get_adv_estimator_fn(method)
-        algo = options.pop("algo", {})
+        algo, several = options.pop("algo", {}), options.pop("several", False)
 
         def advantages(batch: Batch) -> Tensor:
             mask = batch.support.to(batch.policy.dtype)
@@ -72,16 +75,29 @@ class Verl(ReferenceImplementation):
             position = torch.arange(mask.shape[1])
             last = (mask * position).argmax(1)
             rewards = torch.where(position == last[:, None], batch.reward[:, None], 0)
+            named: dict[str, Any] = {}
+            if several:
+                found = {f"reward_{k}": column.numpy() for k, column in enumerate(columns(batch).unbind(-1))}
+                named["gdpo_reward_keys"] = list(found)
+                # The prompt is one token, whose mask stands before the response's.
+                whole = torch.cat([torch.ones_like(mask[:, :1]), mask], 1).long()
+                options.update(non_tensor_batch=found, batch={"prompts": whole[:, :1], "attention_mask": whole})
             value, _ = function(
                 token_level_rewards=rewards,
                 response_mask=mask,
                 index=batch.group.numpy(),
-                config=AlgoConfig(**algo),
+                config=AlgoConfig(**algo, **named),
                 **options,
             )
             return value
 
         return advantages
+
+
+def columns(batch: Batch) -> Tensor:
+    """Three rewards of one: as it is, whether it is positive, and its cube."""
+    reward = batch.require("reward", "columns")
+    return torch.stack([reward, (reward > 0).to(reward.dtype), reward**3], 1)
 
 
 def _per_token(batch: Batch) -> Tensor:

@@ -8,11 +8,11 @@ __all__ = ["PUBLICATIONS"]
 
 PUBLICATIONS: dict[str, Reference] = {
     "adpo": Reference(
-        title="Anchored Direct Preference Optimization",
-        authors="Zixian, Wang",
+        title="ADPO: Anchored Direct Preference Optimization",
+        authors="Wang, Zixian",
         year=2025,
         arxiv="2510.18913",
-        equation="the listwise cross-entropy",
+        equation="the anchored listwise cross-entropy, as in the author's code for verl",
         loss="−(1/P) Σ_G Σ_i q_i log p_i, p = softmax(Δ/τ), q = softmax(z/β_r), z = (r − r̄)/(std + 1e-8)",
         conventions=(
             "a prompt counts by its responses where groups differ in size",
@@ -29,19 +29,25 @@ PUBLICATIONS: dict[str, Reference] = {
         arxiv="2402.05369",
         equation="the InfoNCA loss",
         loss="−(1/P) Σ_G Σ_i q_i log p_i, p = softmax(βΔ_ref), q = softmax(r/α)",
-        conventions=("the value is KL(q‖p)", "α's default is unchecked"),
+        conventions=(
+            "the value is KL(q‖p)",
+            "Δ_ref of whole responses",
+            "β = 0.01 and α = 1e-4, the figures of the authors' code, where α is the reciprocal of the paper's",
+        ),
+        departures=(("the authors' code", "adds 0.01 to the first response's reward, which breaks ties"),),
     ),
     "lpo": Reference(
         title="Listwise Policy Optimization: Group-based RLVR as Target-Projection on the LLM Response Simplex",
         authors="Qu, Yun and others",
         year=2026,
         arxiv="2605.06139",
-        equation="the listwise Gibbs target, with its forward and its reverse projection",
+        equation="3, 4, 8, 10 and 11",
         loss="(1/P) Σ_G KL(w‖p) or KL(p‖w), p = softmax(Δ), w = softmax(A/τ) on policy",
         conventions=(
             "the temperatures that are the target of Dr. GRPO (1), GRPO (the group's standard deviation) or MaxRL (the "
             "group's mean)",
-            "read from a summary; whether its code sums or averages Δ over tokens is unchecked",
+            "log π(y) is the mean over the response's tokens (eq. 3)",
+            "later epochs of one rollout keep the target, that of π_old",
         ),
     ),
     "plackett_luce": Reference(
@@ -49,19 +55,25 @@ PUBLICATIONS: dict[str, Reference] = {
         authors="Rafailov, Rafael and others",
         year=2023,
         arxiv="2305.18290",
-        equation="appendix A.3, from memory and unchecked",
+        equation="appendix A.3",
         loss="−(1/P) Σ_G log Π_k e^{βΔ_(k)}/Σ_{j ≥ k} e^{βΔ_(j)}",
         conventions=("equal rewards keep the order of the rows",),
     ),
     "real": Reference(
         title="Rewards as Labels: Revisiting RLVR from a Classification Perspective",
-        authors="Zhai and others",
+        authors="Zhai, Zepeng and Chen, Meilin and Zhao, Jiaxuan and Qian, Junlang and Shen, Lei and Lu, Yuan",
         year=2026,
         arxiv="2602.05630",
-        equation="the REAL loss",
+        equation="the REAL loss, as in the authors' code",
         loss="(1/P) Σ_G [log(1 + Σ₊ e^{−s̄/τ}) + log(1 + Σ₋ e^{s̄/τ})], s̄ the mean log-ratio",
-        conventions=("a response is right where its reward is positive",),
-        departures=(("ms-swift 4", "labels by the sign of the advantage, and leaves out groups of one kind; τ = 0.5"),),
+        conventions=(
+            "a response is right where its reward is positive",
+            "a group of one kind is left out, and counts in the mean over prompts",
+        ),
+        departures=(
+            ("the authors' code", "right and wrong are rewards of 1 and 0; τ = 0.5"),
+            ("ms-swift 4", "labels by the sign of the advantage; τ = 0.5"),
+        ),
     ),
     "sparse_lpo": Reference(
         title="Learning with Fenchel-Young Losses",

@@ -71,6 +71,7 @@ PUBLICATIONS: dict[str, Reference] = {
                 "clips the ratio of every token, not that of the response; weighs the positive and the negative part "
                 "with coefficients of their own, 1 and 1 by default",
             ),
+            ("Trinity-RFT 0.6", "clips the ratio of every token, not that of the response; a mean over tokens"),
         ),
     ),
     "vespo": Reference(

@@ -194,6 +194,11 @@ PUBLICATIONS: dict[str, Reference] = {
         ),
         departures=(
             ("verl 0.9", "always averages over responses first, whatever `loss_agg_mode` says; Δ clamped to ±20"),
+            (
+                "Trinity-RFT 0.6",
+                "has the gate (4/τ) σ(τ(t − 1)) as the weight of ∇log π, 2/τ at t = 1 and rising with t, where the "
+                "published gradient is its derivative; a mean over tokens by default",
+            ),
         ),
     ),
 }

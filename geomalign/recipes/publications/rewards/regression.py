@@ -33,5 +33,37 @@ PUBLICATIONS: dict[str, Reference] = {
         ),
         departures=(("verl 0.9", "a square per token without V: −(log π · A − ½β Δ²), measured from the old policy"),),
     ),
+    "gvpo": Reference(
+        title="GVPO: Group Variance Policy Optimization for Large Language Model Post-Training",
+        authors=(
+            "Zhang, Kaichen and Hong, Yuzhong and Bao, Junwei and Jiang, Hongfei and Song, Yang and Hong, Dingqian and "
+            "Xiong, Hui"
+        ),
+        year=2025,
+        arxiv="2504.19599",
+        equation="the loss as a mean squared error, as in the authors' code",
+        loss="(1/P) Σ_G (1/(n−1)) Σ_i ½[(r_i − r̄) − (βΔ_i − mean βΔ)]²",
+        conventions=(
+            "a prompt counts by its responses where groups differ in size",
+            "Δ of whole responses, from the policy that sampled or the reference",
+        ),
+        departures=(
+            ("verl's recipe", "a sum over the responses of the micro-batch, not a mean over prompts; β = 0.1"),
+            ("Trinity-RFT, `pairwise_opmd`", "the same square, divided by the number of tokens; Δ from π itself"),
+        ),
+    ),
+    "pmd": Reference(
+        title="Kimi k1.5: Scaling Reinforcement Learning with LLMs",
+        authors="Kimi Team",
+        year=2025,
+        arxiv="2501.12599",
+        equation="§2.3.2, the surrogate with both estimates of τ log Z, read in a summary with formulas",
+        loss="(1/N) Σ_i (r_i − τ log mean e^{r/τ} − τΔ_i)²",
+        conventions=(
+            "divided by 2τ, as the published gradient is",
+            "Δ of whole responses, from the policy that sampled",
+        ),
+        departures=(("Trinity-RFT", "see `opmd`: without the square, with either estimate as the baseline"),),
+    ),
 }
 """Each recipe of that file has its entry, by its name."""

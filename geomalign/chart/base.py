@@ -1,9 +1,8 @@
-"""The chart slot: the coordinate in which the distance from the anchor is read, increasing in the log-ratio."""
+"""What every chart is, and those that are functions of the log-ratio without a bound of their own."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 from abc import ABC, abstractmethod
 
@@ -12,10 +11,9 @@ from torch import Tensor
 
 from geomalign._util import numerics
 from geomalign._util.check import finite, instance, positive, refuse
-from geomalign._util.types import Interval
 from geomalign.divergences import Divergence
 
-__all__ = ["Chart", "Dual", "LogOdds", "LogRatio", "Power", "Ratio", "Sigmoid"]
+__all__ = ["Chart", "Dual", "LogRatio", "Power", "Ratio"]
 
 
 class Chart(ABC):
@@ -37,6 +35,12 @@ class Chart(ABC):
 
     linear: bool = False
     """Whether the slope is constant, so that the gradient needs no current log-probability."""
+    needs_anchor: bool = False
+    """Whether u depends on the anchor's log-probability beside the log-ratio."""
+
+    def among(self, anchor: Tensor) -> Chart:
+        """The chart at events whose log-probability under the anchor is this: in most cases itself."""
+        return self
 
     @abstractmethod
     def __call__(self, log_ratio: Tensor) -> Tensor:
@@ -195,86 +199,6 @@ class Dual(Chart):
 
     def latex(self, log_ratio: str) -> str:
         return self.divergence.latex_mirror(exponential(log_ratio))
-
-
-@dataclasses.dataclass(frozen=True)
-class Sigmoid(Chart):
-    """u = σ(scale·(Δ − shift)) − σ(−scale·shift): the coordinate of a value that saturates on both sides.
-
-    Losses that are sigmoids of a log-ratio (APO, KTO) are linear in this coordinate: their optimization geometry is
-    `Flat()`.
-
-    Args:
-        scale: β, positive.
-        shift: a finite number, the log-ratio at which the slope is largest; KTO's reference point z₀.
-
-    Raises:
-        ValueError: a scale that is not positive, or a shift that is not finite.
-
-    >>> import torch, geomalign as ga
-    >>> ga.Sigmoid()(torch.tensor([-1e4, 0.0, 1e4]))
-    tensor([-0.5000,  0.0000,  0.5000])
-    """
-
-    scale: float = 1.0
-    shift: float = 0.0
-
-    def __post_init__(self) -> None:
-        positive(self, "so that the chart increases", scale=self.scale)
-        finite(self, "a log-ratio", shift=self.shift)
-
-    @property
-    def range(self) -> Interval:
-        """The values that u can have."""
-        # exp overflows a Python float beyond 709.
-        at_anchor = 1 / (1 + math.exp(min(self.scale * self.shift, 700.0)))
-        return Interval(-at_anchor, 1 - at_anchor)
-
-    def __call__(self, log_ratio: Tensor) -> Tensor:
-        return torch.sigmoid(self.scale * (log_ratio - self.shift)) + self.range.low
-
-    def slope(self, log_ratio: Tensor) -> Tensor:
-        x = self.scale * (log_ratio - self.shift)
-        return self.scale * torch.sigmoid(x) * torch.sigmoid(-x)
-
-    def inverse(self, u: Tensor) -> Tensor:
-        return torch.logit(u - self.range.low) / self.scale + self.shift
-
-    def latex(self, log_ratio: str) -> str:
-        moved = log_ratio if self.shift == 0 else rf"{log_ratio}-{self.shift:g}"
-        return rf"\sigma\left({self.scale:g}\left({moved}\right)\right)-{-self.range.low:.3g}"
-
-
-@dataclasses.dataclass(frozen=True)
-class LogOdds(Chart):
-    """u = log(p/(1 − p)), p = e^x, of a log-probability x < 0: for objectives without a reference (anchor=None), ORPO.
-
-    It is not zero at x = 0, as other charts are. Above x = −ε (the dtype's rounding error), where p rounds to one, it
-    continues as its tangent line.
-
-    Source: ORPO (arXiv 2403.07691) eq. 4 and 5.
-
-    >>> import torch, geomalign as ga
-    >>> ga.chart.LogOdds()(torch.tensor([0.5, 0.75]).log())
-    tensor([0.0000, 1.0986])
-    """
-
-    def _inside(self, log_ratio: Tensor) -> Tensor:
-        return log_ratio.clamp(max=-torch.finfo(log_ratio.dtype).eps)
-
-    def __call__(self, log_ratio: Tensor) -> Tensor:
-        x = self._inside(log_ratio)
-        failure = -torch.expm1(x)
-        return x - torch.log(failure) + (log_ratio - x) / failure.detach()
-
-    def slope(self, log_ratio: Tensor) -> Tensor:
-        return -1 / torch.expm1(self._inside(log_ratio))
-
-    def inverse(self, u: Tensor) -> Tensor:
-        return torch.nn.functional.logsigmoid(u)
-
-    def latex(self, log_ratio: str) -> str:
-        return rf"\operatorname{{logit}}\left({exponential(log_ratio)}\right)"
 
 
 _LOGARITHM = re.compile(r"(\\frac\{1\}\{\|y_i\|\})?\\log(.+)")

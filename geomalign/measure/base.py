@@ -1,4 +1,4 @@
-"""The measure slot: what the loss is an average over. A measure is a set of weights of events."""
+"""What every measure is, and those whose weights follow from a row's own tokens and the counts of the whole batch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from geomalign._util.check import positive
+from geomalign.batch import Batch, Counts
 
 __all__ = ["FixedBudget", "Measure", "NestedMean", "PooledMean"]
 
@@ -30,6 +31,14 @@ class Measure(ABC):
 
     rowwise: bool = True
     """Whether the weights of a row follow from its own support and the counts, so that rows can be taken in parts."""
+    needs_lengths: bool = False
+    """Whether the weights depend on the lengths of other rows, which the counts must then hold (`Counts.lengths`)."""
+    normalised: bool = True
+    """Whether the weights of a whole batch sum to one."""
+
+    def among(self, rows: Batch, counts: Counts) -> Measure:
+        """The measure as it weighs these rows of the batch that `counts` counts: in most cases itself."""
+        return self
 
     @abstractmethod
     def weights(self, support: Tensor, events: Tensor, rows: Tensor) -> Tensor:
@@ -110,6 +119,7 @@ class FixedBudget(Measure):
     """
 
     length: float
+    normalised = False
 
     def __post_init__(self) -> None:
         positive(self, "usually the length limit of generation in tokens", length=self.length)
