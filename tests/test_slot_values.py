@@ -450,6 +450,19 @@ def test_where_there_is_no_event_everything_is_zero() -> None:
         close(getattr(found, name), [[value, 0.0], [0.0, 0.0]])
 
 
+@pytest.mark.parametrize("zero", [0, 0.0])
+def test_a_wall_may_stand_at_the_anchor(zero: float) -> None:
+    """Bounds are ≥ 0 or ≤ 0 and may be zero; a bound on the ratio must lie beyond the wall."""
+    u, up, down = torch.tensor([-0.1, 0.1]), torch.ones(2), -torch.ones(2)
+    close(ga.Clip(low=zero, high=0.2).force(u, down), [0.0, 1.0])
+    close(ga.Clip(low=0.2, high=zero).force(u, up), [-1.0, 0.0])
+    tokens, mask = torch.tensor([[-1.0, 2.0]]), torch.ones(1, 2, dtype=torch.bool)
+    close(ga.unit.ClampedTokens(ga.Sequence(), low=zero).reduce(tokens, mask), [2.0])
+    close(ga.unit.ClampedTokens(ga.Sequence(), high=zero).reduce(tokens, mask), [-1.0])
+    with pytest.raises(ValueError, match="must exceed 1"):
+        ga.Clip(0.2, 0.2, dual=1.2)
+
+
 # ---- what a unit says of itself
 
 T, S, G, B = Locality.TOKEN, Locality.SEQUENCE, Locality.GROUP, Locality.BATCH

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-import geomalign
-
 if TYPE_CHECKING:
     from geomalign.objective import BaseObjective
 
@@ -26,7 +24,7 @@ def page() -> Path:
     >>> page().name
     'index.html'
     """
-    package = Path(geomalign.__file__).parent
+    package = Path(__file__).parents[1]
     places = (package / "_explorer", package.parent / "docs" / "explorer")
     found = next((place / "index.html" for place in places if (place / "index.html").is_file()), None)
     if found is None:

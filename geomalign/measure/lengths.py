@@ -222,5 +222,6 @@ class LengthPreference(LengthWeights):
 
     def latex(self, tokens: bool) -> str:
         within = r"\sum_t" if tokens else ""
-        power = rf"{float(self.preference):g}"
-        return rf"\frac{{1}}{{\sum_i|y_i|}}\sum_i G\operatorname{{softmax}}_G\left(h_i^{{{power}}}\right){within}"
+        spread = "" if self.spread == 1 else rf"{self.spread:g}\,"
+        weight = rf"\operatorname{{softmax}}_G\left(\left(1+{spread}z_i\right)^{{{self.preference:g}}}\right)"
+        return rf"\frac{{1}}{{\sum_i|y_i|}}\sum_i G{weight}{within}"

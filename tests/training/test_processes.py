@@ -239,6 +239,7 @@ def test_what_would_differ_between_ranks_is_refused_on_all(many: tuple[int, Path
 def test_rank_0_writes_and_every_rank_returns(many: tuple[int, Path]) -> None:
     _, directory = many
     assert {path.name for path in (directory / "opo").iterdir()} == {
+        "checkpoint.pt",
         "config.json",
         "metrics.jsonl",
         "model",

@@ -155,10 +155,13 @@ def rec(
     >>> ga.recipes.rec("ring")(batch).drive[6]  # A = 0.71; the first token has the ratio 1.25, on the ring
     tensor([0.0000, 0.7068, 0.7068, 0.7068, 0.7068, 0.7068], dtype=torch.float64)
     """
+    check.within("rec", 0, 1, "the distance of a wall from the ratio 1", ends="[)", epsilon=epsilon)
     above = epsilon if epsilon_high is None else epsilon_high
+    check.non_negative("rec", "the distance of a wall from the ratio 1", epsilon_high=above)
     choices = ("one_side", "two_side", "ring", None)
     check.one_of("rec", "clip", clip, choices)
     check.boolean("rec", importance=importance)
+    check.numbers("rec", "the distances of the outer walls below and above", outer=outer)
     advantage = GroupAdvantage()
     if clip == "ring":
         return _score_function(RingMask(advantage, epsilon, above, *outer, importance=importance))
