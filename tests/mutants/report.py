@@ -91,7 +91,8 @@ of a sample that the tests have seen; the one before it, *noticed at first*, is 
 this sample led to. The samples were drawn one after the other, so that *noticed at first* of a later sample says how
 far the tests that were written against the earlier ones carry to mutants that nobody had looked at. A mutant that an
 earlier sample has drawn is left out of a later one. A survivor whose line has since been rewritten is *gone*: it counts
-among those that were not noticed at first, and not in the last column.
+among those that were not noticed at first, and not in the last column. A share of few says little: 19 of 20 go with
+anything from 75 to 99.9 % of all mutants (Clopper–Pearson, 95 %).
 """
 
 SAMPLE = """## Sample of seed {}

@@ -156,3 +156,17 @@ def test_a_base_that_depends_on_code_of_the_users_is_not_shared(
     assert not (tmp_path / "kept").exists()
     with pytest.raises(ValueError, match="no warm start"):
         bases.dependencies(override(quick, {"model.path": "owner/model"}))
+
+
+@pytest.mark.parametrize("data, sampled, taught, room", [(None, 5, 7, 5), (None, 9, 7, 7), ("pairs.jsonl", 5, 7, 0)])
+def test_prompts_leave_room_for_the_shortest_limit_of_a_response_and_for_none_where_pairs_are_given(
+    tiny: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    data: str | None, sampled: int, taught: int, room: int,
+) -> None:  # fmt: skip
+    def seen(task: object, policy: object, config: object, response: int, warn: object) -> None:
+        raise Interrupted(f"room for {response}")
+
+    monkeypatch.setattr(warmstart, "fitting", seen)
+    offline = replace(tiny.offline, data=data, max_new_tokens=taught)
+    with pytest.raises(Interrupted, match=f"room for {room}$"):
+        warm_start(replace(tiny, rl=replace(tiny.rl, max_new_tokens=sampled), offline=offline), tmp_path)
