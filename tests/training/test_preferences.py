@@ -241,7 +241,7 @@ def test_the_command_line_takes_a_file_of_pairs_and_a_task_with_options(
     from geomalign.cli import runs
 
     asked: list[TrainConfig] = []
-    monkeypatch.setattr(runs, "_train", lambda config, out, resume: asked.append(config))
+    monkeypatch.setattr(runs, "_train", lambda config, *rest: asked.append(config))
     task = "pairs.jsonl answer=chosen case=true"
     assert cli.main(["train", "-O", "dpo", "--data", "pairs.jsonl"]) == 0
     assert cli.main(["train", "-O", "dpo", "--data", "pairs.jsonl", "--task", "chain"]) == 0
