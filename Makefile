@@ -100,7 +100,7 @@ package: $(STAMP)  ## sdist and wheel, tried with core dependencies alone, and o
 	PYTHON=$(BIN)/python bash tests/packaging/run.sh
 
 .PHONY: parity parity-report
-LIBRARIES := trl-0.29 trl-1.6 trl-1.16 verl liger openrlhf skyrl torchrl trinity
+LIBRARIES := trl-0.29 trl-1.6 trl-1.16 verl areal liger openrlhf skyrl swift torchrl trinity
 
 parity: $(STAMP)  ## objectives against the code of TRL, verl, Liger, OpenRLHF and torchrl; builds their environments
 	BASE=$(VENV) bash tests/parity/environments.sh

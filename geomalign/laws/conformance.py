@@ -17,7 +17,7 @@ from geomalign.laws.batches import FAMILIES, PAIR_FAMILIES, as_text
 from geomalign.laws.comparison import AnyBatch, Comparison, Loss, Verdict, compare, minimal
 from geomalign.objective import BaseObjective, Objective, TermDrives
 from geomalign.optimization import ImportanceWeighted
-from geomalign.sampling import TruncatedImportance
+from geomalign.sampling import MaskedImportance, SamplingGeometry, TruncatedImportance
 
 _PARAMETERS = {field: aliases for field, aliases in COLUMN_ALIASES.items() if field != "rollout"}
 # The text of a prompt names its group in a dump; a parameter of that name is something else.
@@ -186,9 +186,8 @@ def with_advantage(objective: BaseObjective, batch: AnyBatch) -> AnyBatch:
     if isinstance(batch, PreferenceBatch):
         return batch
     if _corrected(objective):  # a trainer passes the advantage and the importance weight separately
-        samplings = [term.sampling for term in _sampled(objective)]
-        inner = [sampling.of for sampling in samplings if isinstance(sampling, TruncatedImportance)]
-        return dataclasses.replace(batch, advantage=inner[0].drive(batch))
+        inner = next(s.of for s in (term.sampling for term in _sampled(objective)) if _corrects(s))  # type: ignore[attr-defined]
+        return dataclasses.replace(batch, advantage=inner.drive(batch))
     drives = objective.drive(batch)
     if isinstance(drives, TermDrives):
         terms = _sampled(objective)
@@ -205,7 +204,14 @@ def _one_drive(objective: BaseObjective) -> bool:
 
 
 def _corrected(objective: BaseObjective) -> bool:
-    return any(isinstance(term.sampling, TruncatedImportance) for term in _sampled(objective))
+    return any(_corrects(term.sampling) for term in _sampled(objective))
+
+
+def _corrects(sampling: SamplingGeometry) -> bool:
+    """Whether the drive holds a weight between two policies of the rollout, beside an advantage."""
+    if isinstance(sampling, MaskedImportance):
+        return sampling.numerator != "policy"
+    return isinstance(sampling, TruncatedImportance)
 
 
 def as_loss(objective: BaseObjective) -> Loss:

@@ -216,7 +216,7 @@ def periodic_table() -> dict[tuple[str, str], list[Tile]]:
     """The recipes by what pulls (`PULLS`) and what resists (`RESISTS`) in their first term.
 
     >>> [tile.name for tile in periodic_table()["the group's rewards", "a square"]]
-    ['cfpo', 'mirror_descent']
+    ['cfpo', 'mirror_descent', 'pmd']
     """
     cells: dict[tuple[str, str], list[Tile]] = {}
     for entry in entries():

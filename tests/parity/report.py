@@ -20,9 +20,11 @@ Record = dict[str, Any]
 _TITLES = {
     "trl": "TRL",
     "verl": "verl",
+    "areal": "AReaL",
     "liger": "Liger",
     "openrlhf": "OpenRLHF",
     "skyrl": "SkyRL",
+    "swift": "ms-swift",
     "torchrl": "torchrl",
     "trinity": "Trinity-RFT",
 }

@@ -39,7 +39,7 @@ def delta_l(
     >>> import geomalign as ga
     >>> outcome = ga.recipes.delta_l(length=6)(ga.laws.sample_batch())
     >>> outcome.weights.sum(-1)[:3]  # α = 1: responses of 3, 5 and 5 tokens weigh the same
-    tensor([0.0933, 0.0933, 0.0933], dtype=torch.float64)
+    tensor([0.0943, 0.0943, 0.0943], dtype=torch.float64)
     """
     return Objective(
         unit=Token(),

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tests.parity.case import Case
+from tests.parity.cases.areal import AREAL
 from tests.parity.cases.kl_penalties import KL_PENALTIES
 from tests.parity.cases.liger import LIGER
 from tests.parity.cases.openrlhf import OPENRLHF
 from tests.parity.cases.skyrl import SKYRL
+from tests.parity.cases.swift import SWIFT
 from tests.parity.cases.torchrl import TORCHRL
 from tests.parity.cases.trinity import TRINITY
 from tests.parity.cases.trl import TRL
@@ -20,7 +22,9 @@ from tests.parity.cases.verl import VERL
 
 __all__ = ["CASES", "NO_IMPLEMENTATION"]
 
-CASES: tuple[Case, ...] = tuple(TRL + VERL + KL_PENALTIES + LIGER + OPENRLHF + SKYRL + TORCHRL + TRINITY)
+CASES: tuple[Case, ...] = tuple(
+    TRL + VERL + KL_PENALTIES + AREAL + LIGER + OPENRLHF + SKYRL + SWIFT + TORCHRL + TRINITY
+)
 """Every line of the table."""
 
 _AUTHOR = "the author's code is no package; its variant differs from the paper (see the recipe)"
@@ -34,8 +38,6 @@ NO_IMPLEMENTATION: Mapping[str, str] = {
     "bapo": _FORK,
     "ce_gppo": _FORK,
     "gppo": _FORK,
-    "decoupled_ppo": "AReaL's `ppo_actor_loss_fn`, whose package needs a GPU; compared by hand",
-    "fipo": "ms-swift's method of its trainer, whose import needs a model; compared by hand",
     "gepo": "the authors' code is a trainer, no function; its lines were compared by hand",
     "prime_ipo": "prime-rl is no package of the index; `ipo_loss_fn` was compared by hand",
     "opo_ess": "ours",

@@ -1,13 +1,16 @@
 """What an implementation is: another library that computes the same losses, called through its own entry points."""
 
 from __future__ import annotations
+import __future__ as future
 
+import ast
 import importlib.metadata
 import importlib.util
 import sys
 import types
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
@@ -87,6 +90,35 @@ def without_init(*packages: str) -> None:
             shell = types.ModuleType(package)
             shell.__path__ = ["/".join([path, *below]) for path in paths]
             sys.modules[package] = shell
+
+
+def excerpt(package: str, file: str, names: Collection[str], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Functions, classes, methods and constants of a file of a package as they stand, without importing the file.
+
+    For files whose imports ask for an engine or a GPU that no loss needs. What the excerpt reads of its module, and is
+    not in it, has to be in `given`; a name that a release adds ends in a NameError.
+
+    Args:
+        package: the top package.
+        file: path below it.
+        names: what to take; a method by its own name.
+        given: what the rest of the module would have provided.
+    """
+    spec = importlib.util.find_spec(package)
+    assert spec is not None and spec.submodule_search_locations
+    path = Path(next(iter(spec.submodule_search_locations)), file)
+    module = ast.parse(path.read_text(encoding="utf-8"))
+    inside = [node for one in module.body if isinstance(one, ast.ClassDef) for node in one.body]
+    kept = [node for node in [*module.body, *inside] if set(_named(node)) & set(names)]
+    made = dict(given)
+    exec(compile(ast.Module(kept, []), str(path), "exec", future.annotations.compiler_flag), made)
+    return {name: made[name] for name in names}
+
+
+def _named(node: ast.stmt) -> list[str]:
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        return [node.name]
+    return [x.id for x in node.targets if isinstance(x, ast.Name)] if isinstance(node, ast.Assign) else []
 
 
 def two_word_logit(log_prob: Tensor) -> Tensor:
