@@ -327,6 +327,18 @@ def test_a_wrong_member_is_caught_with_the_smallest_case(name: str) -> None:
     assert isinstance(caught.value.__cause__, laws.LawViolation), "what the smallest case raised is kept"
 
 
+class FlatAtOne(ga.Divergence):
+    """(t − 1)² − log(1 + (t − 1)²), of fourth order at one."""
+
+    def generator(self, t: torch.Tensor) -> torch.Tensor:
+        return (t - 1) ** 2 - torch.log1p((t - 1) ** 2)
+
+
+def test_a_divergence_without_curvature_at_the_anchor_is_refused() -> None:
+    with pytest.raises(laws.LawViolation, match=r"a_divergence_resists_at_one.*flat at t = 1.*no gradient"):
+        laws.check_divergence(FlatAtOne())
+
+
 def test_a_case_that_only_hypothesis_draws_is_found() -> None:
     """Wrong for batches of more than eight rows, which the fixed cases do not have."""
 

@@ -122,7 +122,10 @@ def _publication(name: str) -> Reference:
     builder(name)  # refuses a name that there is not, with the names that there are
     found = PUBLICATIONS.get(name.removeprefix("geomalign.recipes:"))
     if found is None:
-        raise ValueError(f"--bibtex prints the publications of this library's recipes, of which {name!r} is none.")
+        raise ValueError(
+            f"--bibtex prints the publications of this library's recipes, of which {name!r} is none. For an objective "
+            "of your own, cite the recipe that it started from, for example: geomalign show dpo --bibtex"
+        )
     return found
 
 

@@ -188,7 +188,7 @@ class ReverseKullbackLeibler(PowerDivergence):
 class PearsonChiSquare(PowerDivergence):
     """χ²(p‖q)/2, ψ(t) = (t − 1)²/2. Its coordinate is the fluctuation t − 1, its target policy a simplex projection.
 
-    The factor 1/2 makes ψ''(1) = 1, as for every member; statistics' χ² is twice this value.
+    The factor 1/2 makes ψ''(1) = 1, as in the whole power family; statistics' χ² is twice this value.
 
     >>> PearsonChiSquare().generator(torch.tensor([0.0, 1.0, 3.0]))
     tensor([0.5000, 0.0000, 2.0000])

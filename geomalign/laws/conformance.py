@@ -105,7 +105,7 @@ def adapt(function: Callable[..., Tensor]) -> Loss:
 
 def compare_loss(
     function: Callable[..., Tensor],
-    recipe: str,
+    recipe: str | BaseObjective,
     *,
     dtype: torch.dtype = torch.float64,
     tolerance: float | None = None,
@@ -118,10 +118,13 @@ def compare_loss(
             `mask`, `advantage`, `reward`, `reference`, `group`, or for pairs `chosen`, `rejected`, `reference_chosen`,
             …, `chosen_mask`, …; the names that trainers use are understood (see `adapt`). `advantage` is what the
             recipe's sampling geometry makes of the rewards.
-        recipe: name of the recipe to compare with.
+        recipe: name of the recipe to compare with, `"my_module:my_objective"`, or an objective.
         dtype: of the tensors.
         tolerance: relative; None: 1e-6 in float64, 3e-5 in float32.
-        settings: of the recipe.
+        settings: of the recipe; an objective takes none.
+
+    Raises:
+        ValueError: no such recipe, or settings beside an objective.
 
     Returns:
         `LossReport`: one `Comparison` for ordinary batches and for each family of unusual ones.
@@ -135,7 +138,9 @@ def compare_loss(
     >>> compare_loss(mine, "bnpo")["ragged"].verdict.value, compare_loss(mine, "grpo")["ragged"].verdict.value
     ('equal', 'differs')
     """
-    objective = recipes.get(recipe, **settings)
+    if isinstance(recipe, BaseObjective) and settings:
+        raise ValueError(f"compare_loss: {', '.join(settings)} beside an objective, which holds its settings already.")
+    objective = recipe if isinstance(recipe, BaseObjective) else recipes.get(recipe, **settings)
     theirs = adapt(function)
     given = "advantage" in _fields_of(function)
     ours: Loss = as_loss(objective) if given else lambda batch: objective(batch).loss
@@ -149,7 +154,8 @@ def compare_loss(
         found[family] = compare(ours, theirs, batches, limit)
         if not found[family].equal and found[family].verdict is not Verdict.REFUSED and not example:
             example = _smallest(ours, theirs, batches, limit)
-    return LossReport(found, f"{recipe}({', '.join(f'{k}={v!r}' for k, v in settings.items())})", example)
+    written = f"{recipe}({', '.join(f'{k}={v!r}' for k, v in settings.items())})" if isinstance(recipe, str) else "it"
+    return LossReport(found, written, example)
 
 
 def _fields_of(function: Callable[..., Tensor]) -> set[str]:

@@ -30,6 +30,17 @@ def a_divergence_vanishes_at_one(divergence: Divergence, case: Points) -> None:
 
 
 @law("divergence", LINE)
+def a_divergence_resists_at_one(divergence: Divergence, case: Points) -> None:
+    """Near t = 1 a divergence grows at least as a square: ψ(1 + h)/ψ(1 + 2h) → ¼, or ½ at a kink."""
+    near, far = divergence.generator(1 + torch.tensor([1e-3, 2e-3], dtype=torch.float64))
+    remedy = (
+        "ψ''(1) is 0, so that the chart of this divergence has slope 0 at the anchor, and a loss in it has no gradient "
+        "where training begins. Add a multiple of another divergence, such as KullbackLeibler()."
+    )
+    holds((near >= 0.2 * far)[None], "the generator is flat at t = 1", remedy, ratio=(near / far)[None])
+
+
+@law("divergence", LINE)
 def mirror_and_curvature_are_derivatives(divergence: Divergence, case: Points) -> None:
     """ψ' and ψ'' by autograd."""
     t = torch.exp(case.line())
@@ -53,6 +64,10 @@ def the_log_ratio_forms_agree(divergence: Divergence, case: Points) -> None:
         ("slope", divergence.slope(x), t * divergence.curvature(t), "t·curvature(t)", 1e-7),
     ):
         remedy = f"{name}(x) must be {meant} at t = exp(x)."
+        if value.isnan().any():
+            remedy += " A NaN may come from an overflow: in float64 the generator is also differentiated at t = e^300."
+        elif name == "slope" and (expected < -atol).any():
+            remedy += " Here ψ'' is negative, and ψ must be convex."
         equal(value, expected, f"{name} is not {meant}", remedy, rtol=1e-6, atol=atol, log_ratio=x)
 
 

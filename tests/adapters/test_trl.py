@@ -443,6 +443,12 @@ def test_a_checkpoint_without_the_controller_is_refused() -> None:
         ours("grpo", case)
 
 
+def test_a_checkpoint_of_a_controller_is_refused_without_one() -> None:
+    args = {"max_steps": 4, "num_iterations": 2, "save_strategy": "steps", "save_steps": 2}
+    with pytest.raises(ValueError, match="holds the state of a controller, and this trainer has none"):
+        ours("grpo", ADAPTIVE | {"args": args, "resume": 2, "uncontrolled": True})
+
+
 def test_trl_advantages_can_drive() -> None:
     """With `advantage="trl"` and the identity geometry, TRL's own scaling of several rewards is what pulls."""
     args = {"loss_type": "dapo", "num_iterations": 2, "scale_rewards": "batch"}

@@ -294,6 +294,8 @@ def run(case: dict[str, Any]) -> dict[str, Any]:
         trainer.train()
         if case.get("forget"):
             os.remove(f"{saved}/checkpoint-{case['resume']}/geometry.pt")
+        if case.get("uncontrolled"):
+            case = {name: value for name, value in case.items() if name not in ("annealed", "control")}
         if case.get("resume"):
             trainer = {"grpo": run_grpo, "dpo": run_dpo}[case["trainer"]](case, folder)
             trainer.train(resume_from_checkpoint=f"{saved}/checkpoint-{case['resume']}")

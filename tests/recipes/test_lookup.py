@@ -321,6 +321,14 @@ def test_compare_loss_takes_an_objective_of_a_module() -> None:
     assert ga.laws.compare_loss(lambda batch: objective(batch).loss, "module_of_test_lookup:mine").equal
 
 
+def test_compare_loss_takes_an_objective() -> None:
+    objective = ga.recipes.grpo(beta=0.04)
+    assert ga.laws.compare_loss(lambda batch: objective(batch).loss, objective).equal
+    assert not ga.laws.compare_loss(lambda batch: objective(batch).loss, ga.recipes.opo()).equal
+    with pytest.raises(ValueError, match="mu beside an objective"):
+        ga.laws.compare_loss(lambda batch: objective(batch).loss, objective, mu=2.0)
+
+
 def test_vespo_takes_its_pairs_from_any_configuration() -> None:
     wanted = ga.recipes.vespo(positive=(1.0, 2.5))
     for found in (

@@ -156,7 +156,8 @@ def check_grpo(objective: BaseObjective, args: Any, advantage: str) -> None:
     if args.beta != 0 and not referenced:
         warnings.warn(
             f"beta={args.beta}: TRL scores a reference and logs `kl`, but no term of the objective measures from it: "
-            "nothing draws the policy to it. Use ga.recipes.grpo(beta=…), or beta=0 to save the forward pass.",
+            'nothing draws the policy to it. Add one, such as 0.04 * ga.kl_penalty("k3") or that of '
+            "ga.recipes.grpo(beta=…), or set beta=0 to save the forward pass.",
             SupersededWarning,
             stacklevel=3,
         )
@@ -184,7 +185,8 @@ def check_grpo(objective: BaseObjective, args: Any, advantage: str) -> None:
             "geometry inactive: with num_iterations=1 and steps_per_generation <= gradient_accumulation_steps every "
             "step is made where the policy equals the one that sampled, so the gradient is "
             f"{gradient_at_anchor(objective)}, and no potential matters. Set num_iterations > 1, or "
-            "steps_per_generation to a multiple of gradient_accumulation_steps.",
+            "steps_per_generation to a larger multiple of gradient_accumulation_steps "
+            f"({args.gradient_accumulation_steps}).",
             InactiveGeometryWarning,
             stacklevel=3,
         )

@@ -82,9 +82,17 @@ class GeometryTrainer(Host):
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
-        if self.controller is None or checkpoint is None:
+        if checkpoint is None:
             return
         path = Path(checkpoint, _STATE)
+        if self.controller is None:
+            if path.exists():
+                raise ValueError(
+                    f"{checkpoint} holds the state of a controller, and this trainer has none, so that its stiffness "
+                    "would fall back to where the run began. Pass the controller again, or start a new run from the "
+                    "checkpoint's model."
+                )
+            return
         if not path.exists():
             raise ValueError(
                 f"{checkpoint} has no {_STATE}: it was saved without a controller. Resume without one, or "
