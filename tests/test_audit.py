@@ -1,5 +1,6 @@
 """An audit says of a dump what was put into it, whatever the dump calls its columns."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -10,7 +11,9 @@ import pytest
 import torch
 
 import geomalign as ga
-from geomalign.audit import Audit, audit, read, record
+from geomalign import plotting
+from geomalign.audit import Audit, audit, columns, read, record
+from geomalign.audit.rows import as_batch
 
 
 def rollouts(scale: float, steps: int = 3, groups: int = 16, size: int = 8) -> list[ga.Batch]:
@@ -528,3 +531,179 @@ def test_padding_is_no_token_at_the_anchor(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"row 2 of .* ends with 3 log-probabilities of 0"):
         audit(rows())
     assert audit(rows(mask=[[1, 1, 0, 0], [1, 0, 0, 0]])).facts["tokens_at_the_anchor"] == 0.0
+
+
+# ---------------------------------------------------------------------- what decides in reading, by kind
+
+
+@pytest.mark.parametrize(
+    ("rows", "is_log"),
+    [
+        ([{"step": 1, "loss": 0.1}, {"step": 2}], True),
+        ([{"step": 1, "loss": 0.1}, {"step": 1, "loss": 0.2}], False),  # two rows of one step
+        ([{"step": 1, "loss": 0.1}, {"loss": 0.2}], False),
+        ([{"step": 1, "reward": 0.1}, {"step": 2, "reward": 0.2}], False),  # no column of a trainer
+        ([{"step": 1, "loss": 0.1}, {"step": 2, "loss": 0.1, "completion": "…"}], False),
+        ([{"step": 1, "loss": 0.1, "uid": "a"}, {"step": 2, "loss": 0.1}], False),
+        ([], False),
+    ],
+)
+def test_a_log_has_a_row_for_each_step_and_no_response(rows: list[dict[str, Any]], is_log: bool) -> None:
+    assert columns.logged(rows) is is_log
+
+
+@pytest.mark.parametrize(
+    ("policy", "old", "refused"),
+    [
+        ([[-1.0, -1.0, 0.0], [-1.0, -1.0, -1.0]], None, False),  # one sure token may end a response
+        ([[-1.0, 0.0, 0.0], [-1.0, -1.0, -1.0]], None, True),
+        ([[-1.0, 0.0, 0.0], [-2.0, 0.0, 0.0]], None, False),  # all alike
+        ([[-1.0, 0.0, 0.0], [-1.0, -1.0, 0.0]], None, True),
+        ([[0.0, 0.0, -1.0], [-1.0, -1.0, -1.0]], None, False),  # at the beginning
+        ([[-1.0, 0.0, 0.0], [-1.0, -1.0, -1.0]], [[-1.0, -0.1, 0.0], [-1.0, -1.0, -1.0]], False),  # not in all columns
+    ],
+)
+def test_zeros_at_the_end_are_padding_where_rows_differ_in_them(policy: Any, old: Any, refused: bool) -> None:
+    values = {name: torch.tensor(x) for name, x in (("policy", policy), ("old", old)) if x is not None}
+    with pytest.raises(ValueError, match="row 1 ends with 2 log-prob") if refused else contextlib.nullcontext():
+        columns.refuse_padding(values, ["row 1", "row 2"])
+
+
+def test_numbers_and_sums_of_a_row() -> None:
+    assert math.isnan(columns.number([], "")) and math.isnan(columns.number([1.0, None], ""))
+    assert columns.number([0.5, True], "") == 1.5
+    row = {"a": 2.0, "b": None, "c": [1.0, 3.0]}
+    assert columns.total(row, ("a", "b", "c"), {"a": 0.5, "b": 9.0}, "") == 5.0
+    assert math.isnan(columns.total(row, ("b", "d"), {}, ""))
+    assert columns._deviation([1.0, 3.0]) == pytest.approx(math.sqrt(2)) and columns._deviation([7.0]) == 0.0
+
+
+def test_the_first_usual_name_that_holds_something_is_chosen() -> None:
+    table = [{"rewards": 1.0, "score": 0.0, "reward": None, "prompt": "a", "uid": None}, {"prompt": "a", "score": 1.0}]
+    assert columns.choose(table, "a", None) == {"reward": ("score",), "group": ("prompt",)}
+    assert columns.choose([{"a": 1.0}, {"b": 2.0}], "a", ("b",)) == {"reward": ("b",)}  # some rows have it
+    assert columns.choose(table, "a", ()) == {"group": ("prompt",)}
+    assert columns.choose(table, "a", ("rewards", "score"))["reward"] == ("rewards", "score")
+
+
+@pytest.mark.parametrize(
+    ("scale", "error", "explained"),
+    [
+        (lambda spread: 1.0, 0.0, True),
+        (lambda spread: spread + 1e-4, 0.0, True),
+        (lambda spread: spread + 1e-4, 1e-6, True),
+        (lambda spread: spread + 1e-4, 1e-5, False),
+        (lambda spread: spread + 1.5e-4, 0.0, False),
+        (lambda spread: spread, 0.0, False),
+        (lambda spread: math.inf, 0.0, False),  # nothing is pulled
+    ],
+)
+def test_advantages_are_explained_by_rewards_up_to_the_rounding_of_float32(
+    scale: Any, error: float, explained: bool
+) -> None:
+    advantage = 0.5 / scale(math.sqrt(0.5))
+    rows = [{"step": 1, "prompt": "p", "advantage": sign * advantage + error} for sign in (1, -1)]
+    assert columns._explains(rows, [1.0, 0.0]) is explained
+    assert columns._explains(rows, [1.0, math.nan]) is False
+
+
+@pytest.mark.parametrize("count", [8, 9])
+def test_of_up_to_eight_columns_those_are_found_that_are_rewards(count: int) -> None:
+    table = [
+        {"step": 1, "prompt": "p", "completion": "…", "advantage": (k - 1) * 2.0}
+        | {f"c{n}": float(k + 1) ** n for n in range(1, count + 1)}
+        for k in range(3)
+    ]
+    for row in table:
+        row["c1"] *= 2  # 2, 4, 6, whose centred values the advantages are
+    with pytest.raises(ValueError, match="do not tell") if count == 9 else contextlib.nullcontext():
+        assert columns.rewards_of_trl(table, "a") == ("c1",)
+
+
+def test_what_is_recorded_of_a_batch_and_where(tmp_path: Path) -> None:
+    """Six digits, in a folder that is made or is there; nothing of masked tokens."""
+    policy = torch.tensor([[-0.12345678, -9.0]])
+    rows = ga.Batch(policy, policy, torch.tensor([[True, False]]), reward=torch.ones(1), group=torch.tensor([4]))
+    for _ in range(2):
+        record(tmp_path / "a" / "b", rows)
+    record(tmp_path / "a" / "c.txt", rows, rollout=2, step=5, rank=3)
+    line = {"rollout": 0, "step": 0, "policy": [-0.123457], "old": [-0.123457], "reward": 1.0, "group": 4}
+    written = (tmp_path / "a" / "b" / "rollouts.jsonl").read_text().splitlines()
+    assert [json.loads(text) for text in written] == [line, line]
+    assert json.loads((tmp_path / "a" / "c.3.txt").read_text()) == line | {"rollout": 2, "step": 5}
+
+
+def test_rows_without_names_are_counted_from_one() -> None:
+    with pytest.raises(ValueError, match=r"^row 2 holds the str 'x'"):
+        as_batch([{"reward": 1.0}, {"reward": "x"}])
+    rows = as_batch(
+        [{"reward": 1.0, "rollout": "a"}, {"reward": None, "rollout": "b"}, {"reward": 2.0, "rollout": "a"}]
+    )
+    assert rows.unknown == {"tokens": 0, "rewards": 1} and rows.rollout.tolist() == [0, 1, 0]
+    assert rows.batch.mask.flatten().tolist() == [True, False, True] and rows.columns >= {"reward"}
+
+
+@pytest.mark.parametrize(
+    ("row", "refused"),
+    [
+        ({"policy": [0.0, 0.0]}, False),  # sure tokens
+        ({"policy": [0.0, 0.1]}, True),
+        ({"policy": [-1e-9, 0.1]}, False),
+        ({"policy": [0.0, 0.1], "mask": [1, 0]}, False),  # what is masked is nothing
+    ],
+)
+def test_numbers_above_zero_are_no_log_probabilities(row: dict[str, Any], refused: bool) -> None:
+    with pytest.raises(ValueError, match="no number below 0") if refused else contextlib.nullcontext():
+        as_batch([row])
+
+
+def test_of_one_response_an_audit_has_no_error_and_no_group(tmp_path: Path) -> None:
+    found = audit(dumped(tmp_path, [{**ROW, "behavior": [-1.1, -1.9], "reward": 1.0}]))
+    assert found.facts["engine_ratio_error"] == math.inf and found.facts["rollouts"] == 1
+    assert not any("answer the same prompt" in sentence for sentence in found.advice)
+    assert not {"rewards_left_out", "tokens_left_out"} & found.facts.keys()
+    assert not any("left out" in sentence for sentence in found.advice)
+
+
+@pytest.mark.parametrize("spread, silent", [(3e-12, 0.0), (3e-13, 1.0)])
+def test_rewards_are_equal_up_to_rounding(spread: float, silent: float, tmp_path: Path) -> None:
+    found = audit(dumped(tmp_path, rewarded(0.0, spread)))
+    assert found.facts["responses_in_groups_of_equal_rewards"] == silent
+    assert found.steps["share with a drive"] == [1.0 - silent]
+
+
+def test_a_log_probability_may_be_a_tenth_above_zero(tmp_path: Path) -> None:
+    for value, said in ((0.1, False), (0.101, True)):
+        found = audit(dumped(tmp_path, rewarded(0.0, 1.0, policy=[-1.0, value])))
+        assert any("are above 0.1; a token's is at most 0" in sentence for sentence in found.advice) is said
+
+
+def test_the_radii_of_an_audit_and_what_they_bound(dump: Path) -> None:
+    """E[(t − 1)²] ≤ ε bounds the total variation by √ε/2."""
+    found = audit(dump)
+    assert list(found.stiffness) == [0.01, 0.04, 0.1] and list(audit(dump, radius=0.02).stiffness)[1] == 0.02
+    assert any("at E[u²] = 0.04" in sentence for sentence in found.advice)
+    table = found.text().split("| E[u²] | TV at most | μ |\n")[1].splitlines()[1:]
+    assert [line.split(" | ")[:2] for line in table] == [["| 0.01", "0.05"], ["| 0.04", "0.1"], ["| 0.1", "0.158"]]
+
+
+def test_the_panels_of_a_figure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Sizes on a logarithmic scale down to 1e-9 with a line at 1e-6, the rewards, one course per name."""
+    kept: list[Any] = []
+    monkeypatch.setattr(plotting, "save", lambda figure, path: kept.append(figure) or Path(path))
+    steps = {"a": [0.0, 1.0], "b": [0.5, 0.5]}
+    sizes, drive = torch.tensor([0.0, -1e-4, 0.1]), torch.tensor([-1.0, 0.5])
+    found = Audit("a", {}, {}, {}, (), steps, sizes, drive)
+    assert found.figure(tmp_path / "a.png") == tmp_path / "a.png"
+    moved, pulled, course = kept[0].axes
+    assert [sum(bar.get_height() for bar in axes.patches) for axes in (moved, pulled)] == [3, 2]
+    for axes, ends in ((moved, (-9.0, -1.0)), (pulled, (-1.0, 0.5))):
+        edges = [axes.patches[0].get_x(), axes.patches[-1].get_x() + axes.patches[-1].get_width()]
+        assert edges == pytest.approx(ends)
+    assert moved.lines[0].get_xdata()[0] == pytest.approx(-6)
+    assert {line.get_label(): list(line.get_ydata()) for line in course.lines} == steps
+    low, high = course.get_ylim()
+    assert -0.1 < low < 0 and 1 < high < 1.1, "shares of 0 and 1 are not on the frame"
+    empty = Audit("a", {}, {}, {}, (), steps, sizes[:0], drive[:0])
+    empty.figure(tmp_path / "b.png")
+    assert [axes.texts[0].get_text()[:2] for axes in kept[1].axes[:2]] == ["no", "no"] and not kept[1].axes[0].lines

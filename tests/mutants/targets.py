@@ -15,8 +15,9 @@ def _laws(*first: str) -> tuple[str, ...]:
 
 
 SLOTS = _laws("every_drive_and_measure_adds_up")
-NEWER = tuple(
-    f"tests/recipes/test_{name}.py" for name in ("reinforce_kin", "surrogates", "more_regressions", "lengths")
+NEWER = (
+    *(f"tests/recipes/test_{name}.py" for name in ("reinforce_kin", "surrogates", "more_regressions", "lengths")),
+    "tests/test_kinds.py",
 )
 """Recipes with parts of their own in several slots."""
 FORMULA = ("tests/test_outcome.py", "tests/recipes/test_kl_penalties.py", "tests/test_core.py")
@@ -78,6 +79,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/test_optimization.py",
         "tests/test_equilibrium.py",
         "tests/recipes/test_unpaired.py",
+        "tests/test_kinds.py",
         *_laws("optimization", "our_geometries_are_finite_far_from_the_anchor"),
         "tests/test_core.py",
     ),
@@ -92,6 +94,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/test_core.py",
     ),
     "objective/certificate.py": ("tests/test_certificate.py",),
+    "objective/surrogate_error.py": ("tests/test_certificate.py",),
     "objective/kl.py": ("tests/recipes/test_kl_penalties.py", *SLOTS),
     "objective/*.py": ("tests/test_node.py", "tests/test_thresholds.py", *FORMULA, *SLOTS),
     "recipes/*.py": (
@@ -126,7 +129,12 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     "training/comparison.py": ("tests/training/test_comparison.py",),
     "chart/*.py": ("tests/test_probability_chart.py", *_laws("chart"), *FORMULA),
-    "measure/*.py": ("tests/test_measures.py", *_laws("measure", "every_drive_and_measure_adds_up"), *FORMULA),
+    "measure/*.py": (
+        "tests/test_measures.py",
+        "tests/test_kinds.py",
+        *_laws("measure", "every_drive_and_measure_adds_up"),
+        *FORMULA,
+    ),
     "training/warmstart.py": ("tests/training/test_step.py", "tests/training/test_warmstart.py"),
     "training/*pair*.py": (
         "tests/training/test_offline.py",
@@ -149,6 +157,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     "training/*.py": (
         "tests/training/test_diagnosis.py",
+        "tests/training/test_step.py",
         "tests/training/test_trainer.py",
         "tests/training/test_offline.py",
         "tests/training/test_config.py",

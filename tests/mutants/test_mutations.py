@@ -107,6 +107,7 @@ def test_what_is_called_equivalent_has_a_reason() -> None:
 def test_a_run_without_an_end_is_a_kill_and_its_time_is_that_of_the_processor(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
+    (tree / "geomalign").symlink_to(targets.ROOT / "geomalign")  # whose plugin pytest loads
     (tree / "test_endless.py").write_text("def test_endless():\n    while True: pass\n")
     (tree / "test_asleep.py").write_text("import time\ndef test_asleep(): time.sleep(6)\n")
     assert runner.verdict(tree, ["test_endless.py"], limit=5) == ("killed", "no end within 5 s of processor time")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 import subprocess
 import sys
 import time
 import types
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +17,13 @@ import torch
 from torch import Tensor
 
 import geomalign as ga
+from geomalign import tasks
 from geomalign.tasks.verifiers import mathematics, sandbox
-from geomalign.training import evaluation, from_pairs, pair_tokens, summary, warmstart
-from geomalign.training.config.settings import TrainConfig
+from geomalign.training import evaluation, from_pairs, pair_tokens, summary, trainer, warmstart
+from geomalign.training import run as training_run
+from geomalign.training.checkpoint import read_metrics
+from geomalign.training.config.settings import RLConfig, TaskConfig, TrainConfig
+from geomalign.training.events import Event, Failed
 from geomalign.training.generation import Rollout
 from geomalign.training.step import OptimizerStep, largest_log_ratio, optimizer_step, step_metrics
 
@@ -289,3 +296,267 @@ def test_the_rate_of_the_warm_start_rises_and_falls_by_half_a_cosine_to_a_tenth(
 def test_the_longest_pieces_are_packed_first_each_where_it_fits_first() -> None:
     assert warmstart.pack([3, 5, 2, 4, 1], 7) == [[1, 2], [3, 0], [4]]
     assert warmstart.pack([2, 2, 2], 4) == [[0, 1], [2]] and warmstart.pack([4], 4) == [[0]]
+
+
+# ---- what a step, an evaluation and a run decide, by kind
+
+
+@pytest.mark.parametrize(("behind", "inactive"), [(0.9e-4, 1.0), (1.1e-4, 0.0)])
+def test_a_geometry_acts_at_the_anchor_from_a_ten_thousandth_of_the_drive_on(behind: float, inactive: float) -> None:
+    """Measured from a reference that lies behind by `behind`: of u − g with g = ±1 the first term is its own force."""
+    old = torch.full((2, 1), -1.0)
+    rows = ga.Batch(old, old, advantage=torch.tensor([1.0, -1.0]), reference=old - behind)
+    objective = ga.Objective(
+        unit=ga.Sequence(), sampling=ga.Advantage(), optimization=ga.ChiSquare(), anchor="reference"
+    )
+    found = step_metrics([OptimizerStep(1.0, 2.0, False)], [torch.zeros(())], objective(rows), objective(rows))
+    assert found["inactive"] == inactive
+
+
+def test_of_a_sum_the_first_term_is_described_and_without_events_nothing_is() -> None:
+    rows = ga.Batch(torch.full((2, 1), 0.1), torch.zeros(2, 1), advantage=torch.tensor([1.0, -3.0]))
+
+    def term(mu: float, sampling: ga.SamplingGeometry) -> ga.Objective:
+        return ga.Objective(unit=ga.Sequence(), sampling=sampling, optimization=ga.ChiSquare(mu))
+
+    both = (term(3.0, ga.Advantage()) + 0.5 * term(7.0, ga.SignWeighted(ga.Advantage(), 5.0, 5.0)))(rows)
+    found = step_metrics([OptimizerStep(1.0, 2.0, False)], [torch.zeros(())], both, both)
+    assert (found["drive_range"], found["drive_std"], found["stiffness"]) == (4.0, 2.0, 1.5)
+    assert found["gap"] == pytest.approx(((0.3 - 1) ** 2 + (0.3 + 3) ** 2) / (2 * 2 * 3))
+    empty = term(3.0, ga.Advantage())(
+        ga.Batch(rows.policy, rows.old, torch.zeros(2, 1, dtype=torch.bool), advantage=rows.advantage)
+    )
+    found = step_metrics([OptimizerStep(1.0, 2.0, False)], [torch.tensor(math.inf)], empty, empty)
+    assert found["drive_range"] == 0.0 and not {"grad_per_range", "log_ratio_max"} & found.keys()
+
+
+def test_masked_tokens_are_in_no_largest_log_ratio_and_without_an_old_policy_it_is_not_known() -> None:
+    mask = torch.tensor([[True, False]])
+    rows = ga.Batch(torch.tensor([[-0.25, 9.0]]), torch.zeros(1, 2), mask, advantage=torch.ones(1))
+    objective = ga.Objective(unit=ga.Token(), sampling=ga.Advantage(), optimization=ga.ChiSquare())
+    assert float(largest_log_ratio(objective(rows))) == 0.25
+    free = ga.Objective(unit=ga.Token(), sampling=ga.Advantage(), optimization=ga.Flat(), anchor=None)
+    assert float(largest_log_ratio(free(ga.Batch(rows.policy, None, advantage=torch.ones(1))))) == math.inf
+
+
+def test_accuracies_and_greedy_rewards_of_levels_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of four prompts: what is not verified is wrong and has no reward; a level that nothing is known of has none."""
+    nan, config = math.nan, TrainConfig()
+    rewards = {3: [1.0, 0.999, 1.5, nan], 4: [0.0, 2.0, nan, nan], 6: [nan] * 4}
+    assert config.kinds() == {3: "in", 4: "harder", 6: "unseen"}
+
+    def greedy(policy: Any, task: Any, problems: Any, timeout: float, failed: Any) -> list[float]:
+        assert len(problems) == 4 and timeout == config.rl.reward_timeout
+        found = rewards[problems[0].level]
+        for reward in found:
+            if math.isnan(reward):
+                failed("broken")
+        return found
+
+    told: list[str] = []
+    monkeypatch.setattr(evaluation, "greedy_rewards", greedy)
+    policy: Any = None
+    found = evaluation.evaluate(config, policy, tasks.Chain(), 4, failed=told.append)
+    assert told == ["broken"], "once"
+    assert found == pytest.approx(
+        {
+            "accuracy/3": 0.5,
+            "accuracy/4": 0.25,
+            "accuracy/6": 0.0,
+            "accuracy_in": 0.5,
+            "accuracy_out": 0.25,
+            "accuracy_unseen": 0.0,
+            "greedy_reward/3": 3.499 / 3,
+            "greedy_reward/4": 1.0,
+            "greedy_reward_in": 3.499 / 3,
+            "greedy_reward_out": 1.0,
+        }
+    )
+
+
+def test_so_many_rows_are_answered_at_once_and_at_least_one_token_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 5 positions a prompt of 5 leaves room for one token, and what has outgrown them is asked for one too."""
+    policy: Any = types.SimpleNamespace(
+        positions=5, ask=lambda problem: problem.text, prompt_tokens=lambda texts: texts
+    )
+    problems = [types.SimpleNamespace(level=level, text="x" * size) for level, size in ((1, 5), (1, 7), (2, 1))]
+    task: Any = types.SimpleNamespace(max_response_length=lambda level: 2 * level)
+    asked, scored = [], []
+
+    def sample(policy: Any, texts: list[Any], temperature: float, max_new_tokens: int) -> Any:
+        asked.append((len(texts), temperature, max_new_tokens))
+        return types.SimpleNamespace(texts=lambda policy: texts, ended=torch.ones(len(texts)))
+
+    def score(task: Any, problems: Any, texts: Any, ended: Any, timeout: float, failed: Any) -> list[float]:
+        scored.append(timeout)
+        return [1.0] * len(problems)
+
+    monkeypatch.setattr(evaluation, "sample", sample)
+    monkeypatch.setattr(evaluation, "score", score)
+    some: Any = problems
+    assert evaluation.greedy_rewards(policy, task, some, rows=2) == [1.0] * 3
+    assert asked == [(2, 0.0, 1), (1, 0.0, 4)] and scored == [0.0, 0.0]
+    assert evaluation.count_solved(policy, task, some, 3.0, 1) == 3
+    assert asked[2:] == [(1, 0.0, 1), (1, 0.0, 1), (1, 0.0, 4)] and scored[2:] == [3.0] * 3
+    del asked[:]
+    assert len(evaluation.greedy_rewards(policy, task, some[2:] * 513)) == 513
+    assert evaluation.count_solved(policy, task, some[2:] * 513) == 513
+    assert [count for count, *_ in asked] == [512, 1, 512, 1]
+
+
+def test_a_summary_by_hand() -> None:
+    rows: list[dict[str, float]] = [
+        {"step": 0.0, "accuracy_in": 0.1, "greedy_reward_in": 0.2, "reward": 9.0},
+        {"step": 1.0, "reward": 0.5, "skipped": 2.0, "masked": 3.0},
+        {"step": 2.0, "reward": 1.5, "skipped": 1.0},
+    ]
+    config = TrainConfig("opo mu=3.0", rate=0.25, seed=7)
+    objective = ga.recipes.opo(mu=3.0)
+    found = summary.summarise(config, objective, rows, name="mine")
+    expected = {
+        "name": "mine",
+        "options": {"mu": 3.0},
+        "rate": 0.25,
+        "seed": 7,
+        "mode": "rl",
+        "controller": "",
+        "decoupled": True,
+        "iterations": 2,
+        "base": {"accuracy_in": 0.1, "greedy_reward_in": 0.2},
+        "solved_at": 1.0,
+        "final": {"reward": 1.0, "skipped": 1.5, "masked": 3.0},
+        "masked": 3.0,
+        "skipped": 3.0,
+        "warnings": [],
+    }
+    assert {name: found[name] for name in expected} == expected
+    still = [rows[0], *steps(inactive=1.0, skipped=1.0)]
+    found = summary.summarise(config, objective, still, name="mine", offline=True, controller=1.5)
+    assert (found["mode"], found["controller"]) == ("offline", "1.5")
+    assert found["skipped"] == 4.0 and found["warnings"] == []  # said in the course of the run
+    still = [rows[0], *steps(inactive=1.0)]
+    assert summary.summarise(config, objective, still, name="", offline=True)["warnings"] == [summary.INACTIVE]
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"masked": 128.0}, ["masked 512 of 512: no response"]),
+        ({"masked": 122.0}, ["masked 488 of 512: nearly no"]),
+        (
+            {"truncated": 0.96, "zero_groups": 1.0, "reward": 0.25},
+            ["truncated 0.96", "= 32 ", "groups 1.00", "0.25 in"],
+        ),
+        ({"drive_range": 0.0, "zero_groups": 0.97, "reward": 0.5}, ["zero groups 0.97", "0.50 in", "rl.samples = 8"]),
+        ({"inactive": 1.0, "grad_norm": 0.125}, ["16 steps are taken", "is 0.12 ", f"size {TrainConfig().rate:g}:"]),
+    ],
+)
+def test_a_cause_is_said_with_its_figures(columns: dict[str, float], words: list[str]) -> None:
+    (text,) = summary.diagnosis(TrainConfig(), steps(**columns)).values()
+    assert all(word in text for word in words), text
+
+
+def test_a_drive_that_is_absent_in_some_steps_only_is_no_cause() -> None:
+    rows = [*steps(zero_groups=1.0, drive_range=0.0), *({"step": 9.0, "zero_groups": 1.0} for _ in range(4))]
+    assert summary.diagnosis(TrainConfig(), rows) == {}
+    rows = [*steps(zero_groups=1.0, drive_range=0.0) * 5, {"step": 9.0, "zero_groups": 1.0}]  # 20 of 21
+    assert list(summary.diagnosis(TrainConfig(), rows)) == ["equal"]
+    still = [*steps(inactive=1.0, grad_norm=0.5), {"step": 9.0, "inactive": 1.0, "grad_norm": 0.0}]
+    assert summary.diagnosis(TrainConfig(), still) == {}
+
+
+class Bare(training_run.Run):
+    """A run without model and files, whose decisions alone are looked at."""
+
+    def __init__(self, config: TrainConfig, directory: Any = None) -> None:
+        self.config, self.offline, self.objective, self.name = config, False, ga.recipes.opo(), "mine"
+        self.controller, self.callbacks, self._stopped = None, (), False
+        self._warned, self._rows, self.step, self._kept = set(), [], 0, 0
+        self.events: list[Event] = []
+        self.progress = self.events.append
+        self.directory = self.base = directory
+        self.placement = types.SimpleNamespace(synchronize=lambda: None)  # type: ignore[assignment]
+        self._clock = types.SimpleNamespace(  # type: ignore[assignment]
+            restart=lambda: None, read=lambda: {"update": 2.0}, memory=lambda: 3.0, timed=lambda part: nullcontext()
+        )
+        self.evaluated: list[tuple[int, int]] = []
+        self.saved: list[int] = []
+
+    def _evaluate(self, prompts: int) -> dict[str, float]:
+        self.evaluated.append((self.step, prompts))
+        return {"accuracy_in": 0.5}
+
+    def save(self, position: int) -> None:
+        self.saved.append(self.step)
+
+
+def test_when_a_run_evaluates_saves_and_reports(tmp_path: Path) -> None:
+    """Every second step and the last one; the last and the first evaluation are of more prompts."""
+    config = TrainConfig(
+        rl=RLConfig(eval_every=2, checkpoint_every=3), task=TaskConfig(eval_prompts=9, eval_interim_prompts=4)
+    )
+    run = Bare(config, tmp_path)
+    validated = []
+    run.loop(5, lambda: {"tokens": 12.0}, lambda: validated.append(run.step) or {"more": 1.0})  # type: ignore[func-returns-value]
+    assert run.evaluated == [(0, 9), (2, 4), (4, 4), (5, 9)] and validated == [2, 4, 5] and run.saved == [3, 5]
+    assert [event.kind for event in run.events if event.kind != "warning"] == ["start"] + ["step"] * 5
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [0, 1, 2, 3, 4, 5] and rows[0] == {"step": 0, "accuracy_in": 0.5}
+    assert ["more" in row for row in rows] == [False, False, True, False, True, True]
+    assert rows[1]["time/update"] == 2.0 and rows[1]["memory/peak"] == 3.0 and rows[1]["rate"] == config.rate
+    assert rows[1]["tokens_per_second"] == pytest.approx(12.0 / rows[1]["time/step"])
+    again = Bare(config, tmp_path)  # a run that goes on is not evaluated at its beginning
+    again.step, again._kept = 5, (tmp_path / "metrics.jsonl").stat().st_size
+    again.loop(6, lambda: {"tokens": 12.0})
+    assert again.evaluated == [(6, 9)] and [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")][-1] == 6
+
+
+@pytest.mark.parametrize(
+    ("rows", "kinds"),
+    [
+        ([(1, {"skipped": 1.0})], ["not finite"]),
+        ([(1, {"masked": 128.0})], ["masked 128"]),
+        ([(1, {"inactive": 1.0})], []),  # the first step of pairs is at log-ratio 0
+        ([(1, {"inactive": 1.0}), (2, {"inactive": 1.0})], ["geometry inactive"]),
+        ([(1, {}), (2, {"inactive": 1.0})], ["geometry inactive"]),
+        ([(1, {"zero_groups": 1.0, "drive_range": 0.0})], []),
+        ([(k, {"zero_groups": 1.0, "drive_range": 0.0}) for k in (1, 2, 3)], ["zero groups"]),
+        ([(1, {"zero_groups": 0.0}), (2, {"zero_groups": 1.0, "drive_range": 0.0})], []),  # by chance
+    ],
+)
+def test_what_a_step_is_warned_of(rows: list[tuple[int, dict[str, float]]], kinds: list[str]) -> None:
+    run = Bare(TrainConfig())
+    for run.step, row in rows:
+        run._warn(row)
+    assert len(run.events) == len(kinds) and all(kind in e.message for kind, e in zip(kinds, run.events))
+
+
+@pytest.mark.parametrize("norms", [[], [0.0, 0.0]])
+def test_a_run_without_a_gradient_fails_with_its_cause(norms: list[float], tmp_path: Path) -> None:
+    rows = [
+        {"step": 0, "masked": 1.0},
+        *({"step": k + 1, "grad_norm": x, "masked": 128.0} for k, x in enumerate(norms)),
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    cause = f"masked {128 * len(norms)} of" if norms else "The gradient of the objective is zero at every step"
+    with pytest.raises(Failed, match=cause):
+        Bare(TrainConfig(), tmp_path)._finish()
+
+
+def test_a_base_is_measured_once(tmp_path: Path) -> None:
+    run = Bare(TrainConfig(task=TaskConfig(eval_prompts=9)), tmp_path)
+    assert run._base_measured() == {"accuracy_in": 0.5} and run.evaluated == [(0, 9)]
+    (tmp_path / "warmstart.json").write_text(json.dumps({"accuracy_in": 0.25, "greedy_reward_in": 0.1, "loss": 2.0}))
+    assert run._base_measured() == {"accuracy_in": 0.25, "greedy_reward_in": 0.1} and len(run.evaluated) == 1
+
+
+@pytest.mark.parametrize(("offline", "ranks", "refused"), [(False, 16, False), (False, 17, True), (True, 17, False)])
+def test_every_process_needs_a_prompt(
+    offline: bool, ranks: int, refused: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    taken: list[Any] = []
+    monkeypatch.setattr(trainer.distributed, "world_size", lambda: ranks)
+    monkeypatch.setattr(trainer, "acquire", lambda *given, **named: taken.append(named["resume"]))
+    with pytest.raises(ValueError, match=r"rl\.prompts is 16, but 17") if refused else nullcontext():
+        trainer._begin(TrainConfig(), offline, tmp_path, True)
+    assert taken == ([] if refused else [True])
