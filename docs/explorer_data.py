@@ -61,6 +61,7 @@ def shown(objective: Any) -> bool:
         isinstance(term.unit, UNITS)
         and isinstance(term.chart, CHARTS)
         and isinstance(term.optimization, POTENTIALS)
+        and not term.measure.needs_lengths
         and (not term.sampling.reweights or isinstance(term.sampling, ga.ClippedImportance))
     )
 

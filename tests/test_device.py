@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 import geomalign as ga
-from geomalign._util.types import Locality
 from geomalign.training.config.settings import ModelConfig
 from geomalign.training.generation import log_probs, sample
 from geomalign.training.policy import Placement, build
@@ -100,7 +99,7 @@ def test_an_exported_recipe_on_the_device(name: str, cuda: str) -> None:
     """The function of tensors is the objective there too, without a synchronisation."""
     objective = recipe(name)
     batch = on(batch_for(objective), cuda)
-    if any(term.optimization.locality >= Locality.GROUP for _, term in objective.terms):
+    if any(term.coupling is not None for _, term in objective.terms):
         with pytest.raises(ValueError, match="couples the responses to one prompt"):
             exported(objective, batch)
         return
