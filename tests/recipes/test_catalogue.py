@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import catalogue_pages
+import catalogue_remarks
 import pybtex
 import pybtex.database
 import pytest
@@ -96,7 +97,7 @@ def test_the_citation_file_cites_the_package() -> None:
 
 
 def test_homonyms_name_recipes_that_exist() -> None:
-    for name, here, _ in catalogue_pages.HOMONYMS:
+    for name, here, _ in catalogue_remarks.HOMONYMS:
         for recipe in re.findall(r"^`(\w+)`:", here):
             assert recipe in ga.recipes.names() or recipe in dir(ga), f"{name}: {recipe}"
 
