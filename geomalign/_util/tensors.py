@@ -1,4 +1,4 @@
-"""Checks of one field of a batch, made by `batch.py` alone: errors say what was seen, its likely cause, the remedy."""
+"""Checks of one field of a batch, made by `batch` alone: errors say what was seen, its likely cause, the remedy."""
 
 from __future__ import annotations
 

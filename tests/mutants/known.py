@@ -83,5 +83,5 @@ KNOWN: tuple[tuple[str, str, str, str], ...] = (
     ),
     (DEFAULTS, "recipes/rewards/importance.py", "cap: float | None = 20.0", "cap: float | None = 10.0"),
     (SLOTS, "sampling/escort.py", "self.cap is None else math.log(self.cap)", "self.cap is None else math.log(20.0)"),
-    (SLOTS, "batch.py", "torch.full_like(sequences, self.size)", "sequences"),
+    (SLOTS, "batch/responses.py", "torch.full_like(sequences, self.size)", "sequences"),
 )

@@ -1,62 +1,19 @@
-"""What an objective is evaluated on: log-probabilities of sampled tokens, and what is known about the rows.
-
-This is the only file that validates tensors (by the checks of `_util/tensors.py`); everything above it trusts them.
-"""
+"""Sampled responses: what an objective of rewards is evaluated on."""
 
 from __future__ import annotations
 
 import dataclasses
-import operator
-from collections.abc import Callable
-from typing import Any, SupportsIndex
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from geomalign._util.groups import Groups
 from geomalign._util.tensors import are_integers, are_log_probs, are_numbers, divides, has_columns, has_rows, is_like
+from geomalign.batch.counts import Counts
+from geomalign.batch.fields import as_mask, given, select
 
-
-@dataclasses.dataclass(frozen=True)
-class Counts:
-    """How much a whole batch holds: what a mean is divided by, so that its parts add up to the whole.
-
-    `batch.counts()` counts one batch, and `+` adds the counts of micro-batches or ranks. Each number is a 0-dim tensor:
-    a distributed run sums all of them with one all-reduce and does not synchronise with the host.
-
-    Args:
-        tokens: number of unmasked tokens.
-        sequences: number of rows with at least one unmasked token.
-        pairs: number of pairs whose two responses both have at least one unmasked token; zero for a `Batch`.
-        rows: number of all rows, counting those without a token.
-        lengths: `(row,)` numbers of tokens of all rows, for measures that compare them (`PromptMean`). None of pairs,
-            and in a sum of counts, of which nobody knows whether equal ids are one prompt.
-        prompts: `(row,)` integers, the prompt that each of these rows answers; None: all the same one.
-
-    >>> import torch, geomalign as ga
-    >>> batch = ga.Batch(torch.zeros(4, 3), None)
-    >>> int((batch[:1].counts() + batch[1:].counts()).tokens)
-    12
-    """
-
-    tokens: Tensor
-    sequences: Tensor
-    pairs: Tensor
-    rows: Tensor
-    lengths: Tensor | None = None
-    prompts: Tensor | None = None
-
-    def __add__(self, other: Counts) -> Counts:
-        if not isinstance(other, Counts):
-            return NotImplemented
-        return Counts(*(a + b for a, b in zip(self.astuple(), other.astuple(), strict=True)))
-
-    def __radd__(self, other: int) -> Counts:
-        return self if other == 0 else NotImplemented
-
-    def astuple(self) -> tuple[Tensor, ...]:
-        """The four numbers in field order, to stack for an all-reduce; `Counts(*counts)` is the way back."""
-        return (self.tokens, self.sequences, self.pairs, self.rows)
+__all__ = ["Batch"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -111,10 +68,10 @@ class Batch:
 
     def __post_init__(self) -> None:
         are_log_probs("Batch", "policy", self.policy)
-        for name in _given(self, "old", "reference", "behavior"):
+        for name in given(self, "old", "reference", "behavior"):
             is_like("Batch", name, getattr(self, name), "policy", self.policy)
             are_log_probs("Batch", name, getattr(self, name))
-        for name in _given(self, "mask", "observation_mask"):
+        for name in given(self, "mask", "observation_mask"):
             is_like("Batch", name, getattr(self, name), "policy", self.policy)
         if self.observation_mask is not None and self.mask is None:
             raise ValueError(
@@ -124,7 +81,7 @@ class Batch:
         if self.rewards is not None:
             has_columns("Batch", "rewards", self.rewards, self.policy, "For one reward per response use `reward`.")
             are_numbers("Batch", "rewards", self.rewards)
-        for name in _given(self, "reward", "advantage"):
+        for name in given(self, "reward", "advantage"):
             has_rows("Batch", name, getattr(self, name), self.policy, tokens=True)
             are_numbers("Batch", name, getattr(self, name))
         if isinstance(self.group, int):
@@ -176,8 +133,8 @@ class Batch:
         """The field called `name`, or an error that says who needs it and how to give it."""
         value: Tensor | None = getattr(self, name, None)
         if value is None:
-            given = ", ".join(_given(self, *(field.name for field in dataclasses.fields(self))))
-            raise ValueError(f"{asked_by} needs `{name}`, which this Batch lacks (it has {given}). {_REMEDY[name]}")
+            here = ", ".join(given(self, *(field.name for field in dataclasses.fields(self))))
+            raise ValueError(f"{asked_by} needs `{name}`, which this Batch lacks (it has {here}). {_REMEDY[name]}")
         return value
 
     def per_response(self, x: Tensor) -> Tensor:
@@ -191,7 +148,7 @@ class Batch:
     def judged(self) -> Tensor:
         """`(row,)` booleans: the rows that have a token, and whose rewards and advantage, where given, are finite."""
         judged = self.support.any(-1)
-        for name in _given(self, "reward", "advantage"):
+        for name in given(self, "reward", "advantage"):
             judged = judged & torch.isfinite(self.per_response(getattr(self, name)))
         return judged if self.rewards is None else judged & torch.isfinite(self.rewards).all(-1)
 
@@ -223,7 +180,7 @@ class Batch:
 
     def __getitem__(self, index: Any) -> Batch:
         # A part need not hold whole groups.
-        return _select(dataclasses.replace(self, group=self.prompt) if isinstance(self.group, int) else self, index)
+        return select(dataclasses.replace(self, group=self.prompt) if isinstance(self.group, int) else self, index)
 
 
 _REMEDY = {
@@ -238,142 +195,3 @@ _REMEDY = {
     "group": "Pass the integer id of the prompt that each row answers as `group`.",
     "margin": "Differences of rewards belong to pairs: pass a PreferenceBatch with a `margin`.",
 }
-
-
-def _given(batch: Any, *names: str) -> list[str]:
-    """Those of the fields that are not None."""
-    return [name for name in names if getattr(batch, name) is not None]
-
-
-def _select(batch: Any, index: Any) -> Any:
-    if not isinstance(index, slice) and isinstance(index, SupportsIndex) and torch.as_tensor(index).ndim == 0:
-        row = operator.index(index)
-        if not -batch.size <= row < batch.size:
-            raise IndexError(f"there is no row {row} in a {type(batch).__name__} of {batch.size}.")
-        index = slice(row, row + 1 or None)
-    pick: Callable[[Any], Any] = lambda x: x[index] if isinstance(x, Tensor) else x  # noqa: E731
-    return dataclasses.replace(batch, **{f.name: pick(getattr(batch, f.name)) for f in dataclasses.fields(batch)})
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class PreferenceBatch:
-    """Pairs of responses to one prompt, of which one is preferred.
-
-    Args:
-        chosen: `(pair, token)` log π_θ of the preferred response's tokens in nats, with gradient; `(pair,)` for sums.
-        rejected: the same of the other response; its padded length may differ.
-        reference_chosen: as `chosen`, under the reference policy. None for methods without a reference.
-        reference_rejected: as `rejected`, under the reference policy.
-        chosen_mask: `(pair, token)`, true (non-zero) at tokens of the response; None: all of them.
-        rejected_mask: the same of the other response.
-        margin: `(pair,)`, by how much the chosen response's reward exceeds the other's, where it is known.
-
-    The reference policy is both the `reference` and the `old` of the rows. Indexing selects pairs.
-
-    Raises:
-        TypeError: something is no tensor.
-        ValueError: shapes or dtypes do not fit, or only one of the two references is given.
-
-    >>> import torch, geomalign as ga
-    >>> pairs = ga.PreferenceBatch(torch.zeros(2, 3), torch.zeros(2, 5))
-    >>> pairs.size, tuple(pairs.rows.policy.shape)
-    (2, (4, 5))
-    """
-
-    chosen: Tensor
-    rejected: Tensor
-    reference_chosen: Tensor | None = None
-    reference_rejected: Tensor | None = None
-    chosen_mask: Tensor | None = None
-    rejected_mask: Tensor | None = None
-    margin: Tensor | None = None
-
-    def __post_init__(self) -> None:
-        owner = "PreferenceBatch"
-        for name, value in (("chosen", self.chosen), ("rejected", self.rejected)):
-            are_log_probs(owner, name, value)
-            for other in _given(self, f"reference_{name}", f"{name}_mask"):
-                is_like(owner, other, getattr(self, other), name, value)
-        if self.chosen.ndim != self.rejected.ndim or self.chosen.shape[0] != self.rejected.shape[0]:
-            raise ValueError(
-                f"`chosen` is {tuple(self.chosen.shape)} but `rejected` is {tuple(self.rejected.shape)}; row i of both "
-                "answers prompt i. If the two were concatenated, split them first."
-            )
-        if (self.reference_chosen is None) != (self.reference_rejected is None):
-            raise ValueError(
-                "Only one of `reference_chosen` and `reference_rejected` is given; a margin needs both, a "
-                "reference-free method neither."
-            )
-        if self.margin is not None:
-            has_rows(owner, "margin", self.margin, self.chosen, tokens=False)
-            are_numbers(owner, "margin", self.margin)
-
-    paired = True
-
-    @property
-    def size(self) -> int:
-        """Number of pairs."""
-        return self.chosen.shape[0]
-
-    @property
-    def summed(self) -> bool:
-        """Whether only sums over responses are known, not the single tokens."""
-        return self.chosen.ndim == 1
-
-    @property
-    def rows(self) -> Batch:
-        """All responses, one per row: the chosen ones, then the rejected ones, padded to one length.
-
-        `reward` is +1 for a chosen and -1 for a rejected response; `group` is the pair.
-        """
-        mask = reference = None
-        if not (self.chosen_mask is None and self.rejected_mask is None and self.chosen.shape == self.rejected.shape):
-            sides = ((self.chosen, self.chosen_mask), (self.rejected, self.rejected_mask))
-            mask = _stack(*(as_mask(torch.ones_like(x) if kept is None else kept) for x, kept in sides))
-        if self.reference_chosen is not None and self.reference_rejected is not None:
-            reference = _stack(self.reference_chosen, self.reference_rejected)
-        pair = torch.arange(self.size, device=self.chosen.device)
-        sign = torch.ones(self.size, dtype=torch.promote_types(self.chosen.dtype, torch.float32), device=pair.device)
-        return Batch(
-            _stack(self.chosen, self.rejected),
-            reference,
-            mask,
-            reward=torch.cat([sign, -sign]),
-            reference=reference,
-            group=torch.cat([pair, pair]),
-        )
-
-    def require(self, name: str, asked_by: str) -> Tensor:
-        """The `margin`; pairs carry no rewards, advantages or groups of their own, and an error says so."""
-        if name == "margin" and self.margin is not None:
-            return self.margin
-        remedy = (
-            "Pass the difference of the two responses' rewards as `margin`."
-            if name == "margin"
-            else "Use sampling=Label(), or pass a Batch with a unit of single responses."
-        )
-        raise ValueError(
-            f"{asked_by} needs `{name}`, but this PreferenceBatch has only log-probabilities of pairs. {remedy}"
-        )
-
-    def counts(self) -> Counts:
-        """How much this batch holds. Give the sum over all micro-batches and ranks as `counts=` to each of them."""
-        rows = self.rows
-        chosen, rejected = rows.support.any(-1).chunk(2)
-        return dataclasses.replace(rows.counts(), pairs=(chosen & rejected).sum(), lengths=None, prompts=None)
-
-    def __getitem__(self, index: Any) -> PreferenceBatch:
-        return _select(self, index)
-
-
-def as_mask(x: Tensor) -> Tensor:
-    """Booleans, true where x is not zero."""
-    return x if x.dtype == torch.bool else x != 0
-
-
-def _stack(chosen: Tensor, rejected: Tensor) -> Tensor:
-    """The chosen responses and behind them the rejected ones, padded to one length."""
-    if chosen.ndim == 2:
-        width = max(chosen.shape[1], rejected.shape[1])
-        chosen, rejected = (torch.nn.functional.pad(x, (0, width - x.shape[1])) for x in (chosen, rejected))
-    return torch.cat([chosen, rejected])
