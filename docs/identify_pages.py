@@ -21,6 +21,7 @@ from torch import Tensor
 import geomalign as ga
 from geomalign import recipes
 from geomalign.analysis.identification import Identification, as_loss, identify
+from geomalign.recipes.rewards import groups
 
 HERE = Path(__file__).resolve().parent / "identify"
 MADE = "<!-- Made by docs/identify_pages.py. -->\n"
@@ -29,17 +30,39 @@ FIGURES = ("grpo", "dpo", "opo", "gopo", "chi_po", "sapo")
 PROBED: dict[str, tuple[float, tuple[float, float]]] = {"orpo": (-4.0, (-8.0, 3.9))}
 """The events' log-probability under the anchor, and the log-ratios probed: log-odds need a probability below one."""
 
+ELSEWHERE: dict[str, tuple[str, ...]] = {
+    "Their event is a whole group, of which a loss of one response shows nothing, and of two responses a part": (
+        *groups.__all__,
+        "amir_grpo",
+        "disco",
+        "gvpo",
+    ),
+    "Their weight or mask without gradient is none that has a name here, or has walls that depend on the batch": (
+        *("aspo", "bapo", "ce_gppo", "fipo", "gepo", "gppo", "prime_ipo", "rec", "softmax_ppo"),
+    ),
+    "They weigh a token by its probability, and one probability is probed": ("chord_phi", "dft", "tr_grpo"),
+    "Their potential or their mask has no name here": ("nft", "opd"),
+    "It needs a second mask, and an event of one token has one": ("echo",),
+    "It has a term for each sign of the advantage, which of one token are PPO's walls": ("gmpo",),
+}
+"""Recipes whose loss of one event does not give back their own slots, by the reason."""
+
 INDEX = r"""# What the loss alone tells
 
 What [`identify`](../api/analysis.md) reads off the *loss alone* of every recipe: values and gradients of one event, as
 a function of its log-ratio and its drive (of two log-ratios for pairs), without a look at the slots. The full reports
 are [here](reports.md). The same was done to the loss functions of [TRL](trl.md) and [verl](verl.md).
 
-All {count} recipes of the catalogue give back the geometry of their own slots: {plain} one chart and one potential,
-{parts} a sum whose terms are named one by one or a potential of the preference probability, {weights} a weight without
-gradient that is told from what it weighs. `tests/test_identify.py` compares each with the recipe's slots, and the
-names' gradients with the recipe's closed form. A name is given only where the gradient that it predicts is that of the
-loss to a relative 1e-8 at points that no fit has seen.
+{own} of the {count} recipes of the catalogue give back the geometry of their own slots: {plain} one chart and one
+potential, {parts} a sum whose terms are named one by one or a potential of the preference probability, {weights} a
+weight without gradient that is told from what it weighs. `tests/test_identify.py` compares each with the recipe's
+slots, and the names' gradients with the recipe's closed form. A name is given only where the gradient that it predicts
+is that of the loss to a relative 1e-8 at points that no fit has seen. The other {rest} do not give back their own
+slots:
+
+{elsewhere}
+
+A dash in the table says that no name was found; what `identify` says of a recipe that it cannot read is in the reports.
 
 *Where*: the log-ratios on which the names hold, if not all that were looked at. *Push at +∞*, *at −∞*: how the force of
 a drive of +1 (of its own label for pairs) behaves as the log-ratio grows without bound.
@@ -86,7 +109,7 @@ def read(name: str) -> Identification | str:
 
 def row(name: str, report: Identification | str) -> str:
     if isinstance(report, str):
-        return f"| [`{name}`](reports.md#{anchor(name)}) | {report} | | | | | | | |"
+        return f"| [`{name}`](reports.md#{anchor(name)}) | not read | | | | | | | |"
     found = report.recognised
     potential = "—" if found.optimization is None else f"`{found.optimization!r}`"
     if found.penalty is not None:
@@ -151,10 +174,20 @@ def index(reports: dict[str, Identification | str]) -> str:
     drawn = "\n".join(f"![{name}](figures/{name}.png)\n" for name in FIGURES if name in reports)
     tree = "```{toctree}\n:hidden:\nreports\ntrl\nverl\n```\n"
     lines = "\n".join(row(name, report) for name, report in reports.items())
-    named = [report.recognised for report in reports.values() if isinstance(report, Identification)]
-    parts = sum(bool(found.parts) for found in named)
-    weights = sum(found.weight is not None for found in named)
-    words = INDEX.format(count=len(reports), plain=len(reports) - parts - weights, parts=parts, weights=weights)
+    apart = [name for those in ELSEWHERE.values() for name in those]
+    own = [r.recognised for n, r in reports.items() if isinstance(r, Identification) and n not in apart]
+    parts = sum(bool(found.parts) for found in own)
+    weights = sum(found.weight is not None for found in own)
+    reasons = "\n".join(f"* {why}: {', '.join(f'`{n}`' for n in sorted(those))}." for why, those in ELSEWHERE.items())
+    words = INDEX.format(
+        count=len(reports),
+        own=len(own),
+        plain=len(own) - parts - weights,
+        parts=parts,
+        weights=weights,
+        rest=len(reports) - len(own),
+        elsewhere=reasons,
+    )
     return f"{MADE}\n{words}{lines}\n\n{drawn}\n{tree}"
 
 

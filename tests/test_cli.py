@@ -320,6 +320,14 @@ def test_a_user_objective_is_trained_and_its_model_loads(
     assert again == 0, out
 
 
+def test_a_run_with_a_report_is_extended(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for more in (["--iterations", "1"], ["--iterations", "2", "--resume"]):
+        code, out = run(capsys, "train", "-c", "tiny.toml", *more, "-o", "longer")
+        assert code == 0, out
+    lines = (tiny / "longer" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [0, 1, 2]
+
+
 def test_callbacks_and_trackers_are_named(
     tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -341,6 +349,9 @@ def test_callbacks_and_trackers_are_named(
     assert (tiny / "stopped" / "lines.txt").read_text().split() == ["0", "1", "1", "done"]
     code, out = run(capsys, "train", "-c", "tiny.toml", "--report-to", "hooks_cli:Lines,wand", "-o", "new")
     assert code == 2 and "there are tensorboard, wandb, trackio" in out and not Path("new").exists()
+    for wrong in (["--callback", "hooks_cli:Erly at=1"], ["--report-to", "hooks_cli:Lins"]):
+        code, out = run(capsys, "compare", "-c", "compare.toml", *wrong, "-o", "new")
+        assert code == 2 and "module 'hooks_cli' has no" in out and not Path("new").exists()
 
 
 def test_a_controller_sets_the_stiffness(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:

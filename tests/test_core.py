@@ -191,11 +191,38 @@ def test_a_text_is_no_number_of_a_recipe(name: str) -> None:
         (lambda: ga.PreferenceProbability(beta=math.inf), r"PreferenceProbability\(beta=inf\)"),
         (lambda: ga.FixedBudget(math.inf), r"FixedBudget\(length=inf\)"),
         (lambda: ga.AlphaDivergence(math.nan), r"AlphaDivergence\(order=nan\)"),
+        (lambda: ga.Escort(torch.ones(2)), r"Escort\(alpha=tensor\(\[1., 1.\]\)\): a number"),  # type: ignore[arg-type]
+        (lambda: ga.recipes.gdpo(weights=2.0), r"weights=2.0\): a tuple of numbers"),  # type: ignore[arg-type]
     ],
 )
 def test_a_hyper_parameter_out_of_range_is_refused_at_construction(make: object, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         make()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("name", ["cispo", "gppo", "ce_gppo", "bapo", "aspo", "rec"])
+def test_an_importance_weight_needs_the_policy_that_sampled(name: str) -> None:
+    """Without an anchor the ratio is that from π_old; where this is missing, log π is no log-ratio."""
+    batch = ga.laws.sample_batch()
+    objective, lacking = getattr(ga.recipes, name)(), dataclasses.replace(batch, old=None)
+    with pytest.raises(ValueError, match="needs `old`, which this Batch lacks"):
+        objective(lacking)
+    within = ga.Objective(
+        unit=ga.Token(),
+        sampling=ga.sampling.ProbabilityWeighted(ga.sampling.SignalScale(objective.sampling)),
+        optimization=ga.Flat(),
+        anchor=None,
+    )
+    assert within.sampling.needs_ratio is (name != "rec")  # which reads both policies from the batch
+    with pytest.raises(ValueError, match="needs `old`, which this Batch lacks"):
+        within.plain(lacking)
+    assert not ga.recipes.dft().sampling.needs_ratio and ga.recipes.dft()(lacking).loss > 0
+
+
+def test_a_weight_of_pairs_refuses_single_responses() -> None:
+    wrong = ga.Objective(unit=ga.Token(), sampling=ga.sampling.PolicyWeight(), optimization=ga.Flat(), anchor=None)
+    with pytest.raises(ValueError, match=r"PolicyWeight weighs pairs.*of a Batch: pass a PreferenceBatch"):
+        wrong(ga.laws.sample_batch())
 
 
 def test_what_is_no_tensor_is_refused_by_name() -> None:

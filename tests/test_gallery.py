@@ -2,6 +2,7 @@
 
 import ast
 import itertools
+import math
 import re
 import runpy
 import shutil
@@ -71,6 +72,7 @@ def test_a_picture_can_be_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> N
                 for axis in figure.axes:
                     assert not axis.axison or axis.get_xlabel() or axis.get_title(loc="left") or axis.get_ylabel()
                 found = list(visible_texts(figure))
+                assert found
                 for text, box in found:
                     assert box.x0 >= -1 and box.y0 >= -1, text
                     assert box.x1 <= figure.bbox.x1 + 1 and box.y1 <= figure.bbox.y1 + 1, text
@@ -80,6 +82,54 @@ def test_a_picture_can_be_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     finally:
         plt.close("all")
         torch.set_default_dtype(dtype)
+
+
+# ---- What their texts say in numbers.
+
+
+def test_the_potentials_of_the_first_program_have_one_curvature_at_the_anchor() -> None:
+    zero = torch.zeros(1)
+    for of in (ga.ChiSquare(1.0), ga.KL(1.0), ga.ReverseKL(1.0), ga.Logistic(2.0)):
+        assert of.curvature(zero).item() == 1
+    assert [of.mirror(zero).item() for of in (ga.ReverseKL(1.0), ga.Logistic(2.0))] == [0, 1]
+    assert ga.Logistic(2.0).conjugate_domain == ga.Interval(0.0, 2.0)
+    assert ga.ReverseKL(1.0).mirror(torch.tensor([1e3])).item() == 1
+
+
+def test_saturation_in_the_chart_settles_at_a_half_or_two_thirds() -> None:
+    """A probability of one half can double: t = 2."""
+    log_two, drive = torch.tensor([2.0]).log(), torch.ones(1)
+    force = {
+        (type(chart), type(of)): -of.force(chart(log_two), drive).item()
+        for chart, of in (
+            (ga.Ratio(), ga.ChiSquare(0.5)),
+            (ga.Ratio(), ga.KL(0.5)),
+            (ga.LogRatio(), ga.ChiSquare(0.5)),
+            (ga.Ratio(), ga.Clip(0.2, 0.2)),
+        )
+    }
+    assert list(force.values()) == pytest.approx([0.5, 1 - math.log(2) / 2, 1 - math.log(2) / 2, 0.0])
+    assert 1 - math.log(2) / 2 == pytest.approx(2 / 3, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("unit", "measure", "ratio"),
+    [
+        (ga.Token(), ga.PooledMean(), 1),
+        (ga.Token(), ga.NestedMean(), 3),
+        (ga.Token(), ga.FixedBudget(8), 1),
+        (ga.Sequence(), ga.PooledMean(), 1),
+        (ga.MeanSequence(), ga.PooledMean(), 3),
+    ],
+    ids=str,
+)
+def test_what_a_token_of_the_short_response_weighs(unit: ga.Unit, measure: ga.Measure, ratio: int) -> None:
+    """Against one of the long response, which has three times as many tokens."""
+    mask = torch.arange(12) < torch.tensor([4, 12])[:, None]
+    batch = ga.Batch(torch.zeros(2, 12), torch.zeros(2, 12), mask, advantage=torch.tensor([1.0, -1.0]))
+    objective = ga.Objective(unit=unit, sampling=ga.Advantage(), optimization=ga.Flat(), measure=measure)
+    short, long = objective.gradient(batch)[:, 0].tolist()
+    assert -short / long == pytest.approx(ratio) and (short < 0 < long)
 
 
 # ---- The table.
@@ -187,6 +237,7 @@ def test_the_table_is_used_by_keyboard_and_fits_a_phone(table: Any, width: int) 
 @pytest.mark.browser
 def test_every_formula_of_the_table_is_set(table: Any) -> None:
     page = table()
+    assert "grpo" in shown(page)
     for recipe in sorted(shown(page)):
         page.evaluate("name => { location.hash = `recipe=${name}`; }", recipe)
         page.wait_for_function("name => document.querySelector('#detail h2')?.textContent === name", arg=recipe)

@@ -3,12 +3,14 @@
 import dataclasses
 import functools
 import math
+import re
 import subprocess
 import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import identify_pages
 import pytest
 import torch
 from torch import Tensor
@@ -441,6 +443,18 @@ UNNAMED = ["nft", "opd"]
 SURROGATES = ["aspo", "bapo", "ce_gppo", "fipo", "gepo", "gppo", "prime_ipo", "rec", "softmax_ppo"]
 SEEN = (*IN_PARTS, *WEIGHTED, *BY_PROBABILITY, *OBSERVING, *OF_ONE_TOKEN, *UNNAMED, *SURROGATES, *IN_GROUPS)
 PLAIN = [n for n in recipes.names() if n not in SEEN]
+
+
+def test_the_page_tells_which_recipes_are_not_given_back() -> None:
+    """Those that no test below compares with their slots, each for one reason; its numbers are those of these lists."""
+    apart = [name for names in identify_pages.ELSEWHERE.values() for name in names]
+    assert len(apart) == len(set(apart)) and set(apart) == {*SEEN} - {*IN_PARTS, *WEIGHTED}
+    page = (identify_pages.HERE / "index.md").read_text(encoding="utf-8")
+    own = len(PLAIN) + len(IN_PARTS) + len(WEIGHTED)
+    assert f"{own} of the {len(recipes.names())} recipes" in page and f"The other {len(apart)} do not" in page
+    assert f": {len(PLAIN)} one chart and one\npotential, {len(IN_PARTS)} a sum" in page
+    assert f"probability, {len(WEIGHTED)} a\nweight without gradient" in page
+    assert set(re.findall(r"`(\w+)`", page.split("own\nslots:\n\n")[1].split("\n\n")[0])) == set(apart)
 
 
 @pytest.mark.parametrize("name", PLAIN)

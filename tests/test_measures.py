@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+from test_slot_values import close
 from torch import Tensor
 
 import geomalign as ga
@@ -113,6 +114,18 @@ def test_length_preference(power: float, spread: float) -> None:
     torch.testing.assert_close(found, per_token(expected))
 
 
+@pytest.mark.parametrize("preference", [2.0, -0.05])
+def test_a_length_far_below_the_mean_counts_a_millionth(preference: float) -> None:
+    """Lengths 1 and 3 stand one deviation from their mean: h = 1 ± 2, and what is negative becomes 1e-6."""
+    mask = torch.tensor([[1, 0, 0], [1, 1, 1]]).bool()
+    rows = ga.Batch(torch.zeros(2, 3), torch.zeros(2, 3), mask, group=torch.zeros(2, dtype=torch.long))
+    h = [1e-6**preference, 3.0**preference]
+    share = 1 / (1 + math.exp(h[1] - h[0]))
+    of = ga.measure.LengthPreference(preference, spread=2.0).among(rows, rows.counts())
+    found = of.weights(mask, torch.tensor(4.0), torch.tensor(2.0))
+    close(found[:, 0], [2 * share / 4, 2 * (1 - share) / 4])
+
+
 def test_no_preference_is_the_pooled_mean() -> None:
     torch.testing.assert_close(weights(ga.measure.LengthPreference(0.0)), weights(ga.PooledMean()))
 
@@ -150,7 +163,8 @@ def test_counts_without_lengths_are_refused(measure: ga.Measure) -> None:
             objective(BATCH, counts=counts)
     with pytest.raises(ValueError, match="counts of pairs"):  # whose parts number their prompts anew
         objective(laws.sample_pairs(), drive=torch.ones(6, 2))
-    assert objective(BATCH, counts=sum([BATCH.counts()])).loss.isfinite()  # type: ignore[arg-type]
+    alone = objective(BATCH, counts=sum([BATCH.counts()]))  # type: ignore[arg-type]
+    torch.testing.assert_close(alone.loss, objective(BATCH).loss)
 
 
 def test_prompts_are_known_of_both_or_of_neither() -> None:
@@ -189,14 +203,19 @@ def test_hosts_that_pass_no_lengths_refuse_them(name: str) -> None:
     assert why_not(objective)
 
 
-def test_fused_heads_evaluate_it_whole() -> None:
-    """Its gradient at a token needs other rows' lengths, so that no tile is a part."""
+def test_fused_heads_evaluate_it_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its gradient at a token needs other rows' lengths, so that no tile of six tokens is a part."""
+    monkeypatch.setattr("geomalign.ops.head.kept_rows", lambda *_: 6)
     generator = torch.Generator().manual_seed(0)
-    hidden = torch.randn(16, 7, 4, generator=generator, dtype=torch.float64)
-    weight = torch.randn(9, 4, generator=generator, dtype=torch.float64)
+    hidden, weight = (
+        torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_() for shape in ((16, 7, 4), (9, 4))
+    )
     targets = torch.randint(9, (16, 7), generator=generator)
     log_probs = (hidden @ weight.T).log_softmax(-1).gather(-1, targets[..., None])[..., 0]
-    batch = dataclasses.replace(BATCH, policy=log_probs, old=log_probs - 0.1)
+    batch = dataclasses.replace(BATCH, policy=log_probs, old=log_probs.detach() - 0.1)
     objective = dataclasses.replace(ga.recipes.grpo(), measure=ga.PromptMean())
-    fused = ga.ops.fused_objective(objective, hidden, weight, targets, batch)
-    torch.testing.assert_close(fused.loss, objective(batch).loss)
+    fused, plain = ga.ops.fused_objective(objective, hidden, weight, targets, batch).loss, objective.plain(batch).loss
+    torch.testing.assert_close(fused, plain)
+    gradients = (torch.autograd.grad(loss, (hidden, weight)) for loss in (fused, plain))
+    for mine, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, theirs)

@@ -103,7 +103,8 @@ def test_potentials_are_drawn_with_their_derivatives_and_conjugates(tmp_path: Pa
     }
     plotting.potentials(members, tmp_path / "potentials.png", drive=0.4, title="four")
     cost, force, gain = ([line for line in axis.get_lines() if len(line.get_xdata()) > 2] for axis in figures[0].axes)
-    for left, middle, right in zip(cost, force, gain):
+    assert len(cost) == len(members)
+    for left, middle, right in zip(cost, force, gain, strict=True):
         u, value = left.get_xdata(), left.get_ydata()
         slope = np.gradient(value, u)
         np.testing.assert_allclose(middle.get_ydata()[5:-5], slope[5:-5], rtol=2e-2, atol=1e-3)

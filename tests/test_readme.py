@@ -23,6 +23,8 @@ ROOT = Path(__file__).parent.parent
 
 EXAMPLE = re.compile(r"^\s*(>>> |```py)", flags=re.MULTILINE)
 
+NAMES = {9: "nine", 10: "ten", 11: "eleven", 12: "twelve", 80: "eighty", 90: "ninety", 100: "hundred"}
+
 MADE = {"_build", "api", "notebooks", "results"}
 
 
@@ -111,6 +113,28 @@ def test_make_targets_of_the_readme_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"`?make (\w+)", (ROOT / "README.md").read_text(encoding="utf-8")):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_the_numbers_of_the_readme_are_those_of_the_pages_that_it_points_to() -> None:
+    readme, identify, parity, report = (
+        " ".join((ROOT / path).read_text(encoding="utf-8").split())
+        for path in ("README.md", "docs/identify/index.md", "docs/parity.md", "docs/results/report.md")
+    )
+    count = len(ga.recipes.names())
+    assert f"some {NAMES[round(count - 7, -1)]} further" in readme, "beside the seven that the sentence names"
+    (recovered,) = re.findall(rf"(\d+) of the {count} recipes of the catalogue", identify)
+    assert f"The slots of {recovered} of the {count} recipes" in readme
+    (compared, equal) = re.search(rf"(\d+) of {count} recipes have a reference .*?, (\d+) of them", parity).groups()  # type: ignore[union-attr]
+    libraries = {entry.split()[0] for entry in re.findall(r"entry point: (.*?)\. Both", parity)[0].split(", ")}
+    numbers = f"{compared} recipes were compared with the code of {NAMES[len(libraries)]} other"
+    assert numbers in readme and f"{equal} equal one of them" in readme
+    notebooks = list((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+    assert f"{NAMES[len(notebooks)]} [notebooks]" in readme
+    assert "187k-parameter" in readme and "with 186,528 parameters" in report
+    assert "every objective stays at 4–6 %, from 4 %" in readme and "3.9% on level 6 (never seen)" in report
+    tables = re.findall(r"level 6, % \| reward .*?(?=\| objective)", report)
+    unseen = [re.findall(r"\| \w+ (?:\| [\d.]+ ± [\d.]+ ){2}\| ([\d.]+) ±", table) for table in tables]
+    assert {round(float(x)) for found in unseen for x in found} == {4, 5, 6} and [*map(len, unseen)] == [4, 4]
 
 
 def test_the_table_of_recipes_is_that_of_the_recipes() -> None:

@@ -305,7 +305,10 @@ def test_figures_come_in_the_formats_that_are_asked_for(tmp_path: Path) -> None:
 def test_a_single_run_has_a_report_too(tmp_path: Path) -> None:
     directory = comparison(tmp_path / "many", labels=("opo",), rates=(5e-5,), seeds=(0,))
     single = shutil.copytree(directory / "runs" / "opo-r5e-05-s0", tmp_path / "one")
-    assert text(single).startswith("# Training with opo")
+    before = (single / "metrics.jsonl").read_bytes()
+    assert report.write(single).read_text(encoding="utf-8").startswith("# Training with opo")
+    assert (single / "metrics.jsonl").read_bytes() == before, "the run's own, in which its checkpoint says where it is"
+    assert (single / "metrics.csv").read_text(encoding="utf-8").startswith("run,label,rate,seed,step")
 
 
 def test_nothing_finished_is_an_error_that_says_so(tmp_path: Path) -> None:

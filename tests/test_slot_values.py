@@ -38,6 +38,10 @@ def weights(sampling: ga.SamplingGeometry, rows: ga.Batch) -> Tensor:
     return sampling.reweight(drive, log_ratio, rows) / drive
 
 
+def column(*x: float) -> Tensor:
+    return torch.tensor(x, dtype=torch.float64)
+
+
 def close(actual: Tensor, expected: Tensor | list[float]) -> None:
     torch.testing.assert_close(actual, torch.as_tensor(expected, dtype=actual.dtype), rtol=1e-9, atol=1e-12)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -235,6 +236,31 @@ def test_a_number_out_of_reach_says_what_can_be_reached() -> None:
         analysis.translate(ga.recipes.grpo(), lambda mu: ga.recipes.opo(mu=-mu), WALK)
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"low": 0.0}, r"translate\(low=0.0\): a positive number"),
+        ({"high": math.inf}, r"translate\(high=inf\): a positive number"),
+        ({"low": "1"}, r"translate\(low='1'\): a positive number"),
+        ({"low": 10.0, "high": 1.0}, r"translate\(low=10.0, high=1.0\): the ends"),
+        ({"to": "opo"}, r"translate\(to='opo'\): a function"),
+    ],
+)
+def test_a_search_without_ends_or_function_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        analysis.translate(ga.recipes.grpo(), **{"to": lambda mu: ga.recipes.opo(mu=mu), "batch": WALK, **given})
+
+
+def test_reach_is_that_of_one_term() -> None:
+    with pytest.raises(TypeError, match="`objective` of reach is str"):
+        analysis.reach("dpo")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="a sum of 2 terms"):
+        analysis.reach(ga.recipes.echo())  # type: ignore[arg-type]
+    for drive in (0.0, -1.0, "a"):
+        with pytest.raises(ValueError, match=r"reach\(drive=.*positive"):
+            analysis.reach(ga.recipes.opo(), drive)  # type: ignore[arg-type]
+
+
 def test_reach_needs_no_batch() -> None:
     for made, curvature, target in (
         (ga.recipes.grpo(epsilon=0.2), math.inf, 0.2),
@@ -246,6 +272,25 @@ def test_reach_needs_no_batch() -> None:
         found = analysis.reach(made.terms[0][1])
         assert (found.curvature, found.target) == pytest.approx((curvature, target))
     assert analysis.reach(ga.recipes.opo(mu=2.0), drive=3.0).curvature == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(
+    ("objective", "curvature", "target"),
+    [
+        (ga.recipes.grpo(epsilon=0.2), math.inf, 0.2),
+        (ga.recipes.gspo(0.2, 0.2), math.inf, 0.2),
+        (ga.recipes.cfpo(0.2), 0.2, 0.2),
+        (ga.recipes.opo(mu=5), 0.2, math.sqrt(2 * math.cosh(0.2) * (math.cosh(0.2) - 1))),
+        (ga.recipes.ppo(epsilon=None, beta=5), 0.2, math.sqrt(2 * math.cosh(0.2) * (math.cosh(0.2) - 1))),
+        (ga.recipes.dpo(beta=10), 0.2, math.inf),
+        (ga.recipes.cdpo(beta=8, label_smoothing=0.1), 0.2, math.expm1(math.log(0.9 / 0.1) / 8)),
+        (ga.recipes.ipo(tau=2.5), 0.2, math.expm1(0.2)),
+    ],
+)
+def test_the_numbers_of_the_table_have_one_reach(objective: ga.BaseObjective, curvature: float, target: float) -> None:
+    """The column of docs/translating_numbers.md that has the reach of ε = 0.2, row by row."""
+    found = analysis.reach(objective.terms[0][1])
+    assert (found.curvature, found.target) == pytest.approx((curvature, target))
 
 
 @pytest.mark.parametrize(

@@ -579,6 +579,13 @@ def test_pairs_of_independent_responses_have_the_responses_stiffness(reward, rad
     close(each, torch.sign(margins) * math.sqrt(2 * radius), rtol=1e-8)
 
 
+def test_pairs_chosen_for_their_difference_are_not_independent():
+    """The best and the worst of three with v = ±1, over all triples: the figure stands in docs/theory.md."""
+    triples = torch.cartesian_prod(*3 * [torch.tensor([-1.0, 1.0])])
+    margin = triples.max(1).values - triples.min(1).values
+    assert float(0.5 * margin.square().mean() / triples.square().mean()) == 1.5
+
+
 def test_a_label_of_one_strength_in_a_trust_region_is_ipo():
     """ChiSquare(1) under the label of a radius ε has IPO's target 1/(2τ) at √(2ε)."""
     pairs = laws.sample_pairs(pairs=4, seed=2)

@@ -237,7 +237,8 @@ def _all(owner: object, test: Any, expected: str, what: str, values: Mapping[str
     for name, value in values.items():
         try:
             passes = bool(test(value))
-        except TypeError:  # a text or None has no order, and a float is no integer
+        # A text or None has no order, a float is no integer, and several numbers in a tensor or an array are not one.
+        except (TypeError, ValueError, RuntimeError):
             passes = False
         if not passes:
             refuse(owner, f"{expected}{', ' if what else ''}{what}.", **{name: value})

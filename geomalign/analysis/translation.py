@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from geomalign._util import numerics
-from geomalign._util.check import one_of, typed
+from geomalign._util.check import one_of, positive, refuse, typed
 from geomalign._util.types import Locality
 from geomalign.batch import Batch, PreferenceBatch
 from geomalign.objective import BaseObjective, Objective
@@ -110,8 +110,8 @@ def translate(
         low, high: numbers between which the answer is searched, positive. Of several answers it is the smallest.
 
     Raises:
-        ValueError: the objective's invariant is 0 or infinite (a clip has no curvature, DPO no finite target), or no
-            number between `low` and `high` has it.
+        ValueError: the objective's invariant is 0 or infinite (a clip has no curvature, DPO no finite target), no
+            number between `low` and `high` has it, `to` is no function, or an end of the search is not positive.
 
     >>> import torch, geomalign as ga
     >>> from geomalign import analysis
@@ -123,6 +123,11 @@ def translate(
     from scipy.optimize import brentq
 
     one_of("translate", "by", by, INVARIANTS)
+    positive("translate", "an end of the search", low=low, high=high)
+    if not low < high:
+        refuse("translate", "the ends of the search, low < high.", low=low, high=high)
+    if not callable(to):
+        refuse("translate", "a function of the number, such as `lambda mu: recipes.opo(mu=mu)`.", to=to)
     source = invariants(objective, batch)
     wanted = getattr(source, by)
     if not 0 < wanted < math.inf or (by == "clipped" and wanted == 1):
@@ -194,12 +199,17 @@ def reach(objective: Objective, drive: float = 1.0) -> Reach:
         objective: one term.
         drive: g, positive.
 
+    Raises:
+        ValueError: the objective is a sum, or the drive is not positive.
+
     >>> import geomalign as ga
     >>> from geomalign import analysis
     >>> dpo, opo = analysis.reach(ga.recipes.dpo(beta=0.1)), analysis.reach(ga.recipes.opo(mu=5.0))
     >>> round(dpo.curvature, 6), dpo.target, round(opo.curvature, 6)
     (20.0, inf, 0.2)
     """
+    objective = _single("reach", objective)
+    positive("reach", "the size of a pull", drive=drive)
     pulls, geometry, chart = objective.sampling.drive_range, objective.optimization.section, objective.chart
     low = [pulls.low] if pulls.low == pulls.high else [-drive, drive]
     g = torch.tensor(low, dtype=torch.float64)
@@ -248,12 +258,17 @@ class _Seen:
         return lost / share if (share := self.mean(pulled)) else math.nan
 
 
-def _one(objective: BaseObjective) -> Objective:
-    """The only term of an objective that has invariants."""
-    typed("invariants", "objective", objective, BaseObjective, "A name becomes one by ga.recipes.get(name).")
+def _single(owner: str, objective: BaseObjective) -> Objective:
+    """The only term of an objective."""
+    typed(owner, "objective", objective, BaseObjective, "A name becomes one by ga.recipes.get(name).")
     if len(objective.terms) != 1:
         raise ValueError(f"this objective is a sum of {len(objective.terms)} terms; take one of objective.terms.")
-    term = objective.terms[0][1]
+    return objective.terms[0][1]
+
+
+def _one(objective: BaseObjective) -> Objective:
+    """The only term of an objective that has invariants."""
+    term = _single("invariants", objective)
     if term.anchor is None or not term.unit.linear or term.unit.locality is Locality.BATCH:
         raise ValueError(
             "invariants are measured from an anchor by one log-ratio per event, which this term does not have: "

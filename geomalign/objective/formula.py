@@ -204,9 +204,10 @@ class Objective(BaseObjective):
 
     def _from_rollout(self, rows: Batch, log_ratio: Tensor, mask: Tensor) -> Tensor:
         """The Δ that importance weights are made of: from the anchor, or from the old policy where there is none."""
-        if self.anchor is not None or rows.old is None:
+        if self.anchor is not None or (rows.old is None and not self.sampling.needs_ratio):
             return log_ratio
-        return self.unit.reduce(rows.log_probs("policy", "reweight") - rows.log_probs("old", "reweight"), mask)
+        policy, old = (rows.log_probs(name, type(self.sampling).__name__) for name in ("policy", "old"))
+        return self.unit.reduce(policy - old, mask)
 
     def _per_row(self, batch: Batch | PreferenceBatch, drive: Tensor | TermDrives | None) -> Tensor:
         """The drive as given or computed, one entry per row or per pair of the batch."""

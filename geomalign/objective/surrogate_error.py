@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from geomalign._util.check import positive
+from geomalign._util.check import finite, positive, typed
 
 __all__ = ["SurrogateError", "surrogate_error"]
 
@@ -68,7 +68,8 @@ def surrogate_error(
         highest: the largest.
 
     Raises:
-        ValueError: shapes that differ, or an empty range of the reward.
+        TypeError: something is no tensor.
+        ValueError: shapes that differ, or an empty or infinite range of the reward.
 
     Source: Li et al. 2025 (TRM, arXiv 2512.23075), Theorems on the Pinsker-marginal, mixed, coupling and adaptive
     bounds; their error is that of J itself for rewards in [0, 1], here times the range of the reward.
@@ -81,6 +82,10 @@ def surrogate_error(
     0.0004
     """
     name = "surrogate_error"
+    for key, x in (("kl", kl), ("tv", tv), ("mask", mask), ("weights", weights)):
+        if x is not None or key in ("kl", "tv"):
+            typed(name, key, x, Tensor, "Numbers that come from numpy or lists need torch.as_tensor.")
+    finite(name, "a reward", lowest=lowest, highest=highest)
     positive(name, "the range of the reward, highest − lowest", range=highest - lowest)
     if kl.ndim != 2 or tv.shape != kl.shape or (mask is not None and mask.shape != kl.shape):
         shapes = ", ".join(

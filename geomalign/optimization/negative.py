@@ -62,7 +62,8 @@ class ImplicitNegative(OptimizationGeometry):
         above = left.clamp(min=self.floor)
         failing = odds > 0
         weight = torch.where(failing, size / torch.where(failing, odds, 1), 0)
-        return -drive.clamp(min=0) * u - weight * (above.log() + torch.clamp(left - self.floor, max=0) / self.floor)
+        # Not a second clamp, whose subgradient at the floor would count twice: at ε = 1 that is the anchor.
+        return -drive.clamp(min=0) * u - weight * (above.log() + (left - above) / self.floor)
 
     def force(self, u: Tensor, drive: Tensor) -> Tensor:
         size, odds = self._failure(drive)

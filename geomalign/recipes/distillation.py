@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from geomalign._util import check
-from geomalign.chart import LogRatio, Ratio
+from geomalign.chart import Ratio
 from geomalign.divergences import SkewJensenShannon
 from geomalign.measure import PooledMean
-from geomalign.objective import BaseObjective, Objective, Surrogate
-from geomalign.optimization import ChiSquare, FDivergence, Flat
-from geomalign.sampling import Label, MaskedImportance, SamplingGeometry, TeacherRatio
+from geomalign.objective import BaseObjective, Objective
+from geomalign.optimization import FDivergence
+from geomalign.recipes.shared import DRIFT, policy_gradient
+from geomalign.sampling import Label, MaskedImportance, TeacherRatio
 from geomalign.unit import Token
 
 __all__ = ["generalized_jsd", "on_policy_distillation", "opd"]
@@ -41,18 +42,6 @@ def generalized_jsd(beta: float = 0.5) -> Objective:
     )
 
 
-def _policy_gradient(sampling: SamplingGeometry) -> Objective:
-    """−(1/Σ|y_i|) Σ_i Σ_t g·t."""
-    return Objective(
-        unit=Token(),
-        chart=Ratio(),
-        sampling=sampling,
-        optimization=Flat(),
-        measure=PooledMean(),
-        offset=Surrogate(),
-    )
-
-
 def on_policy_distillation() -> Objective:
     """On-policy distillation, the policy gradient whose reward of a token is minus its log-ratio from a teacher:
     −(1/Σ|y_i|) Σ_i Σ_t log(π_T/π_old)·t.
@@ -67,7 +56,7 @@ def on_policy_distillation() -> Objective:
     >>> outcome.drive[0, :3]  # log(π_T/π_old) of three tokens
     tensor([-0.2056,  0.0000,  0.0000], dtype=torch.float64)
     """
-    return _policy_gradient(TeacherRatio())
+    return policy_gradient(TeacherRatio())
 
 
 def opd(delta: float = 0.2, tau: float = 1e-3) -> BaseObjective:
@@ -97,7 +86,4 @@ def opd(delta: float = 0.2, tau: float = 1e-3) -> BaseObjective:
         numerator="policy",
         denominator="old",
     )
-    drift = Objective(
-        unit=Token(), chart=LogRatio(), sampling=Label(0.0), optimization=ChiSquare(2.0), measure=PooledMean()
-    )
-    return _policy_gradient(kept) + tau * drift
+    return policy_gradient(kept) + tau * DRIFT

@@ -1,4 +1,4 @@
-"""Helpers that several recipes share: how a response is measured, and the logistic link of a labelled pair."""
+"""Helpers that several recipes share: how a response is measured, policy gradients, the logistic link of a pair."""
 
 from __future__ import annotations
 
@@ -6,16 +6,39 @@ import math
 
 from geomalign._util import check
 from geomalign._util.symbol import Symbol
-from geomalign.chart import Chart, LogRatio
-from geomalign.objective import Objective
-from geomalign.optimization import Logistic
-from geomalign.sampling import Label
-from geomalign.unit import MeanSequence, ResponseUnit, Sequence, Unit
+from geomalign.chart import Chart, LogRatio, Ratio
+from geomalign.objective import Objective, Surrogate
+from geomalign.optimization import ChiSquare, Flat, Logistic
+from geomalign.sampling import Label, SamplingGeometry
+from geomalign.unit import MeanSequence, ResponseUnit, Sequence, Token, Unit
 
-__all__ = ["LENGTHS", "check_smoothing", "log_odds", "logistic"]
+__all__ = ["DRIFT", "LENGTHS", "check_smoothing", "log_odds", "logistic", "policy_gradient", "score_function"]
 
 LENGTHS: dict[str, ResponseUnit] = {"mean": MeanSequence(), "sum": Sequence()}
 """What `normalize` means: a response's log-ratio averaged or summed over its tokens."""
+
+DRIFT = Objective(unit=Token(), chart=LogRatio(), sampling=Label(0.0), optimization=ChiSquare(2.0))
+"""(1/Σ|y_i|) Σ_i Σ_t Δ², the square of a token's log-ratio from the policy that sampled."""
+
+
+def score_function(sampling: SamplingGeometry, unit: ResponseUnit | None = None) -> Objective:
+    """−E[g log π], the mean over the events of a unit; of whole responses where none is given.
+
+    >>> import geomalign as ga
+    >>> score_function(ga.Advantage()) == ga.recipes.reinforce()
+    True
+    """
+    return Objective(unit=unit or Sequence(), chart=LogRatio(), sampling=sampling, optimization=Flat(), anchor=None)
+
+
+def policy_gradient(sampling: SamplingGeometry) -> Objective:
+    """−(1/Σ|y_i|) Σ_i Σ_t g·t, with the ratio t of a token.
+
+    >>> import geomalign as ga
+    >>> policy_gradient(ga.Advantage()).offset
+    Surrogate()
+    """
+    return Objective(unit=Token(), chart=Ratio(), sampling=sampling, optimization=Flat(), offset=Surrogate())
 
 
 def check_smoothing(recipe: str, label_smoothing: float) -> None:

@@ -215,6 +215,8 @@ def _rows(path: Path) -> Iterable[dict[str, Any]]:
 def write_records(results: Results, directory: Path) -> None:
     """Write metrics.jsonl, metrics.csv (every step of every run) and finals.csv (the final numbers of every run).
 
+    The metrics.jsonl of a single run stays: it is the run's own, and its checkpoint says where to go on in it.
+
     >>> import tempfile
     >>> summary = {"name": "opo-s0", "label": "opo", "rate": 1e-4, "seed": 0, "final": {"reward": 0.5}}
     >>> place = Path(tempfile.mkdtemp())
@@ -226,8 +228,9 @@ def write_records(results: Results, directory: Path) -> None:
         {"run": run.summary["name"], "label": run.label, "rate": run.rate, "seed": run.seed} for run in results.runs
     ]
     records = [{**tag, **row} for tag, run in zip(tags, results.runs) for row in run.steps]
-    with (directory / "metrics.jsonl").open("w", encoding="utf-8") as out:
-        out.writelines(json.dumps(record) + "\n" for record in records)
+    if (directory / "runs").is_dir():
+        with (directory / "metrics.jsonl").open("w", encoding="utf-8") as out:
+            out.writelines(json.dumps(record) + "\n" for record in records)
     _csv(directory / "metrics.csv", records)
     finals = [{**tag, **run.summary["final"], **_flat_time(run)} for tag, run in zip(tags, results.runs)]
     _csv(directory / "finals.csv", finals)

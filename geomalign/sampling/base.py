@@ -44,7 +44,7 @@ class SamplingGeometry(ABC):
         Args:
             drive: what `drive` returned for the rows of `batch`.
             log_ratio: Δ in the shape of the events, detached, measured from the objective's anchor; from π_old where
-                the objective has no anchor and the batch has `old`.
+                the objective has no anchor. A batch without `old` is then refused if `needs_ratio`, else it is log π.
             batch: what is being evaluated, possibly only a part of the rollout.
         """
         return drive
@@ -75,6 +75,12 @@ class SamplingGeometry(ABC):
         default, whether that of its `of` is."""
         of = getattr(self, "of", None)
         return isinstance(of, SamplingGeometry) and of.needs_reference
+
+    @property
+    def needs_ratio(self) -> bool:
+        """Whether `reweight` reads a log-ratio from another policy; by default, whether that of `of` does."""
+        of = getattr(self, "of", None)
+        return isinstance(of, SamplingGeometry) and of.needs_ratio
 
     def latex(self) -> str:
         """The drive as a formula; by default the name of the class."""
@@ -117,7 +123,7 @@ class Transformed(SamplingGeometry):
 class Reweighting(Transformed):
     """g · sg[w]: the drive of another geometry `of`, multiplied by a weight w of the current policy.
 
-    A member states `weight`, and in `reach` the locality of that weight.
+    A member states `weight`, in `reach` the locality of that weight, and `reads_ratio = False` where it needs no Δ.
 
     >>> import dataclasses, torch, geomalign as ga
     >>> from geomalign.sampling.base import Reweighting
@@ -130,6 +136,7 @@ class Reweighting(Transformed):
     """
 
     reach: ClassVar[Locality] = Locality.TOKEN
+    reads_ratio: ClassVar[bool] = True
 
     def drive(self, batch: Batch | PreferenceBatch) -> Tensor:
         return self.of.drive(batch)
@@ -144,6 +151,10 @@ class Reweighting(Transformed):
     @property
     def locality(self) -> Locality:
         return max(self.reach, self.of.locality)
+
+    @property
+    def needs_ratio(self) -> bool:
+        return self.reads_ratio or self.of.needs_ratio
 
 
 def is_sampling(owner: object, of: object) -> None:

@@ -63,6 +63,10 @@ class KLViolation(SamplingGeometry):
         return Locality.BATCH
 
     @property
+    def needs_ratio(self) -> bool:
+        return True
+
+    @property
     def drive_range(self) -> Interval:
         return Interval(0.0)
 

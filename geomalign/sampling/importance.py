@@ -248,8 +248,14 @@ class PolicyWeight(Reweighting):
 
     of: SamplingGeometry = Label()
     reach: ClassVar[Locality] = Locality.GROUP
+    reads_ratio: ClassVar[bool] = False
 
     def weight(self, drive: Tensor, log_ratio: Tensor, batch: Batch | PreferenceBatch) -> Tensor:
+        if not batch.paired or drive.shape != (batch.size,):
+            raise ValueError(
+                f"{type(self).__name__} weighs pairs, but the drive is {tuple(drive.shape)} for the {batch.size} rows "
+                f"of a {type(batch).__name__}: pass a PreferenceBatch with a unit of pairs such as Pair()."
+            )
         rows = batch.rows
         mean = rows.log_probs("policy", type(self).__name__).detach().sum(-1) / rows.support.sum(-1).clamp(min=1)
         chosen, rejected = mean.chunk(2)

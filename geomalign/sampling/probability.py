@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -50,6 +51,7 @@ class ProbabilityWeighted(Reweighting):
     of: SamplingGeometry = Label()
     power: float = 1.0
     complement: float = 0.0
+    reads_ratio: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         is_sampling(self, self.of)
@@ -111,6 +113,7 @@ class ProbabilityGated(Reweighting):
     offset: float = 0.25
     low: float = 1.0
     high: float = 1.4
+    reads_ratio: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         is_sampling(self, self.of)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,36 @@ class Callback:
         """Take over what `state_dict` returned when the checkpoint was written."""
 
 
+def check_callback(callback: Callback) -> None:
+    """Refuse a callback with a method that is never called, or cannot be, before a run spends time on it.
+
+    Raises:
+        ValueError: it is none, a method does not take what it is called with, or `on_…` is no moment.
+
+    >>> class Wrong(Callback):
+    ...     def on_evaluate(self, run, metrics): ...
+    >>> check_callback(Wrong())
+    Traceback (most recent call last):
+    ValueError: Wrong.on_evaluate is never called; the moments are on_start, on_step, on_evaluation, on_end.
+    """
+    name = type(callback).__name__
+    if not isinstance(callback, Callback):
+        raise ValueError(f"{name} is no callback; it is made by a subclass of geomalign.training.Callback.")
+    methods = {method: found for method, found in vars(Callback).items() if not method.startswith("_")}
+    moments = [method for method in methods if method.startswith("on_")]
+    for method in dir(callback):
+        if method.startswith("on_") and method not in moments and callable(getattr(callback, method)):
+            raise ValueError(f"{name}.{method} is never called; the moments are {', '.join(moments)}.")
+    for method, found in methods.items():
+        given = list(inspect.signature(found).parameters)[1:]
+        try:
+            inspect.signature(getattr(callback, method)).bind(*given)
+        except TypeError as error:
+            raise ValueError(
+                f"{name}.{method} is called with ({', '.join(given)}), which it does not take: {error}."
+            ) from error
+
+
 def callbacks_of(names: Iterable[str]) -> list[Callback]:
     """The callbacks that `"module:object"` names, with options behind it, as in `"my_module:Patience steps=3"`.
 
@@ -66,7 +97,7 @@ def callbacks_of(names: Iterable[str]) -> list[Callback]:
         names: each of a subclass of `Callback`, of a function that returns a callback, or of a callback itself.
 
     Raises:
-        ValueError: there is no such object, it does not take the options, or it is no callback.
+        ValueError: there is no such object, it does not take the options, or it is no callback that can be called.
 
     >>> [type(found).__name__ for found in callbacks_of(["geomalign.training:Callback"])]
     ['Callback']
@@ -94,4 +125,5 @@ def _callback(text: str) -> Callback:
             f"callback {name!r} is {type(found).__name__}, not a geomalign.training.Callback, nor a class or function "
             "that makes one."
         )
+    check_callback(found)
     return found

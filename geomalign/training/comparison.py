@@ -13,10 +13,12 @@ from typing import Any
 import torch
 
 from geomalign import recipes
+from geomalign._util.importing import imported
 from geomalign.control import controller_of
 from geomalign.distributed import launched
 from geomalign.tasks import build as build_task
 from geomalign.training import checkpoint
+from geomalign.training.callbacks import callbacks_of
 from geomalign.training.config import to_dict
 from geomalign.training.config.comparison import CompareConfig
 from geomalign.training.directory import acquire, release
@@ -108,9 +110,9 @@ def _check(config: CompareConfig) -> None:
     build_task(config.run.task)
     if config.run.lora.rank:
         require_peft(f"run.lora.rank = {config.run.lora.rank}")
+    callbacks_of(config.run.callbacks)
     for name in config.run.report_to:
-        if ":" not in name:
-            tracker_of(name)
+        imported(name) if ":" in name else tracker_of(name)  # of the user's, it is made in the workers alone
     Placement(config.run.device)
 
 

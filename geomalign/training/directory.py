@@ -14,6 +14,8 @@ from geomalign.training.config.settings import TrainConfig
 
 #: Settings that may grow on resuming, as nothing before the last step depends on them; of a comparison, below `run`.
 GROWING = ("rl.iterations", "offline.epochs")
+#: What a run or a comparison replaces; without its `config.json` it is somebody else's.
+_REPLACED = ("model", "metrics.jsonl", "checkpoint.pt", "summary.json", "runs")
 
 
 def acquire(directory: Path, config: TrainConfig | CompareConfig, *, resume: bool, free: Collection[str] = ()) -> None:
@@ -28,7 +30,8 @@ def acquire(directory: Path, config: TrainConfig | CompareConfig, *, resume: boo
 
     Raises:
         ValueError: the directory holds another configuration, or one of other data, or this one and `resume` is false;
-            or it would become a shorter run, or a longer one without the checkpoint of its last step.
+            or it holds files that a run would replace, and no configuration; or it would become a shorter run, or a
+            longer one without the checkpoint of its last step.
 
     >>> import tempfile
     >>> from geomalign.training import TrainConfig
@@ -59,6 +62,11 @@ def acquire(directory: Path, config: TrainConfig | CompareConfig, *, resume: boo
             (directory / "summary.json").unlink(missing_ok=True)
     elif directory.exists() and not resume and any(_foreign(file) for file in directory.iterdir()):
         raise ValueError(f"{directory} is not empty and holds no run of this library; choose another directory.")
+    elif theirs := [name for name in _REPLACED if (directory / name).exists()]:
+        raise ValueError(
+            f"{directory} holds {', '.join(theirs)} without the config.json of a run, so nothing can be resumed, and "
+            "these would be replaced; choose another directory."
+        )
     directory.mkdir(parents=True, exist_ok=True)
     checkpoint.write_json(known, to_dict(config))
     if fingerprints:

@@ -104,9 +104,12 @@ class Run:
         self.step = state["step"]
         if self.controller is not None:
             self.controller.load_state_dict(state["controller"])
-        for callback, (kind, kept) in zip(self.callbacks, state.get("callbacks", ())):
-            if type(callback).__qualname__ == kind:
-                callback.load_state_dict(kept)
+        kept = list(state.get("callbacks", ()))
+        for callback in self.callbacks:  # others may stand before it now
+            mine = next((entry for entry in kept if entry[0] == type(callback).__qualname__), None)
+            if mine is not None:
+                kept.remove(mine)
+                callback.load_state_dict(mine[1])
         return int(state["metrics"])
 
     def save(self, position: int) -> None:
@@ -194,12 +197,16 @@ class Run:
             while self.step < total:
                 row = self._advance(advance, validate, total)
                 self._call("on_step", row)
+                _as_numbers(row)
+                if self._stops() and "accuracy_in" not in row:  # as the last step always is
+                    row |= self._measured(self.config.task.eval_prompts, validate)
+                    row["time/evaluation"] = self._clock.read()["evaluation"]
                 metrics.write(row)
                 self._warn(row)
                 self.progress(Event("step", self.name, self.step, total, row))
                 if "accuracy_in" in row:
                     self._call("on_evaluation", row)
-                if self.callbacks and distributed.largest(torch.tensor(int(self._stopped))):
+                if self._stops():
                     total = self.step
                 asked = stop.anywhere()
                 # That of the last step is kept too: a run of more iterations goes on from it.
@@ -207,6 +214,10 @@ class Run:
                     self.save(metrics.position())
                 if asked:
                     raise Interrupted
+
+    def _stops(self) -> bool:
+        """Whether a callback of any process ended the run; all processes call it."""
+        return bool(self.callbacks) and bool(distributed.largest(torch.tensor(int(self._stopped))))
 
     def _call(self, moment: str, *given: Any) -> None:
         for callback in self.callbacks:
@@ -225,13 +236,16 @@ class Run:
         if self.step % self.settings.eval_every == 0 or self.step == total:
             task = self.config.task
             prompts = task.eval_prompts if self.step == total else task.eval_interim_prompts
-            with self.timed("evaluation"):
-                row |= self._evaluate(prompts) | validate()
+            row |= self._measured(prompts, validate)
         row |= {f"time/{part}": seconds for part, seconds in self._clock.read().items()}
         row |= {"time/step": took, "time/cpu": time.process_time() - cpu, "memory/peak": self._clock.memory()}
         if "tokens" in row:
             row["tokens_per_second"] = row["tokens"] / took
         return {"step": self.step, "rate": self.config.rate, **row}
+
+    def _measured(self, prompts: int, validate: Callable[[], dict[str, float]]) -> dict[str, float]:
+        with self.timed("evaluation"):
+            return self._evaluate(prompts) | validate()
 
     def _evaluate(self, prompts: int) -> dict[str, float]:
         failed: list[str] = []
@@ -297,3 +311,15 @@ class Run:
         checkpoint.write_json(self.directory / "summary.json", result)
         (self.directory / "error.txt").unlink(missing_ok=True)
         return result
+
+
+def _as_numbers(row: dict[str, float]) -> None:
+    """Make plain numbers of what callbacks added to a row, such as tensors."""
+    for key, value in row.items():
+        if not isinstance(value, (int, float)):
+            try:
+                row[key] = float(value)
+            except (TypeError, ValueError) as error:
+                raise Failed(
+                    f"a callback added {key} = {value!r} to the metrics of a step; it is no number."
+                ) from error

@@ -162,14 +162,19 @@ def tracker_of(name: str) -> Tracker:
     """The tracker of a name: one of `TRACKERS`, or `"module:object"`, a class or function that makes one.
 
     Raises:
-        ValueError: there is none, its package is not installed, or it lacks one of the three methods.
+        ValueError: there is none, its package is not installed, it needs arguments, or it lacks one of the three
+            methods.
 
     >>> tracker_of("tensorbord")
     Traceback (most recent call last):
     ValueError: there is no tracker 'tensorbord'; there are tensorboard, wandb, trackio, and module:object of your own.
     """
     if ":" in name:
-        made = imported(name)()
+        found = imported(name)
+        try:
+            made = found()
+        except TypeError as error:
+            raise ValueError(f"tracker {name!r} could not be made: {error}.") from error
         if not isinstance(made, Tracker):
             raise ValueError(f"tracker {name!r} makes a {type(made).__name__} without the methods start, log, finish.")
         return made

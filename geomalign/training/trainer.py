@@ -14,7 +14,7 @@ from geomalign.control import controller_of
 from geomalign.tasks import build as build_task
 from geomalign.tasks.preferences import preferences
 from geomalign.training import checkpoint
-from geomalign.training.callbacks import Callback, callbacks_of
+from geomalign.training.callbacks import Callback, callbacks_of, check_callback
 from geomalign.training.config.settings import TrainConfig
 from geomalign.training.directory import acquire, release
 from geomalign.training.events import Event, Progress, no_exit, silent
@@ -89,6 +89,8 @@ def train(
     if controller is not None:
         controller.check(objective)
     refuse_unfit(config, objective)
+    for callback in callbacks:
+        check_callback(callback)
     called = [*callbacks, *callbacks_of(config.callbacks), *trackings_of(config.report_to)]
     offline = config.trains_offline(objective)
     if config.lora.rank:

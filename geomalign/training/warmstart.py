@@ -109,7 +109,10 @@ def warm_start(config: TrainConfig, directory: Path, progress: Progress = silent
     (partial / "checkpoint.pt").unlink(missing_ok=True)
     replace_directory(partial, target)
     if shared:
-        bases.keep(config, target)
+        try:
+            bases.keep(config, target)
+        except OSError as error:  # the run has its copy
+            progress(warn(message=f"the base could not be kept in {config.bases} for other runs: {error}."))
     progress(Event("done", WARM_START, total, total, evaluation))
     return target
 

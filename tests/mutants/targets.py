@@ -15,11 +15,12 @@ def _laws(*first: str) -> tuple[str, ...]:
 
 
 SLOTS = _laws("every_drive_and_measure_adds_up")
-NEWER = (
-    *(f"tests/recipes/test_{name}.py" for name in ("reinforce_kin", "surrogates", "more_regressions", "lengths")),
-    "tests/test_kinds.py",
+NEWER = tuple(
+    f"tests/recipes/test_{name}.py" for name in ("reinforce_kin", "surrogates", "more_regressions", "lengths")
 )
 """Recipes with parts of their own in several slots."""
+EDGES = ("tests/test_potentials.py", "tests/test_group_potentials.py", "tests/test_slot_defaults.py")
+"""Potentials at their edges, and what they have where nothing is given."""
 FORMULA = ("tests/test_outcome.py", "tests/recipes/test_kl_penalties.py", "tests/test_core.py")
 
 PACKAGES: dict[str, tuple[str, ...]] = {
@@ -60,6 +61,8 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/recipes/test_advantages.py",
         "tests/recipes/test_formula.py",
         *NEWER,
+        "tests/test_sampling.py",
+        "tests/test_slot_defaults.py",
         *_laws("sampling", "every_drive_and_measure_adds_up"),
     ),
     "optimization/group.py": (
@@ -73,13 +76,13 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/theory/test_theorems_groups.py",
         *_laws("optimization"),
     ),
-    "optimization/negative.py": (*NEWER, *_laws("optimization")),
-    "optimization/pairwise.py": (*NEWER, *_laws("optimization")),
+    "optimization/negative.py": (*NEWER, *EDGES, *_laws("optimization")),
+    "optimization/pairwise.py": (*NEWER, *EDGES, *_laws("optimization")),
     "optimization/*.py": (
         "tests/test_optimization.py",
         "tests/test_equilibrium.py",
         "tests/recipes/test_unpaired.py",
-        "tests/test_kinds.py",
+        *EDGES,
         *_laws("optimization", "our_geometries_are_finite_far_from_the_anchor"),
         "tests/test_core.py",
     ),
@@ -111,6 +114,8 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/recipes/test_distillation.py",
         "tests/recipes/test_kl_penalties.py",
         *NEWER,
+        *EDGES,
+        "tests/test_sampling.py",
         "tests/test_core.py",
     ),
     "analysis/identification/*.py": ("tests/test_curves.py", "tests/test_thresholds.py", "tests/test_identify.py"),
@@ -131,7 +136,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "chart/*.py": ("tests/test_probability_chart.py", *_laws("chart"), *FORMULA),
     "measure/*.py": (
         "tests/test_measures.py",
-        "tests/test_kinds.py",
+        "tests/test_slot_defaults.py",
         *_laws("measure", "every_drive_and_measure_adds_up"),
         *FORMULA,
     ),

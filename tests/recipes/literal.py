@@ -119,14 +119,19 @@ def pairs(p: ga.PreferenceBatch = PAIRS) -> list[Both]:
 
 
 def agree(objective: ga.BaseObjective, literal: Callable[[], Tensor], batch: ga.Batch | ga.PreferenceBatch) -> None:
-    """Value and gradient of the objective are those of the formula, and its closed form is that gradient."""
+    """Value and gradient of the literal formula are those of the objective in one pass, of its plain formula under
+    autograd, and of its closed form."""
     leaves = [batch.policy] if isinstance(batch, ga.Batch) else [batch.chosen, batch.rejected]
-    loss, expected = objective(batch).loss, literal()
-    torch.testing.assert_close(loss, expected, rtol=1e-10, atol=1e-12)
-    ours, theirs = (torch.autograd.grad(x, leaves, allow_unused=True, materialize_grads=True) for x in (loss, expected))
+    expected = literal()
     found = objective.gradient(batch)
-    closed_forms = found if isinstance(found, ga.PairGradient) else (found,)
+    gradients = [found if isinstance(found, ga.PairGradient) else (found,)]
+    theirs, *ours = (
+        torch.autograd.grad(x, leaves, allow_unused=True, materialize_grads=True)
+        for x in (expected, objective(batch).loss, objective.plain(batch).loss)
+    )
+    for loss in (objective(batch).loss, objective.plain(batch).loss):
+        torch.testing.assert_close(loss, expected, rtol=1e-10, atol=1e-12)
     assert any(g.abs().max() > 1e-4 for g in theirs), "the literal formula has no gradient here: nothing is compared"
-    for mine, gradient, closed in zip(ours, theirs, closed_forms, strict=True):
-        torch.testing.assert_close(mine, gradient, rtol=1e-10, atol=1e-13)
-        torch.testing.assert_close(closed, gradient, rtol=1e-10, atol=1e-13)
+    for mine in (*gradients, *ours):
+        for gradient, wanted in zip(mine, theirs, strict=True):
+            torch.testing.assert_close(gradient, wanted, rtol=1e-10, atol=1e-13)

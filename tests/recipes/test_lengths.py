@@ -26,7 +26,6 @@ def test_delta_l(alpha: float, length: int) -> None:
 
     objective = ga.recipes.delta_l(alpha, length)
     agree(objective, literal, BATCH)
-    torch.testing.assert_close(objective.plain(BATCH).loss, literal())
 
 
 @pytest.mark.parametrize("power", [1.0, -4.0])
@@ -43,7 +42,6 @@ def test_lambda_grpo(power: float) -> None:
 
     objective = ga.recipes.lambda_grpo(power)
     agree(objective, literal, BATCH)
-    torch.testing.assert_close(objective.plain(BATCH).loss, literal())
 
 
 def test_without_a_preference_it_is_the_token_mean_and_without_a_power_the_fixed_budget() -> None:

@@ -15,15 +15,6 @@ import geomalign as ga
 MIXED = dataclasses.replace(BINARY, group=BINARY.group % 3)
 
 
-def agrees(objective: ga.BaseObjective, literal: Callable[[], Tensor], batch: ga.Batch) -> None:
-    """Value and gradient, of the closed form and of the formula under autograd."""
-    agree(objective, literal, batch)
-    plain = objective.plain(batch).loss
-    torch.testing.assert_close(plain, literal(), rtol=1e-10, atol=1e-12)
-    ours, theirs = (torch.autograd.grad(x, batch.policy)[0] for x in (plain, literal()))
-    torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-13)
-
-
 def test_maxrl() -> None:
     def literal() -> Tensor:
         values = []
@@ -34,7 +25,7 @@ def test_maxrl() -> None:
                 values.append(-a * log_probs(i).sum())
         return mean(values)
 
-    agrees(ga.recipes.maxrl(), literal, MIXED)
+    agree(ga.recipes.maxrl(), literal, MIXED)
 
 
 @pytest.mark.parametrize("n", [2, 3, 5])
@@ -59,13 +50,13 @@ def test_w_reinforce(positive: float, negative: float) -> None:
         weight = {i: positive if BATCH.reward[i] > 0 else -negative for i in rows()}
         return mean([-weight[i] * log_probs(i).sum() for i in rows()])
 
-    agrees(ga.recipes.w_reinforce(positive, negative), literal, BATCH)
+    agree(ga.recipes.w_reinforce(positive, negative), literal, BATCH)
 
 
 @pytest.mark.parametrize("shift", [-0.1, 0.3])
 def test_asymre(shift: float) -> None:
     a = advantages()
-    agrees(
+    agree(
         ga.recipes.asymre(shift),
         lambda: mean([-(a[i] - shift) * log_probs(i).sum() for i in rows()]),
         BATCH,
@@ -85,7 +76,7 @@ def test_tr_grpo() -> None:
             values[i] = -weight * torch.minimum(t * a[i], t.clamp(0.9, 1.3) * a[i])
         return nested_mean(values)
 
-    agrees(ga.recipes.tr_grpo(0.1, 0.3), literal, BATCH)
+    agree(ga.recipes.tr_grpo(0.1, 0.3), literal, BATCH)
     assert {1.0, 1.4} < seen, "weights at both bounds and between them"
 
 
@@ -113,7 +104,7 @@ def test_gdpo(weights: tuple[float, ...] | None, over: str) -> None:
         ratio = {i: torch.exp(delta(i)) for i in rows()}
         return nested_mean({i: -torch.minimum(t * total[i], t.clamp(0.9, 1.3) * total[i]) for i, t in ratio.items()})
 
-    agrees(ga.recipes.gdpo(weights, over=over, epsilon=0.1, epsilon_high=0.3), literal, SEVERAL)
+    agree(ga.recipes.gdpo(weights, over=over, epsilon=0.1, epsilon_high=0.3), literal, SEVERAL)
 
 
 def test_gdpo_of_one_reward_reads_the_reward() -> None:
@@ -156,9 +147,7 @@ def test_a_response_of_which_one_reward_is_not_finite_is_in_no_group(bad: float)
 
 
 def test_dft() -> None:
-    agrees(
-        ga.recipes.dft(), lambda: token_mean({i: -log_probs(i).detach().exp() * log_probs(i) for i in rows()}), BATCH
-    )
+    agree(ga.recipes.dft(), lambda: token_mean({i: -log_probs(i).detach().exp() * log_probs(i) for i in rows()}), BATCH)
     # sg[π] ∇log π = ∇π
     closed = ga.recipes.dft().gradient(BATCH)
     probability = torch.cat([log_probs(i).exp() for i in rows()]).mean()
@@ -170,7 +159,7 @@ def test_chord_phi() -> None:
         p = {i: log_probs(i).detach().exp() for i in rows()}
         return token_mean({i: -p[i] * (1 - p[i]) * log_probs(i) for i in rows()})
 
-    agrees(ga.recipes.chord_phi(), literal, BATCH)
+    agree(ga.recipes.chord_phi(), literal, BATCH)
 
 
 def test_supervised_objectives_read_no_reward_and_take_no_advantage() -> None:
@@ -212,7 +201,7 @@ def test_echo() -> None:
         assert 3 < len(predicted) < len(rows())
         return grpo - 0.2 * torch.stack(predicted).sum() / len(rows())
 
-    agrees(ga.recipes.echo(0.2, epsilon=0.1), literal, BATCH)
+    agree(ga.recipes.echo(0.2, epsilon=0.1), literal, BATCH)
 
 
 def test_observations_are_no_part_of_the_policy_gradient() -> None:
@@ -351,18 +340,18 @@ def test_maxrl_leaves_groups_out_whose_mean_reward_is_not_positive() -> None:
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("make", "message"),
     [
-        lambda: ga.recipes.maxrl(-1.0),
-        lambda: ga.recipes.w_reinforce(-0.1),
-        lambda: ga.recipes.asymre(math.nan),
-        lambda: ga.recipes.tr_grpo(low=2.0),
-        lambda: ga.sampling.ProbabilityWeighted(power=-1.0),
-        lambda: ga.recipes.gdpo((math.inf,)),
-        lambda: ga.sampling.DecoupledAdvantage([1.0]),
-        lambda: ga.sampling.ProbabilityGated(steepness=0.0),
+        (lambda: ga.recipes.maxrl(-1.0), r"epsilon=-1.0\): a number ≥ 0"),
+        (lambda: ga.recipes.w_reinforce(-0.1), r"positive=-0.1\): a number ≥ 0"),
+        (lambda: ga.recipes.asymre(math.nan), r"shift=nan\): a finite number"),
+        (lambda: ga.recipes.tr_grpo(low=2.0), r"low=2.0, high=1.4\): bounds of a weight"),
+        (lambda: ga.sampling.ProbabilityWeighted(power=-1.0), r"power=-1.0\): a number ≥ 0"),
+        (lambda: ga.recipes.gdpo((math.inf,)), r"weights\[0\]=inf\): a finite number"),
+        (lambda: ga.sampling.DecoupledAdvantage([1.0]), r"weights=\[1.0\]\): a tuple of numbers"),
+        (lambda: ga.sampling.ProbabilityGated(steepness=0.0), r"steepness=0.0\): a positive number"),
     ],
 )
-def test_arguments_out_of_range_are_refused(make: Callable[[], object]) -> None:
-    with pytest.raises(ValueError, match=r"number|bounds"):
+def test_arguments_out_of_range_are_refused(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         make()

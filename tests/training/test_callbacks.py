@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+import torch
 
-from geomalign.training.callbacks import Callback, callbacks_of
+from geomalign.training.callbacks import Callback, callbacks_of, check_callback
 from geomalign.training.checkpoint import read_json, read_metrics
 from geomalign.training.config import override
 from geomalign.training.config.settings import TrainConfig
-from geomalign.training.events import Event
+from geomalign.training.events import Event, Failed
 from geomalign.training.run import Run
-from geomalign.training.tracking import tracker_of
+from geomalign.training.tracking import Tracking, tracker_of
 from geomalign.training.trainer import train
 
 pytestmark = pytest.mark.float32
@@ -91,10 +92,56 @@ def test_a_callback_stops_the_run_and_more_iterations_extend_it(short: TrainConf
     summary = train(short, tmp_path / "run", base=base, callbacks=[recorder])
     assert summary["iterations"] == 2 and recorder.seen[-1] == ("end", 2)
     assert (tmp_path / "run" / "model").is_dir()
+    assert "accuracy_in" in read_metrics(tmp_path / "run" / "metrics.jsonl")[-1], "the last step is evaluated"
+    assert ("evaluation", 2) in recorder.seen
     more = Recorder()
     assert train(override(short, {"rl.iterations": 5}), tmp_path / "run", base=base, resume=True, callbacks=[more])
     assert more.seen[0] == ("start", 2) and more.steps == 5, "its state was kept by the checkpoint"
     assert [row.get("mine") for row in read_metrics(tmp_path / "run" / "metrics.jsonl")] == [None, 1, 2, 3, 4, 5]
+
+
+def test_a_callback_finds_its_state_behind_others(short: TrainConfig, base: Path, tmp_path: Path) -> None:
+    train(short, tmp_path / "run", base=base, callbacks=[Recorder()])
+    more = Recorder()
+    longer = override(short, {"rl.iterations": 5})
+    train(longer, tmp_path / "run", base=base, resume=True, callbacks=[Callback(), more])
+    assert more.steps == 5
+
+
+def test_what_a_callback_adds_to_the_metrics_is_a_number(short: TrainConfig, base: Path, tmp_path: Path) -> None:
+    class Adds(Callback):
+        def __init__(self, value: Any) -> None:
+            self.value = value
+
+        def on_step(self, run: Run, metrics: dict[str, float]) -> None:
+            metrics["mine"] = self.value
+
+    once = override(short, {"rl.iterations": 1})
+    train(once, tmp_path / "run", base=base, callbacks=[Adds(torch.tensor(0.5))])
+    assert read_metrics(tmp_path / "run" / "metrics.jsonl")[1]["mine"] == 0.5
+    with pytest.raises(Failed, match="mine = 'good'"):
+        train(once, tmp_path / "text", base=base, callbacks=[Adds("good")])
+
+
+def test_a_callback_that_cannot_be_called_is_refused_before_the_run(short: TrainConfig, tmp_path: Path) -> None:
+    class Narrow(Callback):
+        def on_step(self, run: Run) -> None: ...  # type: ignore[override]
+
+    class Wide(Callback):
+        def on_end(self, *given: Any, **more: Any) -> None: ...
+
+    class Misspelt(Callback):
+        def on_evaluate(self, run: Run, metrics: Mapping[str, float]) -> None: ...
+
+    check_callback(Wide())
+    for wrong, said in (
+        (Narrow(), r"Narrow\.on_step is called with \(run, metrics\), which it does not take"),
+        (Misspelt(), r"Misspelt\.on_evaluate is never called; the moments are on_start"),
+        (object(), "object is no callback"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            train(short, tmp_path / "run", callbacks=[wrong])  # type: ignore[list-item]
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_error_of_a_callback_ends_the_run_and_the_others_are_told(
@@ -163,6 +210,9 @@ def test_a_tracker_without_its_package_is_refused_before_the_run(
     assert not (tmp_path / "run").exists()
     monkeypatch.setitem(sys.modules, "half_trackers", type(sys)("half_trackers"))
     sys.modules["half_trackers"].Half = dict  # type: ignore[attr-defined]
+    sys.modules["half_trackers"].Needs = Tracking  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match=r"could not be made: .*missing 2 required"):
+        tracker_of("half_trackers:Needs")
     with pytest.raises(ValueError, match="without the methods start, log, finish"):
         tracker_of("half_trackers:Half")
 

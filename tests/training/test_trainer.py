@@ -386,6 +386,11 @@ def test_a_directory_belongs_to_one_run(tiny: TrainConfig, finished: Path, base:
     (tmp_path / "thesis.tex").write_text("…")
     with pytest.raises(ValueError, match="is not empty"):
         train(tiny, tmp_path, base=base)
+    (tmp_path / "theirs" / "model").mkdir(parents=True)
+    (tmp_path / "theirs" / "model" / "weights").write_text("…")
+    with pytest.raises(ValueError, match=r"holds model without the config\.json of a run"):
+        train(tiny, tmp_path / "theirs", base=base, resume=True)
+    assert (tmp_path / "theirs" / "model" / "weights").exists()
     with pytest.raises(ValueError, match=r"pairs of responses, so it trains offline"):
         train(override(tiny, {"objective": "dpo", "mode": "rl"}), tmp_path / "new", base=base)
     assert not (tmp_path / "new").exists()

@@ -143,6 +143,14 @@ def test_a_base_is_shared_between_directories_by_all_that_it_depends_on(
     assert made(quick, "g")[0], "what the key says is compared, and not the name of the directory alone"
 
 
+def test_a_base_that_cannot_be_kept_for_others_is_made_all_the_same(tiny: TrainConfig, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no directory")
+    quick = replace(tiny, warm_start=replace(tiny.warm_start, steps=1, noisy_steps=0), bases=str(tmp_path / "file"))
+    events: list[Event] = []
+    assert (warm_start(quick, tmp_path / "a", events.append) / "model.safetensors").exists()
+    assert "could not be kept" in next(event.message for event in events if event.kind == "warning")
+
+
 def test_a_base_that_depends_on_code_of_the_users_is_not_shared(
     tiny: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

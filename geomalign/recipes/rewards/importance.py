@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from geomalign.chart import LogRatio
-from geomalign.measure import PooledMean
 from geomalign.objective import Objective
-from geomalign.optimization import Flat
+from geomalign.recipes.shared import score_function
 from geomalign.sampling import (
     Advantage,
     ClippedImportance,
     DivergenceMask,
     GammaImportance,
     GroupAdvantage,
-    SamplingGeometry,
     TaperedImportance,
 )
-from geomalign.unit import Sequence, Token
+from geomalign.unit import Token
 
 __all__ = ["cispo", "dppo", "topr", "vespo"]
-
-
-def _score_function(sampling: SamplingGeometry) -> Objective:
-    return Objective(
-        unit=Token(), chart=LogRatio(), sampling=sampling, optimization=Flat(), measure=PooledMean(), anchor=None
-    )
 
 
 def cispo(high: float | None = 5.0, low: float | None = None, std_epsilon: float = 1e-6) -> Objective:
@@ -42,7 +33,9 @@ def cispo(high: float | None = 5.0, low: float | None = None, std_epsilon: float
     tensor([-1.0054, -1.3765, -0.7395,  0.0000, -0.9781, -1.1018],
            dtype=torch.float64)
     """
-    return _score_function(ClippedImportance(GroupAdvantage(scale="group", epsilon=std_epsilon), low=low, high=high))
+    return score_function(
+        ClippedImportance(GroupAdvantage(scale="group", epsilon=std_epsilon), low=low, high=high), Token()
+    )
 
 
 def dppo(divergence: str = "tv", delta: float = 0.15, *, cap: float | None = 20.0) -> Objective:
@@ -63,7 +56,9 @@ def dppo(divergence: str = "tv", delta: float = 0.15, *, cap: float | None = 20.
     >>> outcome.drive[6]  # zero at the first token, whose probability has grown by 0.058 already
     tensor([0.0000, 0.7543, 0.6122, 0.6542, 0.7649, 0.6259], dtype=torch.float64)
     """
-    return _score_function(DivergenceMask(GroupAdvantage(), divergence=divergence, low=delta, high=delta, cap=cap))
+    return score_function(
+        DivergenceMask(GroupAdvantage(), divergence=divergence, low=delta, high=delta, cap=cap), Token()
+    )
 
 
 def topr() -> Objective:
@@ -79,9 +74,7 @@ def topr() -> Objective:
     >>> outcome.drive[[1, 3]]  # the advantages are −1.00 and 0.09
     tensor([-0.6160,  0.0926], dtype=torch.float64)
     """
-    return Objective(
-        unit=Sequence(), chart=LogRatio(), sampling=TaperedImportance(Advantage()), optimization=Flat(), anchor=None
-    )
+    return score_function(TaperedImportance(Advantage()))
 
 
 def vespo(
@@ -102,4 +95,4 @@ def vespo(
     tensor([ 0.2586, -1.1962,  0.6672], dtype=torch.float64)
     """
     advantage = GroupAdvantage(scale="group", epsilon=std_epsilon)
-    return _score_function(GammaImportance(advantage, positive, negative))
+    return score_function(GammaImportance(advantage, positive, negative), Token())

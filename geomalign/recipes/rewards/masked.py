@@ -8,12 +8,11 @@ from geomalign._util import check
 from geomalign.chart import LogRatio, Ratio
 from geomalign.measure import PooledMean
 from geomalign.objective import BaseObjective, Objective, Surrogate
-from geomalign.optimization import ChiSquare, Clip, Flat
-from geomalign.recipes.rewards.importance import _score_function
+from geomalign.optimization import Clip, Flat
+from geomalign.recipes.shared import DRIFT, policy_gradient, score_function
 from geomalign.sampling import (
     Advantage,
     GroupAdvantage,
-    Label,
     LogMeanExpBaseline,
     MaskedImportance,
     RingMask,
@@ -79,7 +78,7 @@ def opmd(tau: float = 1.0, *, baseline: str = "mean") -> BaseObjective:
     0.25
     """
     check.positive("opmd", "a strength of regularisation", tau=tau)
-    return (1 / (1 + tau)) * _score_function(check.choose("opmd", "baseline", baseline, _BASELINES)(tau))
+    return (1 / (1 + tau)) * score_function(check.choose("opmd", "baseline", baseline, _BASELINES)(tau), Token())
 
 
 def prime_ipo(threshold: float = 0.1, beta: float = 1e-3) -> BaseObjective:
@@ -102,10 +101,8 @@ def prime_ipo(threshold: float = 0.1, beta: float = 1e-3) -> BaseObjective:
     """
     check.positive("prime_ipo", "of a probability", threshold=threshold)
     check.non_negative("prime_ipo", beta=beta)
-    pull = Objective(
-        unit=Token(),
-        chart=Ratio(),
-        sampling=MaskedImportance(
+    pull = policy_gradient(
+        MaskedImportance(
             GroupAdvantage(),
             low=-threshold,
             high=threshold,
@@ -113,17 +110,9 @@ def prime_ipo(threshold: float = 0.1, beta: float = 1e-3) -> BaseObjective:
             importance="none",
             numerator="policy",
             denominator="old",
-        ),
-        optimization=Flat(),
-        measure=PooledMean(),
-        offset=Surrogate(),
+        )
     )
-    if not beta:
-        return pull
-    square = Objective(
-        unit=Token(), chart=LogRatio(), sampling=Label(0.0), optimization=ChiSquare(2.0), measure=PooledMean()
-    )
-    return pull + beta * square
+    return pull + beta * DRIFT if beta else pull
 
 
 def rec(
@@ -164,8 +153,8 @@ def rec(
     check.numbers("rec", "the distances of the outer walls below and above", outer=outer)
     advantage = GroupAdvantage()
     if clip == "ring":
-        return _score_function(RingMask(advantage, epsilon, above, *outer, importance=importance))
-    return _score_function(
+        return score_function(RingMask(advantage, epsilon, above, *outer, importance=importance), Token())
+    return score_function(
         MaskedImportance(
             advantage,
             low=0.0 if clip is None else 1 - epsilon,
@@ -174,7 +163,8 @@ def rec(
             importance="token" if importance else "none",
             numerator="policy",
             denominator="old",
-        )
+        ),
+        Token(),
     )
 
 

@@ -6,6 +6,7 @@ from geomalign.chart import LogRatio, Ratio
 from geomalign.measure import PooledMean
 from geomalign.objective import KLReward, Objective, Surrogate
 from geomalign.optimization import Clip, Flat, Linear
+from geomalign.recipes.shared import score_function
 from geomalign.sampling import (
     Advantage,
     BestOfN,
@@ -48,17 +49,7 @@ def rloo() -> Objective:
     >>> outcome.drive[[0, 2, 6]]  # three responses to one prompt, with the rewards 0.70, −0.95 and 0.93
     tensor([ 0.7061, -1.7663,  1.0602], dtype=torch.float64)
     """
-    return Objective(
-        unit=Sequence(),
-        chart=LogRatio(),
-        sampling=GroupAdvantage(baseline="leave_one_out"),
-        optimization=Flat(),
-        anchor=None,
-    )
-
-
-def _likelihood(sampling: SamplingGeometry) -> Objective:
-    return Objective(unit=Sequence(), chart=LogRatio(), sampling=sampling, optimization=Flat(), anchor=None)
+    return score_function(GroupAdvantage(baseline="leave_one_out"))
 
 
 def gpg() -> Objective:
@@ -128,7 +119,7 @@ def remax() -> Objective:
     >>> ga.recipes.remax()(batch).drive[:3]
     tensor([ 0.1985,  0.8983, -1.4498], dtype=torch.float64)
     """
-    return _likelihood(Advantage())
+    return score_function(Advantage())
 
 
 def optimal_baseline() -> Objective:
@@ -142,7 +133,7 @@ def optimal_baseline() -> Objective:
     >>> outcome.drive[[0, 2, 6]]  # of 3, 5 and 6 tokens, with the rewards 0.70, −0.95 and 0.93
     tensor([ 0.4875, -1.1608,  0.7236], dtype=torch.float64)
     """
-    return _likelihood(LengthWeightedBaseline())
+    return score_function(LengthWeightedBaseline())
 
 
 def best_of_k() -> Objective:
@@ -158,7 +149,7 @@ def best_of_k() -> Objective:
     >>> outcome.drive[[0, 2, 6]]  # three responses to one prompt, with the rewards 0.70, −0.95 and 0.93
     tensor([0.0000, 0.0000, 0.2361], dtype=torch.float64)
     """
-    return _likelihood(MaxAtK())
+    return score_function(MaxAtK())
 
 
 def raft() -> Objective:
@@ -171,7 +162,7 @@ def raft() -> Objective:
     >>> outcome.drive[[0, 2, 6]]  # three responses to one prompt, with the rewards 0.70, −0.95 and 0.93
     tensor([0.0000, 0.0000, 2.3333], dtype=torch.float64)
     """
-    return _likelihood(BestOfN())
+    return score_function(BestOfN())
 
 
 def awr(beta: float = 1.0, cap: float | None = 20.0) -> Objective:
@@ -190,4 +181,4 @@ def awr(beta: float = 1.0, cap: float | None = 20.0) -> Objective:
     >>> outcome.drive[[0, 3, 6]]  # the advantages are −0.74, 0.09 and 0.81
     tensor([0.2263, 1.2035, 5.0153], dtype=torch.float64)
     """
-    return _likelihood(ExponentiatedAdvantage(Advantage(), beta, cap))
+    return score_function(ExponentiatedAdvantage(Advantage(), beta, cap))

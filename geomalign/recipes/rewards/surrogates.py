@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from geomalign.chart import LogRatio, Ratio
+from geomalign.chart import Ratio
 from geomalign.measure import PooledMean
 from geomalign.objective import Objective, Surrogate
-from geomalign.optimization import Clip, Flat
-from geomalign.recipes.rewards.importance import _score_function
+from geomalign.optimization import Clip
+from geomalign.recipes.shared import score_function
 from geomalign.sampling import (
     BalancedClip,
     FlippedImportance,
@@ -69,7 +69,7 @@ def ce_gppo(
     """
     advantage = GroupAdvantage(scale="group", epsilon=std_epsilon)
     above = epsilon if epsilon_high is None else epsilon_high
-    return _score_function(GradientPreservingClip(advantage, epsilon, above, beta_low, beta_high))
+    return score_function(GradientPreservingClip(advantage, epsilon, above, beta_low, beta_high), Token())
 
 
 def bapo(
@@ -102,7 +102,9 @@ def bapo(
     >>> objective.sampling.walls(drive, (batch.policy - batch.old).detach(), batch)  # the share is met at once
     (tensor(0.6000, dtype=torch.float64), tensor(1.2000, dtype=torch.float64))
     """
-    return _score_function(BalancedClip(GroupAdvantage(scale="group", epsilon=std_epsilon), low, high, step, target))
+    return score_function(
+        BalancedClip(GroupAdvantage(scale="group", epsilon=std_epsilon), low, high, step, target), Token()
+    )
 
 
 def aspo(
@@ -127,7 +129,7 @@ def aspo(
     """
     advantage = GroupAdvantage(scale="group", epsilon=std_epsilon)
     above = epsilon if epsilon_high is None else epsilon_high
-    return _score_function(FlippedImportance(advantage, epsilon, above, cap))
+    return score_function(FlippedImportance(advantage, epsilon, above, cap), Token())
 
 
 def gepo(epsilon: float = 0.2, epsilon_high: float | None = None) -> Objective:
@@ -147,14 +149,8 @@ def gepo(epsilon: float = 0.2, epsilon_high: float | None = None) -> Objective:
     >>> outcome.drive[[0, 2, 6]]  # A = 0.47, −1.18 and 0.71: the weight of the rarest response is 0.58
     tensor([ 0.2740, -1.4563,  0.6905], dtype=torch.float64)
     """
-    return Objective(
-        unit=MeanSequence(),
-        chart=LogRatio(),
-        sampling=GroupExpectation(GroupAdvantage(), epsilon, epsilon if epsilon_high is None else epsilon_high),
-        optimization=Flat(),
-        measure=PooledMean(),
-        anchor=None,
-    )
+    above = epsilon if epsilon_high is None else epsilon_high
+    return score_function(GroupExpectation(GroupAdvantage(), epsilon, above), MeanSequence())
 
 
 def fipo(

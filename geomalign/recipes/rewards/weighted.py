@@ -11,8 +11,9 @@ from geomalign._util.check import choose, non_negative
 from geomalign.chart import LogRatio, Ratio
 from geomalign.measure import Measure, NestedMean, PooledMean
 from geomalign.objective import Objective, Surrogate, WeightedSum
-from geomalign.optimization import Clip, Flat, Indicator
+from geomalign.optimization import Clip, Indicator
 from geomalign.recipes.rewards.ppo import grpo
+from geomalign.recipes.shared import score_function
 from geomalign.sampling import (
     DecoupledAdvantage,
     DeviationScaled,
@@ -27,13 +28,9 @@ from geomalign.sampling import (
     SignWeighted,
     Whitened,
 )
-from geomalign.unit import Observation, ResponseUnit, Sequence, Token
+from geomalign.unit import Observation, ResponseUnit, Token
 
 __all__ = ["asymre", "chord_phi", "dft", "echo", "gdpo", "maxrl", "tr_grpo", "w_reinforce"]
-
-
-def _score(sampling: SamplingGeometry) -> Objective:
-    return Objective(unit=Sequence(), chart=LogRatio(), sampling=sampling, optimization=Flat(), anchor=None)
 
 
 def maxrl(epsilon: float = 1e-6) -> Objective:
@@ -54,7 +51,7 @@ def maxrl(epsilon: float = 1e-6) -> Objective:
     >>> outcome.drive[[0, 2, 6]]  # three responses to one prompt, with the rewards 0.70, −0.95 and 0.93
     tensor([ 2.0672, -5.1709,  3.1037], dtype=torch.float64)
     """
-    return _score(RelativeAdvantage(epsilon))
+    return score_function(RelativeAdvantage(epsilon))
 
 
 def w_reinforce(positive: float = 0.1, negative: float = 1.0) -> Objective:
@@ -74,7 +71,7 @@ def w_reinforce(positive: float = 0.1, negative: float = 1.0) -> Objective:
     >>> outcome.drive[[0, 2, 6]]  # the rewards are 0.70, −0.95 and 0.93
     tensor([ 0.1000, -1.0000,  0.1000], dtype=torch.float64)
     """
-    return _score(SignWeighted(SignLabel(), positive, negative))
+    return score_function(SignWeighted(SignLabel(), positive, negative))
 
 
 def asymre(delta: float = -0.1) -> Objective:
@@ -94,7 +91,7 @@ def asymre(delta: float = -0.1) -> Objective:
     >>> outcome.drive[[0, 2, 6]]  # r − r̄ + 0.1 of three responses to one prompt
     tensor([ 0.5707, -1.0775,  0.8068], dtype=torch.float64)
     """
-    return _score(ShiftedBaseline(GroupAdvantage(), delta))
+    return score_function(ShiftedBaseline(GroupAdvantage(), delta))
 
 
 def tr_grpo(
@@ -168,7 +165,8 @@ def gdpo(
     >>> [round(g, 3) + 0.0 for g in drive.tolist()]  # the small reward pulls as hard as the large one
     [0.0, 1.225, -1.225, 0.0]
     """
-    sampling = DecoupledAdvantage(None if weights is None else tuple(weights), epsilon=std_epsilon)
+    weights = tuple(weights) if isinstance(weights, list) else weights
+    sampling = DecoupledAdvantage(weights, epsilon=std_epsilon)
     return Objective(
         unit=Token(),
         chart=Ratio(),
