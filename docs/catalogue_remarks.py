@@ -67,9 +67,8 @@ LEFT_OUT: tuple[tuple[str, str], ...] = (
         "`cpo(beta, alpha=0)` on the pairs plus a likelihood term on a `Batch` of the gold responses.",
     ),
     (
-        "f-GRPO (2602.05946)",
-        "GRPO as the estimate of an f-divergence. Left to a user until its weights and link functions are checked "
-        "against the paper, from which its published code departs.",
+        "f-HAL (2602.05946)",
+        "the sum of `f_grpo` on rollouts and of the same bound on pairs: two batches, whose losses are added.",
     ),
     (
         "DisCO's likelihood ratio as the score (2505.12366)",
@@ -90,6 +89,11 @@ HOMONYMS: tuple[tuple[str, str, str], ...] = (
         "`ipo`: Identity Preference Optimization (2310.12036), the squared margin",
         "`prime_ipo`: prime-rl's loss type `ipo`, a mask by the change of a token's probability; Iterative and Inverse "
         "Preference Optimization: data procedures around other losses",
+    ),
+    (
+        "F-GRPO",
+        "`f_grpo`: f-GRPO (2602.05946), a bound of an f-divergence as the loss",
+        "F-GRPO (2602.06717), focal weights (1 − success rate)^γ before GRPO's advantages",
     ),
     (
         "AlphaPO",

@@ -41,7 +41,7 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
         *("aspo", "bapo", "ce_gppo", "fipo", "gepo", "gppo", "prime_ipo", "rec", "softmax_ppo"),
     ),
     "They weigh a token by its probability, and one probability is probed": ("chord_phi", "dft", "tr_grpo"),
-    "Their potential or their mask has no name here": ("nft", "opd"),
+    "Their potential or their mask has no name here": ("f_grpo", "nft", "opd"),
     "It needs a second mask, and an event of one token has one": ("echo",),
     "It has a term for each sign of the advantage, which of one token are PPO's walls": ("gmpo",),
 }

@@ -157,6 +157,12 @@ LATER_OPTIMIZATION: list[ga.OptimizationGeometry] = [
     ga.optimization.LogRatioModulated(1.0, 0.5),
     ga.optimization.ImplicitNegative(),
     ga.optimization.ImplicitNegative(0.2, standardised=True),
+    ga.optimization.VariationalBound(),
+    ga.optimization.VariationalBound("kl", 0.5),
+    ga.optimization.VariationalBound("reverse_kl"),
+    ga.optimization.VariationalBound("hellinger", 0.7),
+    ga.optimization.VariationalBound("jensen_shannon"),
+    ga.optimization.VariationalBound("total_variation"),
     ga.ImportanceWeighted(ga.ReverseKL()),
     ga.ImportanceWeighted(ga.ChiSquare(), differentiate_weight=False),
 ]

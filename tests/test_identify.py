@@ -438,7 +438,7 @@ def read(name: str) -> tuple[ga.BaseObjective, Identification]:
 # Of a group two opposite responses are probed: tests/recipes/test_groups.py.
 IN_GROUPS = (*groups.__all__, "amir_grpo", "disco", "gvpo")
 # A potential that no family of the recogniser holds, and a mask by the probability with a pull from the policy itself.
-UNNAMED = ["nft", "opd"]
+UNNAMED = ["f_grpo", "nft", "opd"]
 # A stop-gradient weight or mask that differs beyond the recogniser's weights, or whose walls are those of a batch.
 SURROGATES = ["aspo", "bapo", "ce_gppo", "fipo", "gepo", "gppo", "prime_ipo", "rec", "softmax_ppo"]
 SEEN = (*IN_PARTS, *WEIGHTED, *BY_PROBABILITY, *OBSERVING, *OF_ONE_TOKEN, *UNNAMED, *SURROGATES, *IN_GROUPS)

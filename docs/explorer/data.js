@@ -2031,7 +2031,7 @@ window.GA = { data: {
 ]
 }
 },
-"left_out": [ "adpo", "amir_grpo", "aot", "aot_unpaired", "apo_down", "aspo", "bapo", "bco", "ce_gppo", "chord_phi", "cpo", "decoupled_ppo", "delta_l", "dft", "disco", "discopop", "dppo", "echo", "exo", "fipo", "generalized_jsd", "gepo", "gmpo", "gpo_savage", "gppo", "gvpo", "info_nca", "lambda_grpo", "lpo", "luspo", "nca", "nft", "opd", "orpo", "plackett_luce", "prime_ipo", "real", "rec", "softmax_ppo", "sparse_lpo", "topr", "tpo", "tr_grpo", "vespo", "wpo" ],
+"left_out": [ "adpo", "amir_grpo", "aot", "aot_unpaired", "apo_down", "aspo", "bapo", "bco", "ce_gppo", "chord_phi", "cpo", "decoupled_ppo", "delta_l", "dft", "disco", "discopop", "dppo", "echo", "exo", "f_grpo", "fipo", "generalized_jsd", "gepo", "gmpo", "gpo_savage", "gppo", "gvpo", "info_nca", "lambda_grpo", "lpo", "luspo", "nca", "nft", "opd", "orpo", "plackett_luce", "prime_ipo", "real", "rec", "softmax_ppo", "sparse_lpo", "topr", "tpo", "tr_grpo", "vespo", "wpo" ],
 "parts": {
 "Token": {
 "path": "ga.Token",

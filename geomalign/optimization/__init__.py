@@ -11,3 +11,4 @@ from geomalign.optimization.listwise import *
 from geomalign.optimization.negative import *
 from geomalign.optimization.pairwise import *
 from geomalign.optimization.penalties import *
+from geomalign.optimization.variational import *

@@ -79,6 +79,7 @@ RESISTS: dict[str, tuple[type, ...]] = {
         optimization.FDivergence,
         optimization.NegativeEntropy,
         optimization.ImplicitNegative,
+        optimization.VariationalBound,
     ),
     "a logistic link": (optimization.Logistic, optimization.LogRatioModulated),
     "the rest of the group": (

@@ -34,7 +34,7 @@ def names() -> list[str]:
     """The names of the recipes of this library, sorted; `get` knows those of other packages too.
 
     >>> len(names()), names()[:3]
-    (96, ['a2po', 'adpo', 'alpha_po'])
+    (97, ['a2po', 'adpo', 'alpha_po'])
     """
     return list(_recipes())
 

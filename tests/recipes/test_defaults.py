@@ -108,6 +108,8 @@ STATED: dict[str, dict[str, Any]] = {
     "amir_grpo": {"lambda_": 0.01, "beta": 0.2, "margin": 0.0, "reference": False, "epsilon": 0.2},
     # NFT, arXiv 2505.18116: clamp_negative = 1 and normalize = 1 of the authors' script.
     "nft": {"epsilon": 1.0, "weighting": "dr_grpo"},
+    # f-GRPO, arXiv 2602.05946: β of an exposition; the others GRPO's and the best of the paper's table.
+    "f_grpo": {"divergence": "pearson", "beta": 0.1, "std_epsilon": 1e-6},
     # prime-rl's ref_kl loss: the constants of its code.
     "opd": {"delta": 0.2, "tau": 1e-3},
     # A*-PO, arXiv 2505.20686: β₂ = 1e-3 of the regression.

@@ -13,6 +13,7 @@ from literal import BATCH, BINARY, PAIRS, agree, delta, groups, log_probs, mean,
 import geomalign as ga
 
 NAMES = ["gvpo", "pmd", "disco", "disco tau=none", "amir_grpo", "amir_grpo reference=true margin=0.5", "nft"]
+NAMES += ["f_grpo", "f_grpo divergence=kl", "f_grpo divergence=hellinger beta=1"]
 NAMES += ["nft weighting=grpo epsilon=0.3", "on_policy_distillation", "opd"]
 
 
@@ -221,6 +222,73 @@ def test_nft_on_policy_is_the_policy_gradient(weighting: str, scale: str) -> Non
         optimization=ga.Flat(),
     )
     torch.testing.assert_close(ga.recipes.nft(weighting=weighting).gradient(batch), score.gradient(batch))
+
+
+CRITICS: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], Callable[[torch.Tensor], torch.Tensor]]] = {
+    "kl": (lambda v: v, lambda s: torch.exp(s - 1)),
+    "reverse_kl": (lambda v: -torch.exp(-v), lambda s: -1 - torch.log(-s)),
+    "pearson": (lambda v: v, lambda s: s + s**2 / 4),
+    "hellinger": (lambda v: 1 - torch.exp(-v), lambda s: s / (1 - s)),
+    "jensen_shannon": (lambda v: math.log(2) - torch.log(1 + torch.exp(-v)), lambda s: -torch.log(2 - torch.exp(s))),
+    "total_variation": (lambda v: 0.5 * torch.tanh(v), lambda s: s),
+}
+"""The rows of f-GAN's tables 1, 2 and 6: the output activation and the conjugate, literally."""
+
+
+def _groups_with(value: Callable[[float, torch.Tensor], torch.Tensor]) -> Callable[[], torch.Tensor]:
+    """The mean over prompts of the means over their tokens, of standardised rewards and reference log-ratios."""
+
+    def literal() -> torch.Tensor:
+        means = []
+        for members in groups():
+            reward = BATCH.reward[members]
+            deviation = reward.std() if len(members) > 1 else torch.zeros(())
+            advantage = (reward - reward.mean()) / (deviation + 1e-6)
+            tokens = [value(a, delta(i, "reference")) for a, i in zip(advantage, members, strict=True)]
+            means.append(torch.cat(tokens).mean())
+        return mean(means)
+
+    return literal
+
+
+@pytest.mark.parametrize("beta", [0.1, 0.7])
+@pytest.mark.parametrize("divergence", list(CRITICS))
+def test_f_grpo(divergence: str, beta: float) -> None:
+    """Equal in gradient, and in value but for the constant that f-GAN's generators of the two KLs bring."""
+    critic, conjugate = CRITICS[divergence]
+    constant = 1.0 if divergence == "reverse_kl" else 0.0
+
+    def value(advantage: float, ratio: torch.Tensor) -> torch.Tensor:
+        score = critic(beta * ratio)
+        psi = score + constant if advantage > 0 else conjugate(score) + constant
+        return -advantage / (1 + 1 / beta) * psi
+
+    agree(ga.recipes.f_grpo(divergence, beta), _groups_with(value), BATCH)
+
+
+def test_the_bound_of_f_grpo_is_the_divergence_at_its_best_critic() -> None:
+    """E₊T − E₋ψ*(T) ≤ D(P⁺‖P⁻) for every policy, equal where T is ψ' of the ratio (total variation: in the limit)."""
+    log_p, log_q = torch.randn(2, 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64).log_softmax(-1)
+    p, q, ratio = log_p.exp(), log_q.exp(), log_p - log_q
+    t = ratio.exp()
+    best = {
+        "kl": (1 + ratio, (p * ratio).sum()),
+        "reverse_kl": (ratio, -(q * ratio).sum()),
+        "pearson": (2 * (t - 1), (q * (t - 1) ** 2).sum()),
+        "hellinger": (ratio / 2, ((p.sqrt() - q.sqrt()) ** 2).sum()),
+        "jensen_shannon": (ratio, (p * (2 * p / (p + q)).log() + q * (2 * q / (p + q)).log()).sum()),
+        "total_variation": (40 * ratio.sign(), 0.5 * (p - q).abs().sum()),
+    }
+    for divergence, (critic, value) in best.items():
+        potential = ga.optimization.VariationalBound(divergence, beta=0.5)
+
+        def bound(v: torch.Tensor, potential: ga.OptimizationGeometry = potential) -> torch.Tensor:
+            return -(potential.energy(v / 0.5, p) + potential.energy(v / 0.5, -q)).sum()
+
+        torch.testing.assert_close(bound(critic), value, msg=divergence)
+        for seed in range(20):
+            v = 2 * torch.randn(6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+            assert bound(v) <= value + 1e-12, divergence
 
 
 def test_on_policy_distillation() -> None:

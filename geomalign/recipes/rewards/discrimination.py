@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from geomalign._util import check
 from geomalign.chart import LogRatio
-from geomalign.measure import PooledMean
+from geomalign.measure import PooledMean, PromptMean
 from geomalign.objective import BaseObjective, Objective
-from geomalign.optimization import Flat, GroupDiscrimination, GroupPairs, ImplicitNegative
+from geomalign.optimization import Flat, GroupDiscrimination, GroupPairs, ImplicitNegative, VariationalBound
 from geomalign.recipes.rewards.ppo import grpo
 from geomalign.sampling import GroupAdvantage, KLViolation, SignLabel
 from geomalign.unit import MeanSequence, Sequence, Token
 
-__all__ = ["amir_grpo", "disco", "nft"]
+__all__ = ["amir_grpo", "disco", "f_grpo", "nft"]
 
 
 def disco(tau: float | None = 10.0, delta: float = 1e-4, beta: float = 1e3) -> BaseObjective:
@@ -119,3 +119,32 @@ def nft(epsilon: float = 1.0, *, weighting: str = "dr_grpo") -> Objective:
         optimization=ImplicitNegative(epsilon, standardised),
         measure=PooledMean(),
     )
+
+
+def f_grpo(divergence: str = "pearson", beta: float = 0.1, std_epsilon: float = 1e-6) -> BaseObjective:
+    """f-GRPO, a lower bound of an f-divergence between responses above and below their group's mean, the policy its
+    critic: (1/P) Σ_p (1/Σ_i|y_i|) Σ_i Σ_t [−A₊ T(v) + A₋ ψ*(T(v))]/(1 + β⁻¹),  v = β log π/π_ref, A = A₊ − A₋.
+
+    Args:
+        divergence: whose bound it is; the table of T and ψ* is that of `geomalign.optimization.VariationalBound`.
+        beta: scale of the critic, > 0.
+        std_epsilon: added to the standard deviation of a group's rewards, ≥ 0.
+
+    Source: Haldar et al. 2026 (f-GRPO, arXiv 2602.05946), its loss as an exposition quotes it. Unchecked: the weights
+    w± that the paper has before T and ψ*, which are 1 here, and the default of β. Its code is said to add γ(log π −
+    log π_old) to v.
+
+    >>> import geomalign as ga
+    >>> outcome = ga.recipes.f_grpo()(ga.laws.sample_batch())
+    >>> outcome.loss.isfinite().item()
+    True
+    """
+    bound = Objective(
+        unit=Token(),
+        chart=LogRatio(),
+        sampling=GroupAdvantage(scale="group", epsilon=std_epsilon),
+        optimization=VariationalBound(divergence, beta),
+        measure=PromptMean(),
+        anchor="reference",
+    )
+    return beta / (1 + beta) * bound

@@ -40,6 +40,20 @@ PUBLICATIONS: dict[str, Reference] = {
             ),
         ),
     ),
+    "f_grpo": Reference(
+        title="f-GRPO and Beyond: Divergence-Based Reinforcement Learning Algorithms for General LLM Alignment",
+        authors="Haldar, Rajdeep and Mei, Lantao and Lin, Guang and Xing, Yue and Song, Qifan",
+        year=2026,
+        arxiv="2602.05946",
+        equation="the loss of f-GRPO, as an exposition quotes it",
+        loss="(1/P) Σ_p (1/Σ_i|y_i|) Σ_i Σ_t [−A₊ T(v) + A₋ ψ*(T(v))]/(1 + β⁻¹), v = β log π/π_ref",
+        conventions=(
+            "unchecked: read in an exposition of the paper, not in the paper",
+            "unchecked: the weights w± before T and ψ*, which are 1 here",
+            "unchecked: β = 0.1; T and ψ* are those of f-GAN's table",
+        ),
+        departures=(("the authors' code", "is said, in a review, to add γ(log π − log π_old) to v"),),
+    ),
     "nft": Reference(
         title="Bridging Supervised Learning and Reinforcement Learning in Math Reasoning",
         authors=(
