@@ -70,6 +70,8 @@ from .objective.certificate import improvement_bound as improvement_bound
 from .objective.diagnostics import log_ratio_metrics as log_ratio_metrics
 from .objective.diagnostics import metrics as metrics
 from .objective.diagnostics import policy_metrics as policy_metrics
+from .objective.fit import RadiusWarning as RadiusWarning
+from .objective.fit import UnboundedLossWarning as UnboundedLossWarning
 from .objective.formula import Objective as Objective
 from .objective.kl import KLReward as KLReward
 from .objective.kl import kl_penalty as kl_penalty
@@ -81,7 +83,6 @@ from .objective.outcome import Outcome as Outcome
 from .objective.outcome import PairGradient as PairGradient
 from .objective.outcome import TermDrives as TermDrives
 from .objective.outcome import TermOutcome as TermOutcome
-from .objective.outcome import UnboundedLossWarning as UnboundedLossWarning
 from .objective.surrogate_error import SurrogateError as SurrogateError
 from .objective.surrogate_error import surrogate_error as surrogate_error
 from .optimization.base import BregmanGeometry as BregmanGeometry

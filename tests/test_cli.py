@@ -178,7 +178,7 @@ def test_show_finds_the_coupling_of_dpo_and_of_clipping(capsys: pytest.CaptureFi
     assert re.search(r"decoupled +no", out) and "ReverseKL" in out and "0.04 ×" in out
 
 
-@pytest.mark.filterwarnings("ignore::geomalign.objective.outcome.UnboundedLossWarning")
+@pytest.mark.filterwarnings("ignore::geomalign.UnboundedLossWarning")
 @pytest.mark.parametrize("name", ga.recipes.names())
 def test_show_speaks_of_any_recipe(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, out = run(capsys, "show", name)

@@ -429,7 +429,7 @@ def test_outcome_gap_is_zero_exactly_at_equilibrium() -> None:
     assert (away.gap > 1e-3).all()
 
 
-@pytest.mark.filterwarnings("ignore::geomalign.objective.outcome.UnboundedLossWarning")
+@pytest.mark.filterwarnings("ignore::geomalign.UnboundedLossWarning")
 @pytest.mark.parametrize("name", ga.recipes.names())
 def test_a_batch_without_rows_has_no_loss(name: str) -> None:
     objective = ga.recipes.get(name)
@@ -508,7 +508,7 @@ def test_a_geometry_of_ones_own_trains_to_its_equilibrium() -> None:
     torch.testing.assert_close(policy[:, 0].detach(), torch.asinh(advantage / 0.5), rtol=1e-8, atol=1e-8)
 
 
-@pytest.mark.filterwarnings("ignore::geomalign.objective.outcome.UnboundedLossWarning")
+@pytest.mark.filterwarnings("ignore::geomalign.UnboundedLossWarning")
 @pytest.mark.parametrize("device", ["cpu", "accelerator"])
 @pytest.mark.parametrize("name", [name for name, recipe in members.recipes().items() if not recipe.paired])
 def test_a_group_size_is_the_ids_of_groups_in_order(name: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -286,14 +286,14 @@ def test_sums_and_multiples_are_those_of_the_losses() -> None:
     assert sum([a, b])(BATCH).loss == (a + b)(BATCH).loss
 
 
-@pytest.mark.filterwarnings("ignore::geomalign.objective.outcome.UnboundedLossWarning")
+@pytest.mark.filterwarnings("ignore::geomalign.UnboundedLossWarning")
 @pytest.mark.parametrize("name", ga.recipes.names())
 def test_latex_prints_no_number_as_a_program_does(name: str) -> None:
     # 1e-06 reads as e − 6 in a formula.
     assert not re.search(r"\de[-+]\d|\binf\b|\)\+-\d|nan", ga.recipes.get(name).latex())
 
 
-@pytest.mark.filterwarnings("ignore::geomalign.objective.outcome.UnboundedLossWarning")
+@pytest.mark.filterwarnings("ignore::geomalign.UnboundedLossWarning")
 @pytest.mark.parametrize("name", ga.recipes.names())
 def test_latex_is_balanced_and_names_the_loss(name: str) -> None:
     text = ga.recipes.get(name).latex()

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import itertools
 import math
+import re
 
 import pytest
 import torch
@@ -172,6 +173,26 @@ def test_with_its_own_coordinate_the_objectives_equilibrium_is_the_target_policy
         at_target = dataclasses.replace(data, policy=chart.inverse(u)[:, None], old=torch.zeros(8, 1))
         gradient = objective.gradient(at_target, drive=objective.drive(data))
         assert float(gradient.abs().max()) <= 1e-12
+
+
+SOLVED = [ga.TrustRegion(chi2=0.02), ga.TrustRegion(chi2=0.02, bounded=True), ga.TrustRegion(kl=0.02)]
+
+
+@pytest.mark.parametrize(
+    "chart, sampling, optimization, made",
+    [
+        (ga.Ratio(), SOLVED[0], ga.ChiSquare(4.0), "u = 0.1, and ChiSquare(mu=4.0) in Ratio() makes one of 0.025"),
+        (ga.LogRatio(), SOLVED[0], ga.ChiSquare(1.0), "u = 0.09531, and ChiSquare(mu=1.0) in LogRatio(scale=1.0) makes"),
+        (ga.LogRatio(), SOLVED[1], ga.ChiSquare(1.0), "u = 0.09531, and"),
+        (ga.Ratio(), SOLVED[2], ga.ChiSquare(1.0), "u = 0.1052, and ChiSquare(mu=1.0) in Ratio() makes one of 0.1,"),
+        (ga.LogRatio(), SOLVED[2], ga.Flat(), "u = 0.1, and Flat() in LogRatio(scale=1.0) makes one of inf"),
+    ],
+)
+def test_a_potential_or_chart_that_makes_another_step_is_warned_of(chart, sampling, optimization, made):
+    """The radius is that of ChiSquare(1.0) in the divergence's coordinate, or of what has the same equilibrium."""
+    with pytest.warns(ga.RadiusWarning, match=re.escape(made)):
+        ga.Objective(unit=ga.Sequence(), chart=chart, sampling=sampling, optimization=optimization)
+    ga.Objective(unit=ga.Pair(), sampling=ga.TrustRegion(ga.Label(0.1), chi2=0.02), optimization=ga.ChiSquare(4.0))
 
 
 def test_processes_agree_by_summing_moments():

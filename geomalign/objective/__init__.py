@@ -3,6 +3,7 @@
 from geomalign.objective.algebra import *
 from geomalign.objective.certificate import *
 from geomalign.objective.diagnostics import *
+from geomalign.objective.fit import *
 from geomalign.objective.formula import *
 from geomalign.objective.kl import *
 from geomalign.objective.offset import *

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import warnings
 
 import torch
 from torch import Tensor
@@ -14,10 +13,10 @@ from geomalign._util.types import Locality
 from geomalign.batch import Batch, Counts, PreferenceBatch
 from geomalign.chart import Chart, LogRatio
 from geomalign.measure import Measure, PooledMean
-from geomalign.objective import node
+from geomalign.objective import fit, node
 from geomalign.objective.algebra import BaseObjective
 from geomalign.objective.offset import NoOffset, Offset
-from geomalign.objective.outcome import Events, Outcome, TermDrives, TermOutcome, UnboundedLossWarning
+from geomalign.objective.outcome import Events, Outcome, TermDrives, TermOutcome
 from geomalign.optimization import OptimizationGeometry
 from geomalign.sampling import SamplingGeometry
 from geomalign.unit import Unit
@@ -64,6 +63,7 @@ class Objective(BaseObjective):
     Warns:
         UnboundedLossWarning: a constant drive lies outside the conjugate's domain (TRL's "robust" at its default), so
             that the loss has no minimum.
+        RadiusWarning: the drive is solved for a step, and this potential in this chart makes another.
 
     Source: the Fenchel–Young form, Blondel, Martins & Niculae, JMLR 2020; the two geometries, OPO (arXiv 2601.12415).
 
@@ -100,39 +100,7 @@ class Objective(BaseObjective):
                 f'Objective(anchor={self.anchor!r}): "old" (the policy that sampled), "reference", or None for no '
                 "policy."
             )
-        if self.optimization.locality >= Locality.GROUP and (self.unit.per_token or self.unit.paired):
-            refuse(
-                "Objective",
-                "this potential couples the responses to one prompt, so that its unit is one of whole responses: "
-                "MeanSequence() or Sequence().",
-                unit=self.unit,
-                optimization=self.optimization,
-            )
-        if self.chart.needs_anchor and (self.anchor is None or not self.unit.linear):
-            refuse(
-                "Objective",
-                "this chart reads the anchor's log-probability, which needs an anchor and a unit that is linear in the "
-                "log-probabilities, such as Token().",
-                chart=self.chart,
-                anchor=self.anchor,
-                unit=self.unit,
-            )
-        if self.measure.needs_lengths and self.unit.paired:
-            refuse(
-                "Objective",
-                "this measure weighs a response by its length, and a pair has two: use PooledMean().",
-                unit=self.unit,
-                measure=self.measure,
-            )
-        drive, allowed = self.sampling.drive_range, self.optimization.conjugate_domain
-        if not self.sampling.driven and not allowed.low <= drive.low <= allowed.high:
-            warnings.warn(
-                f"the drive {drive.low:g} of {self.sampling!r} lies outside [{allowed.low:g}, {allowed.high:g}], the "
-                f"drives that {self.optimization!r} can balance: this loss is unbounded below, so training has no "
-                "end point. Choose a smaller drive or a stiffer potential.",
-                UnboundedLossWarning,
-                stacklevel=3,
-            )
+        fit.check_together(self)
 
     @property
     def terms(self) -> tuple[tuple[float, Objective], ...]:

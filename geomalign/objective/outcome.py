@@ -15,19 +15,7 @@ from geomalign.optimization import OptimizationGeometry
 if TYPE_CHECKING:
     from geomalign.objective.formula import Objective
 
-__all__ = ["Outcome", "PairGradient", "TermDrives", "TermOutcome", "UnboundedLossWarning"]
-
-
-class UnboundedLossWarning(UserWarning):
-    """The drive lies outside the conjugate's domain, so that the loss has no minimum.
-
-    >>> import warnings, geomalign as ga
-    >>> with warnings.catch_warnings(record=True) as caught:
-    ...     warnings.simplefilter("always")
-    ...     penalty = ga.kl_penalty("k1")
-    >>> caught[0].category.__name__
-    'UnboundedLossWarning'
-    """
+__all__ = ["Outcome", "PairGradient", "TermDrives", "TermOutcome"]
 
 
 class PairGradient(NamedTuple):

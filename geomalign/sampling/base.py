@@ -82,6 +82,10 @@ class SamplingGeometry(ABC):
         of = getattr(self, "of", None)
         return isinstance(of, SamplingGeometry) and of.needs_ratio
 
+    def solved_ratio(self, drive: Tensor) -> Tensor | None:
+        """t*(g), the ratio to the anchor that a drive is solved for; by default None, as no step is promised."""
+        return None
+
     def latex(self) -> str:
         """The drive as a formula; by default the name of the class."""
         return rf"\operatorname{{{type(self).__name__}}}_i"

@@ -23,7 +23,7 @@ from geomalign.laws import sample_batch, sample_pairs
 
 pytestmark = [
     pytest.mark.float32,
-    pytest.mark.filterwarnings("ignore::geomalign.objective.outcome.UnboundedLossWarning"),
+    pytest.mark.filterwarnings("ignore::geomalign.UnboundedLossWarning"),
 ]
 TOLERANCE = 1e-6
 SIZE = 24
