@@ -704,6 +704,154 @@ def test_the_panels_of_a_figure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert {line.get_label(): list(line.get_ydata()) for line in course.lines} == steps
     low, high = course.get_ylim()
     assert -0.1 < low < 0 and 1 < high < 1.1, "shares of 0 and 1 are not on the frame"
+    assert not course.get_legend().get_frame_on(), "which would hide a course behind it"
+    titles = ["log-ratio Δ of tokens", "centred reward", "over the run"]
+    assert [axes.get_title(loc="left") for axes in (moved, pulled, course)] == titles
+    names = [(axes.get_xlabel(), axes.get_ylabel()) for axes in (moved, pulled)]
+    assert names == [("log₁₀ |Δ| (nats)", "tokens"), ("r − mean of the group", "responses")]
+    assert (moved.texts[0].get_position(), moved.texts[0].get_text().strip()) == ((-6.0, 0.97), "inactive to the left")
     empty = Audit("a", {}, {}, {}, (), steps, sizes[:0], drive[:0])
     empty.figure(tmp_path / "b.png")
     assert [axes.texts[0].get_text()[:2] for axes in kept[1].axes[:2]] == ["no", "no"] and not kept[1].axes[0].lines
+
+
+# ---------------------------------------------------------------------- what is masked, missing or at the edge
+
+
+def test_what_is_masked_or_missing_counts_in_no_course(tmp_path: Path) -> None:
+    """Of three rollouts the last has no token, and in the first one token is masked."""
+    rows = [
+        {"policy": [-1.0, -1.0], "old": [-1.0, -1.0 - math.log(3)], "mask": [1, 1], "rollout": 0},
+        {"policy": [-1.0, -9.0], "old": [-1.0, -1.0], "mask": [1, 0], "rollout": 0},
+        {"policy": [-1.0, -1.0], "old": [-1.5, -2.5], "mask": [1, 1], "rollout": 1},
+        {"policy": [-9.0, -9.0], "old": [-1.0, -1.0], "mask": [0, 0], "rollout": 1},
+        {"policy": [-9.0, -9.0], "old": [-1.0, -1.0], "mask": [0, 0], "rollout": 2},
+    ]
+    found = audit(dumped(tmp_path, [row | {"reward": float(k), "group": 0} for k, row in enumerate(rows)]))
+    assert found.steps["sequence ESS"] == pytest.approx([16 / 20, 1.0, math.nan], nan_ok=True)
+    assert found.steps["share off the anchor"] == pytest.approx([1 / 3, 1.0, 0.0])
+    assert found.steps["share with a drive"] == pytest.approx([1.0, 0.0, math.nan], nan_ok=True)
+    assert found.drive.tolist() == [-0.5, 0.5, 0.0] and found.log_ratio.numel() == 5 == found.facts["tokens"]
+    assert (found.facts["rollouts"], found.facts["prompts"], found.facts["reward_mean"]) == (3, 3, 1.0)
+
+
+def test_a_token_at_a_millionth_of_a_nat_is_off_the_anchor(tmp_path: Path) -> None:
+    found = audit(dumped(tmp_path, [{"policy": [0.0], "old": [-1e-6]}, {"policy": [0.0], "old": [-0.99e-6]}]))
+    assert found.facts["tokens_at_the_anchor"] == 0.5 and found.steps["share off the anchor"] == [0.5]
+
+
+def test_the_sources_of_an_audit_and_what_is_chosen_without_a_choice(tmp_path: Path) -> None:
+    first, second = (dumped(tmp_path, rewarded(0.0, 1.0), name) for name in ("a.jsonl", "b.jsonl"))
+    found = audit(first, second, rewards={}, objectives={})
+    assert found.source == f"{first}, {second}" and list(found.objectives) == ["grpo", "gspo", "opo"]
+    assert (found.facts["responses"], found.facts["rollouts"], found.facts["prompts"]) == (4, 2, 2)
+    assert not any("and not from" in sentence or "under other names" in sentence for sentence in found.advice)
+    assert list(audit(first, objectives={"mine": ga.recipes.gspo()}).objectives) == ["mine"]
+    (single,) = audit(dumped(tmp_path, [{"score": 1.0}])).steps.values()
+    assert single == [0.0]
+
+
+def test_where_nothing_pulls_there_is_no_gradient_to_compare_with(tmp_path: Path) -> None:
+    """The anchor of opo pulls back all the same; the report has a dash, and no number of 300 digits."""
+    rows = [row | {"old": [-1.1, -2.3]} for row in rewarded(1.0, 1.0)]
+    found = audit(dumped(tmp_path, rows))
+    for name in ("grpo", "opo"):
+        assert found.objectives[name]["tokens_without_gradient"] == 0.0
+        assert math.isnan(found.objectives[name]["cosine_with_at_anchor"])
+        assert f"| {name} | 0 | 0 | – | – | – |" in found.text()
+        assert json.loads(found.to_json())["objectives"][name]["gradient_against_at_anchor"] is None
+
+
+def test_beyond_all_walls_nothing_of_the_gradient_is_left(tmp_path: Path) -> None:
+    rows = [{"policy": [-1.0 + u, -2.0 + u], "old": [-1.0, -2.0], "reward": u, "group": 0} for u in (1.0, -1.0)]
+    found = audit(dumped(tmp_path, rows), objectives={"clip": ga.recipes.grpo()}).objectives["clip"]
+    assert found["tokens_without_gradient"] == 1.0
+    assert found["gradient_against_at_anchor"] == found["cosine_with_at_anchor"] == 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class EveryOther(ga.SamplingGeometry):
+    """A drive of its own for every token: 1 for the first, none for the second."""
+
+    def latex(self) -> str:
+        return "g"
+
+    def drive(self, batch: Any) -> torch.Tensor:
+        return torch.tensor([1.0, 0.0]).expand(batch.size, 2)
+
+
+def test_a_drive_of_tokens_and_a_sum_of_objectives_are_audited(tmp_path: Path) -> None:
+    """The first token has moved beyond the wall, the second is not pulled, in one row of two."""
+    rows = [{"policy": [-0.5, -0.5], "old": [-1.0, -1.0]}, {"policy": [-1.0, -1.0], "old": [-1.0, -1.0]}]
+    slots: dict[str, Any] = {"unit": ga.Token(), "chart": ga.Ratio(), "measure": ga.PooledMean()}
+    clip = ga.Objective(sampling=EveryOther(), optimization=ga.Clip(0.2, 0.2), **slots)
+    two = 2.0 * clip + ga.Objective(sampling=EveryOther(), optimization=ga.ChiSquare(3.0), **slots)
+    path = dumped(tmp_path, [row | {"reward": float(k), "group": 0} for k, row in enumerate(rows)])
+    found = audit(path, objectives={"clip": clip, "two": two}).objectives
+    assert found["clip"]["tokens_without_gradient"] == 0.5 and found["two"]["tokens_without_gradient"] == 0.0
+    assert found["clip"]["clipped"] == found["two"]["clipped"] == 0.25, "of the first term"
+    assert found["clip"]["stiffness_over_sd_of_drive"] == found["two"]["stiffness_over_sd_of_drive"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("rows", "mask", "reward"),
+    [
+        ([{"policy": [-1.0, None]}, {"policy": [-1.0]}], [[True, False], [True, False]], None),
+        ([{"policy": [-1.0], "reward": 2.0}, {"policy": [-2.0], "reward": None}], [[True], [False]], [2.0, 0.0]),
+        ([{"policy": [-1.0], "reward": None}, {"policy": [-2.0], "reward": math.inf}], [[True], [True]], None),
+        ([{"reward": 1.0, "mask": [1, 0]}, {"reward": 0.0, "mask": [0, 0]}], [[True], [True]], [1.0, 0.0]),
+        ([{"policy": [-1.0, -1.0, -1.0], "mask": [True, 0.0, 1]}], [[True, False, True]], None),
+        ([{"policy": []}], [[False]], None),
+    ],
+)
+def test_what_of_rows_is_known(rows: list[dict[str, Any]], mask: list[list[bool]], reward: list[float] | None) -> None:
+    found = as_batch(rows).batch
+    assert found.mask.tolist() == mask and (found.reward if reward is None else found.reward.tolist()) == reward
+    assert found.policy.shape == found.mask.shape and (found.policy[~found.mask] >= -2.0).all()
+    assert (found.policy[[[v is None for v in row.get("policy", [])] for row in rows] == [[False, True]]] == 0).all()
+    assert found.old is None and found.behavior is None and found.group is None
+
+
+def test_groups_are_those_of_one_rollout() -> None:
+    rows = [{"reward": 1.0, "group": g, "rollout": r} for g, r in ((7, "a"), ("x", "a"), (7, "b"), (7, "a"))]
+    assert as_batch(rows).batch.group.tolist() == [0, 1, 2, 0]
+    with pytest.raises(ValueError, match=r"^row 2 has no group and no policy, and other rows have \(under .*group, .*"):
+        as_batch([{"reward": 1.0, "group": 1, "policy": [-1.0]}, {"reward": 1.0}])
+    with pytest.raises(ValueError, match=r"^first has 1 tokens in `policy` but 2 in `reference`"):
+        as_batch([{"policy": [-1.0], "reference": [-1.0, -1.0]}], ["first"])
+
+
+def test_what_is_recorded_where_nothing_is_known_but_log_probabilities(tmp_path: Path) -> None:
+    policy = torch.tensor([[-1.0, -2.0], [-3.0, -4.0]])
+    record(tmp_path, ga.Batch(policy, None, reference=policy - 1))
+    lines = [json.loads(line) for line in (tmp_path / "rollouts.jsonl").read_text().splitlines()]
+    assert lines == [
+        {"rollout": 0, "step": 0, "policy": [-1.0, -2.0], "reference": [-2.0, -3.0]},
+        {"rollout": 0, "step": 0, "policy": [-3.0, -4.0], "reference": [-4.0, -5.0]},
+    ]
+
+
+def test_a_report_is_a_table_in_words() -> None:
+    objectives = {"grpo": {"clipped": 0.25, "tokens_without_gradient": math.nan}, "opo": {"clipped": 0.0, "x": 12.0}}
+    found = Audit(
+        "a",
+        {"log_ratio": 0.5, "tokens": 12000.0},
+        objectives,
+        {0.04: 2.5},
+        ("One.", "Two."),
+        {},
+        torch.Tensor(),
+        torch.Tensor(),
+    )
+    assert found.text().splitlines() == [
+        *("# Audit of a", "", "* One.", "* Two.", "", "| | |", "|---|---|"),
+        *("| log ratio | 0.5 |", "| tokens | 12,000 |", "", "How objectives act on these rows:", ""),
+        *("| | clipped | tokens without gradient |", "|---|---|---|", "| grpo | 0.25 | – |", "| opo | 0 | 12 |"),
+        *("", "Stiffness μ at which the drive's target lies at a given E[u²]:", "", "| E[u²] | TV at most | μ |"),
+        *("|---|---|---|", "| 0.04 | 0.1 | 2.5 |"),
+    ]
+    again = json.loads(found.to_json())
+    assert again["objectives"]["grpo"] == {"clipped": 0.25, "tokens_without_gradient": None}
+    assert again["advice"] == ["One.", "Two."] and "drive" not in again
+    bare = dataclasses.replace(found, objectives={}, stiffness={}).text()
+    assert "How objectives" not in bare and "Stiffness" not in bare

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import geomalign as ga
+from geomalign import distributed
 from geomalign.control import Geometric, controller_of
 from geomalign.control.base import across_processes
 
@@ -46,7 +47,7 @@ def test_the_defaults_of_an_adaptive_stiffness() -> None:
 )
 @pytest.mark.parametrize("rate", [0.2, 0.7])
 def test_the_stiffness_moves_by_the_clipped_excess(share: float, change: float, rate: float) -> None:
-    """Reverse KL of one token at Δ is e^{Δ}... measured by ψ(e^Δ) = t − 1 − Δ; the target is a share of it."""
+    """One token at Δ is measured by ψ(e^Δ) = e^Δ − 1 − Δ, the reverse KL; the target is a share of it."""
     x = 0.3 if share else 0.0
     size = math.expm1(0.3) - 0.3
     controller = ga.AdaptiveStiffness(size / (share or 1.0), ga.ReverseKullbackLeibler(), rate=rate, initial=3.0)
@@ -58,7 +59,7 @@ def test_the_stiffness_moves_by_the_clipped_excess(share: float, change: float, 
 
 
 def test_every_event_of_a_rollout_counts_once_and_masked_ones_do_not() -> None:
-    """Three tokens of three rows, and a further one in another micro-batch: ψ(e^Δ) = (t − 1)²/2 of each."""
+    """Three tokens of three rows, and a further one in another micro-batch."""
     divergence, x = ga.PearsonChiSquare(), torch.tensor([0.3, -0.1, 0.05, 0.7])
     controller = ga.AdaptiveStiffness(0.1, divergence)
     moved(controller, tokens(0.3, -0.1, 0.05, 9.0, 9.0, 9.0, mask=MASK), tokens(0.7))
@@ -71,7 +72,9 @@ def test_every_event_of_a_rollout_counts_once_and_masked_ones_do_not() -> None:
 
 
 def test_both_responses_of_a_pair_are_measured() -> None:
-    pairs = ga.PreferenceBatch(*(torch.tensor([[x], [y]]) for x, y in ((0.3, 0.1), (-0.2, 0.4), (0.0, 0.0), (0.0, 0.0))))
+    pairs = ga.PreferenceBatch(
+        *(torch.tensor([[x], [y]]) for x, y in ((0.3, 0.1), (-0.2, 0.4), (0.0, 0.0), (0.0, 0.0)))
+    )
     controller = ga.AdaptiveStiffness(0.1, ga.PearsonChiSquare())
     moved(controller, ga.recipes.ipo(normalize="sum")(pairs))
     expected = ga.PearsonChiSquare().generator(torch.tensor([0.3, 0.1, -0.2, 0.4]).exp()).mean()
@@ -150,7 +153,8 @@ def test_what_cannot_be_measured_is_refused_and_a_schedule_measures_nothing() ->
 
 
 @pytest.mark.parametrize(
-    ("rollouts", "asked"), [(1, [0.0, 1.0, 1.0]), (2, [0.0, 1.0, 1.0]), (3, [0.0, 0.5, 1.0, 1.0]), (5, [0.0, 0.25, 0.5])]
+    ("rollouts", "asked"),
+    [(1, [0.0, 1.0, 1.0]), (2, [0.0, 1.0, 1.0]), (3, [0.0, 0.5, 1.0, 1.0]), (5, [0.0, 0.25, 0.5])],
 )
 def test_the_progress_of_a_schedule_is_zero_at_the_first_and_one_at_the_last_rollout(
     rollouts: int, asked: list[float]
@@ -184,7 +188,7 @@ def test_a_schedule_moves_on_only_after_a_rollout_that_was_seen() -> None:
 @pytest.mark.parametrize(
     ("schedule", "rollouts", "message"),
     [
-        (lambda progress: progress, 3, "Annealed(schedule(0)=0.0): a positive number, the stiffness of the first rollout."),
+        (lambda progress: progress, 3, "Annealed(schedule(0)=0.0): a positive number, the stiffness of the first"),
         (lambda progress: 1 - progress, 3, "Annealed(schedule(1)=0.0): a positive number, the stiffness of the last"),
         (lambda progress: 1.0, 0, "Annealed(rollouts=0): an integer ≥ 1, the number of rollouts"),
         (lambda progress: 1.0, 1.5, "Annealed(rollouts=1.5): an integer ≥ 1, the number of rollouts"),
@@ -225,14 +229,32 @@ def test_only_what_exceeds_the_slope_at_the_anchor_is_divided(objective: ga.Obje
     found = ga.AdaptiveStiffness(0.1, initial=4.0).stiffen(objective, drive)
     torch.testing.assert_close(found, rest + (drive - rest) / 4)
     terms = ga.Annealed(lambda progress: 4.0, 2).stiffen(objective, ga.TermDrives((drive,)))
-    assert isinstance(terms, ga.TermDrives)
-    torch.testing.assert_close(terms[0], found)
+    assert isinstance(terms, ga.TermDrives) and len(terms) == 1
+    torch.testing.assert_close(next(iter(terms)), found)
 
 
 def test_controllers_of_two_kinds_are_never_equal() -> None:
     one, other = ga.AdaptiveStiffness(0.1), ga.Annealed(Geometric(1.0, 2.0), 3)
     assert one != other and one != repr(one) and {one, ga.AdaptiveStiffness(0.1)} == {one}
-    assert torch.equal(across_processes(torch.tensor([1.0, 2.0])), torch.tensor([1.0, 2.0]))
+    assert one != ga.AdaptiveStiffness(0.2) and other != ga.Annealed(Geometric(1.0, 2.0), 4)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_what_processes_have_seen_adds_up(processes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the k-th process it is k times as much; alone nothing is exchanged."""
+
+    def everyone(x: Tensor) -> list[Tensor]:
+        assert processes > 1
+        return [k * x for k in range(1, processes + 1)]
+
+    monkeypatch.setattr(distributed, "world_size", lambda: processes)
+    monkeypatch.setattr(distributed, "everyone", everyone)
+    total = processes * (processes + 1) / 2
+    assert torch.equal(across_processes(torch.tensor([1.0, 2.0])), total * torch.tensor([1.0, 2.0]))
+    controller = ga.AdaptiveStiffness(0.05)
+    moved(controller, tokens(0.3, 0.1))
+    expected = ga.KullbackLeibler().penalty(torch.tensor([0.3, 0.1])).mean()
+    assert float(controller.readings()["divergence"]) == pytest.approx(float(expected))
 
 
 @pytest.mark.parametrize(

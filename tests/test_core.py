@@ -471,7 +471,7 @@ def compiles(names: list[str]) -> None:
 
 
 def test_an_objective_compiles_without_graph_breaks() -> None:
-    compiles(["rloo", "grpo", "gspo", "opo", "dpo"])
+    compiles(["gspo", "opo", "dpo"])  # and dapo in test_node.py
 
 
 @pytest.mark.slow

@@ -40,16 +40,18 @@ def test_a_loop_fits_on_a_page(example: str) -> None:
     assert len((ROOT / "examples" / example).read_text(encoding="utf-8").splitlines()) <= LINES[example]
 
 
-@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("objective", ["grpo", pytest.param("opo", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("objective", ["grpo", "opo"])
 def test_the_rl_loop_learns(objective: str, processes: int) -> None:
     rewards = [float(x) for x in re.findall(r"reward ([\d.]+)", run("grpo.py", objective, processes=processes))]
     assert len(rewards) == 4
     assert rewards[-1] > 0.6 > 3 * 0.1  # one word in ten by chance
 
 
-@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("objective", ["dpo", pytest.param("chi_po", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("objective", ["dpo", "chi_po"])
 def test_the_preference_loop_learns(objective: str, processes: int) -> None:
     seen = re.findall(r"loss ([\d.]+), accuracy ([\d.]+)", run("dpo.py", objective, processes=processes))
     losses = [float(loss) for loss, _ in seen]

@@ -255,12 +255,12 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: sampling.RingMask(outer_low=1.1), "RingMask(outer_low=1.1): a number in [0, 1], the distance of the out"),
     (lambda: sampling.RingMask(outer_high=-1.0), "RingMask(outer_high=-1.0): a number ≥ 0, the distance of the outer"),
     (
-        lambda: sampling.RingMask(outer_low=0.1),
-        "RingMask(low=0.2, high=0.2, outer_low=0.1, outer_high=2.0): the outer walls lie beyond the inner ones",
+        lambda: sampling.RingMask(high=0.3, outer_low=0.1),
+        "RingMask(low=0.2, high=0.3, outer_low=0.1, outer_high=2.0): the outer walls lie beyond the inner ones",
     ),
     (
-        lambda: sampling.RingMask(outer_high=0.1),
-        "RingMask(low=0.2, high=0.2, outer_low=0.6, outer_high=0.1): the outer walls lie beyond the inner ones",
+        lambda: sampling.RingMask(low=0.1, outer_high=0.15),
+        "RingMask(low=0.1, high=0.2, outer_low=0.6, outer_high=0.15): the outer walls lie beyond the inner ones",
     ),
     (lambda: sampling.RingMask(importance=1), "RingMask(importance=1): True or False."),  # type: ignore[arg-type]
     (lambda: sampling.FutureKL(halflife=0.0), "FutureKL(halflife=0.0): a positive number, a number of tokens."),

@@ -380,6 +380,60 @@ def test_the_best_of_k_draws_by_hand(k: int) -> None:
     close(sampling.PassAtK(k).drive(batch), [(1 - rate) / sigma, *[(1 - rate - mine) / sigma] * 3])
 
 
+def test_the_gain_of_the_best_over_the_second_by_hand() -> None:
+    batch = rows(5, 3, 2, 2)
+    close(sampling.MaxAtK().drive(batch), [2.0, 0.0, 0.0, 0.0])
+    close(sampling.MaxAtK("group", epsilon=0.0).drive(batch), [math.sqrt(2), 0.0, 0.0, 0.0])
+    unbiased = ga.Batch(torch.zeros(3, 1), None, reward=column(3.0, 0.0, 0.0))
+    close(sampling.MaxAtK("group", epsilon=0.5).drive(unbiased), [3 / (math.sqrt(3) + 0.5), 0.0, 0.0])
+    close(ga.BestOfN().drive(rows(0, 3, 2, 2)), [0.0, 2.0, 2.0, 0.0])
+
+
+def test_escort_weights_by_hand() -> None:
+    """Two rewards that differ by 2: with α = ½ the weights are those of a difference of 1."""
+    batch, up = rows(2, 0, 1, 1), math.tanh(0.5)
+    close(ga.Escort(0.5).drive(batch), [up, -up, 0.0, 0.0])
+    close(ga.Escort(0.5, scaled=True).drive(batch), [2 * up, -2 * up, 0.0, 0.0])
+    close(ga.Escort(0.5, 0.5).drive(batch), [math.tanh(1), -math.tanh(1), 0.0, 0.0])
+    close(ga.Escort(1.0, 0.5, scaled=True).drive(batch), [2.0, -2.0, 0.0, 0.0])
+    close(ga.Escort(1.0).drive(batch), [0.0] * 4)
+    close(ga.Escort(0.5).log_weight(batch), [math.log1p(up), math.log1p(-up), 0.0, 0.0])
+    close(ga.ExponentiatedAdvantage(A, 0.5, 9.0).drive(batch), [9.0, 1.0, math.exp(2), math.exp(2)])
+    close(ga.ExponentiatedAdvantage(A, 4.0, None).drive(batch)[:2], [math.exp(0.5), 1.0])
+    value = 0.5 * math.log((math.exp(4) + 1) / 2)
+    close(sampling.LogMeanExpBaseline(0.5).drive(batch), [2 - value, -value, 0.0, 0.0])
+    x = 2 * math.tanh(0.5)
+    mixed = x * (0.75 + 0.25 * math.cosh(x))
+    close(sampling.ExponentialAdvantage(0.25, A, 2.0).drive(rows(1, -1, 2, 2)), [mixed, -mixed, 0.0, 0.0])
+
+
+def test_a_ring_and_what_keeps_its_pull_by_hand() -> None:
+    """Ratios of ¼, 1 and 4 between walls at ½ and 2, with the weight t."""
+    steps, old = torch.tensor([[0.25, 1.0, 4.0]]).log(), torch.full((1, 3), -9.0)
+    batch, up = ga.Batch(old + steps, old), torch.ones(1, 3)
+    ring = sampling.RingMask(A, 0.5, 1.0, 0.5, 2.0, importance=True)
+    close(ring.weight(up, steps, batch), [[0.25, 1.0, 0.0]])
+    close(ring.weight(-up, steps, batch), [[0.0, 1.0, 4.0]])
+    close(ring.weight(0 * up, steps, batch), [[0.0, 1.0, 0.0]])
+    kept = sampling.GradientPreservingClip(A, 0.5, 1.0, 0.5, 0.25)
+    close(kept.weight(up, steps, batch), [[0.25, 1.0, 0.5]])
+    close(kept.weight(-up, steps, batch), [[0.25, 1.0, 4.0]])
+    close(kept.weight(0 * up, steps, batch), [[0.25, 1.0, 4.0]])
+    flipped = sampling.FlippedImportance(A, 0.5, 1.0, 3.0)
+    close(flipped.weight(up, steps, batch), [[3.0, 1.0, 0.0]])
+    close(flipped.weight(-up, steps, batch), [[0.0, 1.0, 3.0]])
+
+
+def test_truncated_weights_by_hand() -> None:
+    batch = weighed([1.0, 2.0], [4.0, 0.5], advantage=column(1.0, -2.0))
+    close(ga.TruncatedImportance(A, 3.0).drive(batch), [[1.0, 2.0], [-6.0, -1.0]])
+    close(ga.TruncatedImportance(A, 1.5, sequence=True).drive(batch), [1.5, -3.0])
+    per_token = weighed([1.0, 2.0], [4.0, 0.5], advantage=torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    close(ga.TruncatedImportance(A, 3.0).drive(per_token), [[1.0, 4.0], [9.0, 2.0]])
+    summed = ga.Batch(column(-3.0), column(-3.0), advantage=column(2.0), behavior=column(-3.0 - math.log(2)))
+    close(ga.TruncatedImportance(A, 3.0).drive(summed), [4.0])
+
+
 def test_a_group_smaller_than_a_draw_or_of_one_kind_has_no_drive() -> None:
     batch = rows(1, 0, 1, 1)
     close(sampling.PassAtK(2).drive(batch), [0.0] * 4)
@@ -482,6 +536,19 @@ def test_a_trust_region_of_tokens_and_of_pairs_by_hand() -> None:
         close(found, [math.copysign(0.2, x) if x else 0.0 for x in margin])
 
 
+def test_the_ratio_that_a_trust_region_solves() -> None:
+    """t* of a drive: 1 + g for χ², which is nowhere negative where it is bounded; others say nothing."""
+    drive = column(-2.0, 0.5)
+    for of, ratio in (
+        (ga.TrustRegion(chi2=0.1), [-1.0, 1.5]),
+        (ga.TrustRegion(chi2=0.1, bounded=True), [0.0, 1.5]),
+        (ga.TrustRegion(kl=0.1), [math.exp(-2), math.exp(0.5)]),
+        (ga.TrustRegion(divergence=ga.SquaredHellinger(), radius=0.1), [0.25, 1 / 0.75**2]),
+    ):
+        close(of.solved_ratio(drive), ratio)
+    assert ga.Advantage().solved_ratio(drive) is None
+
+
 @pytest.mark.parametrize("scaled", [False, True])
 @pytest.mark.parametrize("within", ["batch", "group"])
 def test_an_effective_size_by_hand(scaled: bool, within: str) -> None:
@@ -555,6 +622,14 @@ def test_walls_are_moved_by_what_exists() -> None:
     walls = of.walls(column(1.0, -1.0, 9.0), steps, rows_of)
     assert [float(x) for x in walls] == pytest.approx([0.9, 1.5])
     close(of.weight(column(1.0, -1.0, 9.0), steps, rows_of), [0.0, 1.0, 0.0])
+    two = ga.Batch(torch.zeros(2, 2), torch.zeros(2, 2), torch.tensor([[1, 0], [1, 1]]))
+    walls = of.walls(column(1.0, -1.0), steps[:2], two)
+    assert [float(x) for x in walls] == pytest.approx([0.9, 1.5]), "a response with a masked token exists"
+    # Steps of 0.2 reach the last places, 0.9 and 3, in shorter ones: low has 3 walls, high 10.
+    wide = sampling.BalancedClip(low=(0.6, 0.9), high=(1.2, 3.0), step=0.2, target=1.0)
+    assert [float(x) for x in wide.walls(column(1.0, -1.0), steps[:2], two)] == pytest.approx([0.9, 3.0])
+    third = sampling.BalancedClip(low=(0.6, 0.9), high=(1.0, 3.0), step=0.7, target=0.7)
+    assert [float(x) for x in third.walls(column(1.0, -1.0), steps[:2], two)] == pytest.approx([0.9, 2.4])
 
 
 def test_what_follows_a_token_by_hand() -> None:

@@ -151,6 +151,7 @@ def test_an_engine_truncates_beyond_a_hundredth_and_five_standard_errors(mean: f
     found = said({"engine_ratio_mean": mean, "engine_ratio_error": error})
     assert (f"has the mean {mean:.3f} ± {error:.1g}" in found) is loud
     assert said({"engine_ratio_mean": 0.5}) == ""  # one response has no error
+    assert said({"engine_ratio_mean": 0.5, "engine_ratio_error": 0.1}) == ""  # five times as much, and no more
 
 
 def test_how_objectives_act_by_hand(tmp_path: Path) -> None:

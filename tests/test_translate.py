@@ -310,3 +310,163 @@ def test_show_prints_them(name: str, words: list[str]) -> None:
     console.print(description(name, ga.recipes.get(name), {}))
     text = console.export_text()
     assert all(word in text for word in words), text
+
+
+def at(*drive: float) -> ga.Batch:
+    """Responses of one token that have not moved, under these drives."""
+    zero = torch.zeros(len(drive), 1, dtype=torch.float64)
+    return ga.Batch(zero - 1, zero - 1, advantage=torch.tensor(drive, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("optimization", [ga.ChiSquare(3.0), ga.ReverseKL(2.0), ga.Clip(0.1, 0.3)], ids=repr)
+@pytest.mark.parametrize(
+    "chart",
+    [ga.LogRatio(), ga.LogRatio(2.0), ga.Ratio(), ga.Power(-0.7), ga.Sigmoid(0.5), ga.Sigmoid(2.0, 0.4)],
+    ids=repr,
+)
+@pytest.mark.parametrize("drive", [1.0, 0.5])
+def test_reach_is_what_the_invariants_are_of_one_token(
+    chart: ga.Chart, optimization: ga.OptimizationGeometry, drive: float
+) -> None:
+    made = ga.Objective(unit=ga.Sequence(), sampling=ga.Advantage(), chart=chart, optimization=optimization)
+    found, seen = analysis.reach(made, drive), analysis.invariants(made, at(drive, -drive))
+    assert found.curvature == pytest.approx(1 / seen.curvature if seen.curvature else math.inf)
+    assert found.target == pytest.approx(math.sqrt(seen.radius))
+
+
+@pytest.mark.parametrize("chart", [ga.LogRatio(), ga.LogRatio(2.0), ga.Ratio(), ga.Sigmoid(0.5, 0.4)], ids=repr)
+def test_reach_of_a_pair_begins_where_its_responses_are_equal(chart: ga.Chart) -> None:
+    """A label of 0.3 against a square of 2: the force −0.3 in u, whatever the chart is at the anchor."""
+    made = ga.Objective(
+        unit=ga.Pair(), sampling=ga.Label(0.3), chart=chart, optimization=ga.ChiSquare(2.0), anchor="reference"
+    )
+    slope = float(chart.slope(torch.zeros((), dtype=torch.float64)))
+    assert analysis.reach(made).curvature == pytest.approx(0.3 / 2.0 / slope)
+
+
+def test_a_scale_of_the_log_ratio_divides_the_reach() -> None:
+    """½μ(2Δ)² − 2gΔ bends by 4μ under a pull of 2g, and rests at g/(2μ)."""
+    made = ga.Objective(
+        unit=ga.Sequence(), sampling=ga.Advantage(), chart=ga.LogRatio(2.0), optimization=ga.ChiSquare(3.0)
+    )
+    found, rest = analysis.reach(made), [math.expm1(x) ** 2 for x in (1 / 6, -1 / 6)]
+    assert (found.curvature, found.target) == pytest.approx((1 / 6, math.sqrt(sum(rest) / 2)))
+
+
+def curved(mu: float) -> ga.BaseObjective:
+    return ga.recipes.opo(mu=mu)
+
+
+def test_of_several_numbers_the_smallest_is_found() -> None:
+    """μ = 5 at x = 0.01 and at x = 10."""
+
+    def bent(x: float) -> ga.BaseObjective:
+        place = math.log10(x)
+        return curved(5 * math.exp((place + 2) * (place - 1) / 5))
+
+    assert analysis.translate(curved(5.0), bent, WALK, by="curvature").setting == pytest.approx(0.01)
+    assert analysis.translate(curved(5.0), bent, WALK, by="curvature", low=0.02).setting == pytest.approx(10)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "found"),
+    [(5.1, 50.0, False), (0.1, 4.9, False), (1.0, 7.0, True), (5.0, 7.0, True), (1.0, 5.0, True), (4.9, 5.1, True)],
+)
+def test_the_search_is_from_one_end_to_the_other(low: float, high: float, found: bool) -> None:
+    def searched() -> float:
+        return analysis.translate(curved(5.0), curved, WALK, by="curvature", low=low, high=high).setting
+
+    if found:
+        assert searched() == pytest.approx(5.0, rel=1e-9)
+        return
+    one = analysis.invariants(curved(1.0), WALK).curvature
+    reached = rf"has {5 * one:.4g}, and the other one has {low * one:.4g} to {high * one:.4g}"
+    with pytest.raises(ValueError, match=rf"{reached} for numbers from {low:g} to {high:g}\."):
+        searched()
+
+
+def test_numbers_that_the_other_objective_refuses_are_passed_over() -> None:
+    """Here half of the search and its middle; where it refuses all of them the middle one is shown."""
+    shifted = analysis.translate(curved(5.0), lambda x: curved(x - 1), WALK, by="curvature")
+    assert shifted.setting == pytest.approx(6.0, rel=1e-9)
+    assert shifted.found.curvature == pytest.approx(shifted.source.curvature)
+    assert shifted.objective == curved(shifted.setting - 1)
+    with pytest.raises(ValueError, match=r"ChiSquare\(mu=-0\.1000000"):
+        analysis.translate(curved(5.0), lambda x: curved(-x), WALK)
+    with pytest.raises(ValueError, match=r"translate\(low=5.0, high=5.0\): the ends of the search, low < high\."):
+        analysis.translate(curved(5.0), curved, WALK, low=5.0, high=5.0)
+
+
+def test_a_share_of_all_or_of_nothing_is_no_measure() -> None:
+    """Both tokens are beyond their walls, or at the anchor; or one of two is."""
+    batch = at(1.0, -1.0)
+    gone = dataclasses.replace(batch, policy=batch.policy + torch.tensor([[0.5], [-0.5]], dtype=torch.float64))
+    half = dataclasses.replace(batch, policy=batch.policy + torch.tensor([[0.5], [0.5]], dtype=torch.float64))
+    clip = ga.recipes.ppo(epsilon=0.2)
+    assert [analysis.invariants(clip, b).clipped for b in (batch, gone, half)] == [0.0, 1.0, 0.5]
+    for b, share in ((batch, 0), (gone, 1)):
+        with pytest.raises(
+            ValueError, match=rf"translate\(by='clipped'\): the objective's own is {share}\. The policy"
+        ):
+            analysis.translate(clip, ga.recipes.ppo, b, by="clipped")
+    assert [analysis.invariants(clip, at(0.0, 0.0)).radius, analysis.invariants(clip, at(0.0, 1.0)).radius] == (
+        pytest.approx([0.0, 0.02])
+    )
+    for name in ("curvature", "clipped"):
+        assert math.isnan(getattr(analysis.invariants(clip, at(0.0, 0.0)), name)), "nothing pulls"
+
+
+@pytest.mark.parametrize(("drives", "radius"), [((1.0,), 4.0), ((-1.0,), 1.0), ((1.0, -1.0), 2.5), ((-0.25,), 0.25)])
+def test_a_target_of_no_probability_is_a_ratio_of_zero(drives: tuple[float, ...], radius: float) -> None:
+    """¼(t − 1)² against g rests at t = 1 + 2g, or at 0 where that is negative."""
+    made = ga.Objective(unit=ga.Token(), sampling=ga.Advantage(), chart=ga.Ratio(), optimization=ga.ChiSquare(0.5))
+    assert analysis.invariants(made, at(*drives)).radius == pytest.approx(radius)
+    term = dataclasses.replace(made, sampling=ga.Label(drives[0]))
+    if len(drives) == 1:
+        assert analysis.reach(term).target == pytest.approx(math.sqrt(radius))
+
+
+def test_a_coordinate_that_does_not_go_as_far_is_infinitely_far_in_the_direction_of_the_pull() -> None:
+    """σ lies between 0 and 1: a square that rests at ±2 from ½ is left for Δ → ±∞, t → ∞ or 0."""
+    made = ga.Objective(unit=ga.Token(), sampling=ga.Advantage(), chart=ga.Sigmoid(1.0), optimization=ga.ChiSquare(0.5))
+    assert analysis.invariants(made, at(1.0)).radius == math.inf
+    assert analysis.invariants(made, at(-1.0)).radius == 1.0
+
+
+@pytest.mark.parametrize("name", ["curvature", "radius", "clipped"])
+def test_the_invariants_are_averages_whatever_the_weights_sum_to(name: str) -> None:
+    batch = WALK[:8]
+    for factory in (ga.recipes.opo, ga.recipes.grpo):
+        made = factory().terms[0][1]
+        found = [
+            getattr(analysis.invariants(dataclasses.replace(made, measure=measure), batch), name)
+            for measure in (ga.PooledMean(), ga.FixedBudget(7.0))
+        ]
+        assert found[1] == pytest.approx(found[0]) and math.isfinite(found[0])
+
+
+@pytest.mark.parametrize("name", ["dpo", "ipo", "cdpo", "chi_po"])
+def test_the_invariants_of_pairs_are_those_of_their_log_ratios(name: str) -> None:
+    """References that differ between the two responses change nothing where the policy moves with them."""
+    make, setting, _ = TO[name]
+    chosen, rejected = torch.linspace(-2, -1, 20).reshape(4, 5), torch.linspace(-0.3, -3, 20).reshape(4, 5)
+    shifted = ga.PreferenceBatch(
+        PAIRS.chosen + chosen, PAIRS.rejected + rejected, chosen, rejected, margin=PAIRS.margin
+    )
+    expected = dataclasses.astuple(analysis.invariants(make(setting), PAIRS))
+    assert dataclasses.astuple(analysis.invariants(make(setting), shifted)) == pytest.approx(expected)
+
+
+def test_a_unit_that_is_measured_from_a_level_of_its_own() -> None:
+    """u = Δ − 0.3 under u² − u: pulled with 1.6 at the anchor, it rests at Δ = 0.8."""
+    unit = ga.unit.Shifted(of=ga.Token(), origin=0.3)
+    made = ga.Objective(unit=unit, sampling=ga.Advantage(), optimization=ga.ChiSquare(2.0))
+    found = analysis.invariants(made, at(1.0))
+    assert (found.curvature, found.radius) == pytest.approx((2 / 1.6, math.expm1(0.8) ** 2))
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_the_target_of_a_sum_over_tokens_is_shared_by_its_tokens(scale: float) -> None:
+    """IPO's square rests at 1/(2τ) = 5, which the five tokens of a response share; in the chart 2Δ half is enough."""
+    made = dataclasses.replace(ga.recipes.ipo(tau=0.1, normalize="sum").terms[0][1], chart=ga.LogRatio(scale))
+    assert analysis.invariants(made, PAIRS).radius == pytest.approx(math.expm1(1 / scale) ** 2)

@@ -707,7 +707,7 @@ SAMPLING = [
     ga.TrustRegion(chi2=0.1),
     ga.TrustRegion(ga.GroupAdvantage(scale="group"), kl=0.02, within="group"),
     ga.TrustRegion(chi2=0.3, bounded=True),
-    ga.TrustRegion(divergence=2.0 * ga.JensenShannon() + ga.PearsonChiSquare(), radius=0.01),
+    ga.TrustRegion(divergence=2.0 * ga.JensenShannon(), radius=0.01),
     ga.TrustRegion(ga.EscortESS(0.5, 0.1), kl=0.05),
     ga.EscortESS(0.5),
     ga.EscortESS(0.8, 0.1, scaled=True, within="group"),

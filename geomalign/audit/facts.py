@@ -168,7 +168,7 @@ def _acting(name: str, objective: BaseObjective, batch: Batch) -> dict[str, floa
     pulled = batch.support & ((first if first.ndim == 2 else first[:, None]) != 0)
     prefix = "" if len(outcome.terms) == 1 else "term1/"
     seen = metrics(outcome)
-    norm = start.norm().clamp(min=1e-300)
+    norm = start.norm()  # 0 where nothing pulls: then there is no number to compare with
     return {
         "clipped": float(seen[f"{prefix}clip_fraction"]),
         "tokens_without_gradient": float(((here == 0) & pulled).sum() / pulled.sum().clamp(min=1)),

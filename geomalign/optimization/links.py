@@ -63,7 +63,7 @@ class Logistic(BregmanGeometry):
         return finite_on(self.conjugate_domain, drive, torch.xlogy(p, p) + torch.special.xlog1py(1 - p, -p))
 
     def equilibrium(self, drive: Tensor) -> Tensor:
-        return torch.logit(drive / self.beta) / self.beta
+        return torch.logit((drive / self.beta).clamp(0, 1)) / self.beta
 
     @property
     def conjugate_domain(self) -> Interval:
@@ -115,7 +115,8 @@ class Hinge(BregmanGeometry):
         return finite_on(self.conjugate_domain, drive, drive / self.beta - 1)
 
     def equilibrium(self, drive: Tensor) -> Tensor:
-        return torch.full_like(drive, 1 / self.beta)
+        kink = torch.full_like(drive, 1 / self.beta)
+        return torch.where(drive > self.beta, math.inf, torch.where(drive < 0, -math.inf, kink))
 
     @property
     def conjugate_domain(self) -> Interval:
@@ -165,7 +166,7 @@ class SquaredHinge(BregmanGeometry):
         return finite_on(self.conjugate_domain, drive, (drive / (2 * self.beta)) ** 2 - 1)
 
     def equilibrium(self, drive: Tensor) -> Tensor:
-        return drive / (2 * self.beta**2)
+        return torch.where(drive > 2 * self.beta, math.inf, drive / (2 * self.beta**2))
 
     @property
     def conjugate_domain(self) -> Interval:

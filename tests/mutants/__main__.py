@@ -6,6 +6,7 @@
 * `python -m tests.mutants again FILE…`: run the survivors of earlier records again, against the tests as they are now.
 * `python -m tests.mutants known`: the wrong lines of known.py, written by hand, each against the one file of tests that
   notices it; the exit status is the number that survive.
+* `python -m tests.mutants slow`: whether each of the slowest fast tests notices something that its neighbours do not.
 * `python -m tests.mutants render FILE…`: write docs/results/mutants.md from records, with a table for every seed.
 
 One process runs one mutant at a time: a sample of 150 takes about half an hour on one core.
@@ -44,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--seed", type=int, default=0)
     run.add_argument("--out", type=Path, default=Path("build/mutants.json"))
     commands.add_parser("known", help="run the wrong lines that are written by hand")
+    commands.add_parser("slow", help="run wrong lines that only a slow test notices")
     again = commands.add_parser("again", help="run the survivors of records again")
     render = commands.add_parser("render", help="write the page of records")
     for command in (again, render):
@@ -59,6 +61,8 @@ def main(arguments: list[str] | None = None) -> int:
                 runner.again(ROOT, file)
         case "known":
             return runner.known(ROOT)
+        case "slow":
+            return runner.slow(ROOT)
         case "render":
             given.page.write_text(report.page(report.read(given.files)), encoding="utf-8")
     return 0

@@ -85,3 +85,37 @@ KNOWN: tuple[tuple[str, str, str, str], ...] = (
     (SLOTS, "sampling/escort.py", "self.cap is None else math.log(self.cap)", "self.cap is None else math.log(20.0)"),
     (SLOTS, "batch/responses.py", "torch.full_like(sequences, self.size)", "sequences"),
 )
+
+SLOW: tuple[tuple[str, str, str, str], ...] = (
+    (
+        "tests/training/test_comparison.py::test_an_interrupted_comparison_ends_as_an_uninterrupted_one",
+        "training/comparison.py",
+        "            pool.interrupt()\n",
+        "",
+    ),
+    (
+        "tests/test_cli.py::test_compare_reports_and_continues",
+        "training/trainer.py",
+        'Event("skipped", name',
+        'Event("done", name',
+    ),
+    (
+        "tests/test_core.py::test_an_objective_compiles_without_graph_breaks",
+        "_util/numerics.py",
+        "if torch.compiler.is_compiling() or type(x) is not Tensor",
+        "if type(x) is not Tensor",
+    ),
+    (
+        "tests/test_node.py::test_a_compiled_objective_is_compiled_once_for_all_shapes",
+        "batch/responses.py",
+        "return self.policy.shape[0]",
+        "return len([0] * self.policy.shape[0])",
+    ),
+    (
+        "tests/test_report.py::test_figures_come_in_the_formats_that_are_asked_for",
+        "plotting/style.py",
+        '".pdf": "CreationDate", ',
+        "",
+    ),
+)
+"""For the fast tests that take longest, a wrong line that no other test of the same file notices."""

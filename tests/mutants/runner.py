@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.mutants import report, targets
-from tests.mutants.known import KNOWN
+from tests.mutants.known import KNOWN, SLOW
 from tests.mutants.mutations import Mutant, mutants
 
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", "runs", "build", "*_cache", "__pycache__", "_build", ".hypothesis")
@@ -239,6 +239,29 @@ def known(root: Path) -> int:
             survivors += said == "survived"
             print(f"{said:8} {path}: {before.strip()} → {after.strip()}  {by}", flush=True)
     return survivors
+
+
+def slow(root: Path) -> int:
+    """Whether each of the slowest tests earns its time: it notices its wrong line, and no other test of its file does.
+
+    Returns:
+        The number of those that do not.
+    """
+    idle = 0
+    preload()
+    with private_copy(root) as tree:
+        for test, module, before, after in SLOW:
+            path = f"geomalign/{module}"
+            text = (tree / path).read_text(encoding="utf-8")
+            if before not in text:
+                raise RuntimeError(f"{path} no longer has {before.strip()!r}; bring known.py up to date.")
+            apply(tree, path, text.replace(before, after, 1))
+            itself = verdict(tree, [test])[0]
+            others = verdict(tree, [test.split("::")[0]], options=("-x", f"--deselect={test}"))
+            apply(tree, path, text)
+            idle += not (itself == "killed" and others[0] == "survived")
+            print(f"{itself:8} by {test}; by others of its file: {others[0]} {others[1]}", flush=True)
+    return idle
 
 
 def _judged(judge: Judge, record: dict[str, Any], mutant: Mutant) -> dict[str, Any]:

@@ -12,6 +12,8 @@ import pytest
 import torch
 
 import geomalign as ga
+from geomalign.recipes import PUBLICATIONS
+from geomalign.recipes.reference import Reference
 
 STATED: dict[str, dict[str, Any]] = {
     # PPO, arXiv 1707.06347: ε = 0.2, and those who keep it.
@@ -25,7 +27,13 @@ STATED: dict[str, dict[str, Any]] = {
     "dapo": {"epsilon": 0.2, "epsilon_high": 0.28, "std_epsilon": 1e-6},
     # ΔL normalisation, arXiv 2509.07558: the authors' runs on CountDown. λ-GRPO, arXiv 2510.06870, learns λ.
     "delta_l": {"alpha": 1.0, "length": 256, "epsilon": 0.2, "epsilon_high": 0.3, "std_epsilon": 1e-6},
-    "lambda_grpo": {"spread": 1 / 9, "epsilon": 0.2, "epsilon_high": None},
+    "lambda_grpo": {
+        "preference": 1.0,
+        "spread": 1 / 9,
+        "epsilon": 0.2,
+        "epsilon_high": None,
+        "std_epsilon": 1e-6,
+    },
     # GSPO, arXiv 2507.18071: 3e-4 and 4e-4 of the length-normalised ratio.
     "gspo": {"epsilon": 3e-4, "epsilon_high": 4e-4, "std_epsilon": 1e-6},
     # LUSPO, arXiv 2602.05261 §5.1: 2e-3 and 2.5e-3.
@@ -50,7 +58,15 @@ STATED: dict[str, dict[str, Any]] = {
     # GEPO, arXiv 2508.17850: TRL's clip.
     "gepo": {"epsilon": 0.2, "epsilon_high": None},
     # FIPO, arXiv 2603.19835: DAPO's walls, a half-life of 32 tokens, weights in [1, 1.2], a dual clip at 10.
-    "fipo": {"epsilon": 0.2, "epsilon_high": 0.28, "halflife": 32.0, "bounds": (1.0, 1.2), "dual_clip": 10.0},
+    "fipo": {
+        "epsilon": 0.2,
+        "epsilon_high": 0.28,
+        "halflife": 32.0,
+        "bounds": (1.0, 1.2),
+        "dual_clip": 10.0,
+        "safety": 4.0,
+        "std_epsilon": 1e-6,
+    },
     # Decoupled PPO, arXiv 2110.00641 and 2505.24298: PPO's clip, no bound of the correction.
     "decoupled_ppo": {"epsilon": 0.2, "epsilon_high": None, "cap": None},
     # prime-rl's `IPOLossConfig`.
@@ -101,6 +117,9 @@ STATED: dict[str, dict[str, Any]] = {
     # LPO, arXiv 2605.06139 eq. 3: log π is a mean over tokens. REAL's and InfoNCA's are the figures of their code.
     "lpo": {"tau": 1.0, "direction": "forward", "scale_rewards": "none", "normalize": "mean"},
     "real": {"tau": 0.5, "mixed": True},
+    # TPO, arXiv 2604.06159 appendix A: η = 1, of whole responses. ADPO, arXiv 2510.18913: the code of its author.
+    "tpo": {"eta": 1.0, "normalize": "sum"},
+    "adpo": {"tau": 0.8, "beta_reward": 0.5, "std_epsilon": 1e-8},
     "info_nca": {"beta": 0.01, "alpha": 1e-4},
     # DisCO, arXiv 2505.12366: the scripts of its log-likelihood score.
     "disco": {"tau": 10.0, "delta": 1e-4, "beta": 1e3},
@@ -125,7 +144,15 @@ STATED: dict[str, dict[str, Any]] = {
     "rebel": {"eta": 1.0},
     # This package's own, from docs/results/solved.
     "opo_ess": {"target": 0.5, "mu": 10.0, "temperature": 0.1, "scaled": False, "normalize": "mean"},
-    "opo_trust_region": {"epsilon": 0.05, "geometry": "kl", "within": "batch", "normalize": "sum", "temperature": 0.1},
+    "opo_trust_region": {
+        "epsilon": 0.05,
+        "geometry": "kl",
+        "within": "batch",
+        "normalize": "sum",
+        "ess": None,
+        "temperature": 0.1,
+    },
+    "sparse_lpo": {"tau": 1.0, "mu": 1.0, "mapping": "entmax", "normalize": "mean"},
 }
 
 
@@ -135,6 +162,11 @@ def test_a_default_is_the_stated_figure(name: str) -> None:
         key: parameter.default for key, parameter in inspect.signature(getattr(ga.recipes, name)).parameters.items()
     }
     assert found | STATED[name] == found
+
+
+def test_no_default_of_a_recipe_is_missing() -> None:
+    for name in PUBLICATIONS:
+        assert set(inspect.signature(getattr(ga.recipes, name)).parameters) == set(STATED.get(name, ())), name
 
 
 def rows(*ratio: float, old: float = 0.2) -> ga.Batch:
@@ -232,3 +264,481 @@ def test_the_published_deviation_has_its_constant() -> None:
         batch = ga.Batch(torch.zeros(2, 1), torch.zeros(2, 1), reward=reward)
         drive = ga.recipes.get(name).terms[0][1].sampling.drive(batch)
         assert float(drive[0]) == pytest.approx(0.5e-5 / (spread + 1e-6), rel=1e-4), name
+
+
+# ---- the bound above, where none is given
+
+CLIPPED = [name for name, of in STATED.items() if "epsilon_high" in of]
+
+
+def parts(name: str, **options: Any) -> Any:
+    """The first term's sampling and optimization."""
+    objective = getattr(ga.recipes, name)(**options)
+    return objective.terms[0][1]
+
+
+def bounds(name: str, **options: Any) -> tuple[float, float]:
+    """The distances of both walls from the ratio 1, wherever a recipe keeps them."""
+    if name == "gmpo":
+        good, poor = (term for _, term in ga.recipes.gmpo(**options).terms)
+        return -poor.unit.low, good.unit.high
+    of = parts(name, **options)
+    if name == "rec":
+        return 1 - of.sampling.low, of.sampling.high - 1
+    walls = of.optimization if isinstance(of.optimization, ga.Clip) else of.sampling
+    return walls.low, walls.high
+
+
+@pytest.mark.parametrize("name", CLIPPED)
+def test_the_bound_above_is_the_one_below_only_where_none_is_given(name: str) -> None:
+    default = STATED[name]["epsilon"], STATED[name]["epsilon_high"]
+    assert bounds(name) == pytest.approx((default[0], default[0] if default[1] is None else default[1]))
+    assert bounds(name, epsilon=0.125, epsilon_high=0.5) == pytest.approx((0.125, 0.5))
+    assert bounds(name, epsilon=0.125, epsilon_high=0.0) == pytest.approx((0.125, 0.0))
+    if default[1] is None or name == "delta_l":
+        assert bounds(name, epsilon=0.125, epsilon_high=None) == pytest.approx((0.125, 0.125))
+
+
+@pytest.mark.parametrize("name", [name for name, of in STATED.items() if "std_epsilon" in of])
+def test_what_is_added_to_a_deviation_reaches_it(name: str) -> None:
+    """Of the rewards 1 and 0 with the constant ½; a temperature that divides them is the recipe's own."""
+    batch = ga.Batch(torch.zeros(2, 1), torch.zeros(2, 1), reward=torch.tensor([1.0, 0.0]))
+    sampling = parts(name, std_epsilon=0.5).sampling
+    if name == "gdpo":
+        assert sampling.epsilon == sampling.of.epsilon == 0.5
+        return
+    while not isinstance(sampling, ga.GroupAdvantage):
+        sampling = sampling.of
+    assert float(sampling.drive(batch)[0]) == pytest.approx(0.5 / (math.sqrt(0.5) + 0.5)), name
+
+
+# ---- where a keyword goes
+
+KEYWORDS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    # recipe, what is given, and where it is found in the first term
+    ("ppo", {"dual_clip": 3.0}, {"optimization.dual": 3.0}),
+    ("dr_grpo", {"length": 64}, {"measure.length": 64}),
+    ("pass_at_k", {"k": 2}, {"sampling.k": 2}),
+    ("sapo", {"tau_positive": 2.0, "tau_negative": 3.0}, {"optimization.positive": 2.0, "optimization.negative": 3.0}),
+    ("cfpo", {"epsilon": 0.25}, {"optimization.of.mu": 4.0}),
+    ("cispo", {"high": 3.0, "low": 0.5}, {"sampling.high": 3.0, "sampling.low": 0.5}),
+    (
+        "dppo",
+        {"divergence": "kl", "delta": 0.1, "cap": None},
+        {"sampling.divergence": "kl", "sampling.low": 0.1, "sampling.high": 0.1, "sampling.cap": None},
+    ),
+    (
+        "vespo",
+        {"positive": (1.0, 2.0), "negative": (3.0, 4.0)},
+        {"sampling.positive": (1.0, 2.0), "sampling.negative": (3.0, 4.0)},
+    ),
+    ("delta_l", {"alpha": 0.5, "length": 64}, {"measure.alpha": 0.5, "measure.length": 64}),
+    ("lambda_grpo", {"preference": 2.0, "spread": 0.5}, {"measure.preference": 2.0, "measure.spread": 0.5}),
+    ("decoupled_ppo", {"cap": 5.0}, {"sampling.low": 0.0, "sampling.high": 5.0, "sampling.numerator": "old"}),
+    ("decoupled_ppo", {}, {"sampling.low": 0.0, "sampling.high": None, "sampling.importance": "token"}),
+    ("prime_ipo", {"threshold": 0.25}, {"sampling.low": -0.25, "sampling.high": 0.25, "sampling.metric": "tv"}),
+    ("rec", {"clip": None}, {"sampling.low": 0.0, "sampling.high": None, "sampling.sign_aware": "no"}),
+    ("rec", {"clip": "two_side"}, {"sampling.sign_aware": "no", "sampling.importance": "none"}),
+    ("rec", {"importance": True}, {"sampling.sign_aware": "outward", "sampling.importance": "token"}),
+    (
+        "rec",
+        {"clip": "ring", "epsilon_high": 0.3, "outer": (0.5, 4.0), "importance": True},
+        {"sampling.low": 0.2, "sampling.high": 0.3, "sampling.outer_low": 0.5, "sampling.outer_high": 4.0},
+    ),
+    ("softmax_ppo", {"epsilon": 1.0}, {"sampling.low": 0.5, "sampling.high": 2.0, "sampling.importance": "none"}),
+    (
+        "opo",
+        {"alpha": 0.25, "mu": 2.0, "temperature": 3.0, "scaled": True},
+        {
+            "sampling.alpha": 0.25,
+            "optimization.mu": 2.0,
+            "sampling.temperature": 3.0,
+            "sampling.scaled": True,
+            "unit": ga.MeanSequence(),
+            "chart": ga.LogRatio(),
+        },
+    ),
+    ("opo", {"form": "ratio"}, {"unit": ga.Sequence(), "chart": ga.Ratio()}),
+    ("opo", {"form": "ratio", "normalize": "mean"}, {"unit": ga.MeanSequence(), "chart": ga.Ratio()}),
+    ("opo", {"normalize": "sum"}, {"unit": ga.Sequence(), "chart": ga.LogRatio()}),
+    ("gopo", {"mu": 2.0, "scale_rewards": "group"}, {"sampling.mu": 2.0, "sampling.of.scale": "group"}),
+    ("gopo", {"mu": 2.0, "bounded": False}, {"sampling.scale": "none", "optimization.mu": 2.0}),
+    ("mirror_descent", {"tau": 2.0, "normalize": "mean"}, {"optimization.mu": 2.0, "unit": ga.MeanSequence()}),
+    (
+        "w_gopo",
+        {"alpha": 0.25, "mu": 4.0, "scale": 3.0},
+        {
+            "sampling.mu": 2.0,
+            "sampling.of.positive": 0.5,
+            "sampling.of.negative": 0.5,
+            "sampling.of.of.alpha": 0.25,
+            "sampling.of.of.scale": 3.0,
+            "optimization.mu": 2.0,
+        },
+    ),
+    ("w_gopo", {"bounded": False}, {"sampling.positive": 4.0, "sampling.negative": 4.0}),
+    (
+        "opo_trust_region",
+        {"epsilon": 0.25, "within": "group", "ess": 0.75, "temperature": 2.0},
+        {
+            "sampling.kl": 0.25,
+            "sampling.chi2": None,
+            "sampling.within": "group",
+            "sampling.of.target": 0.75,
+            "sampling.of.temperature": 2.0,
+            "optimization.mu": 1.0,
+            "chart": ga.LogRatio(),
+        },
+    ),
+    (
+        "opo_trust_region",
+        {"epsilon": 0.25, "geometry": "chi2", "normalize": "mean"},
+        {"sampling.chi2": 0.25, "sampling.kl": None, "chart": ga.Ratio(), "unit": ga.MeanSequence()},
+    ),
+    (
+        "opo_ess",
+        {"target": 0.25, "mu": 2.0, "temperature": 3.0, "scaled": True, "normalize": "sum"},
+        {
+            "sampling.target": 0.25,
+            "sampling.temperature": 3.0,
+            "sampling.scaled": True,
+            "optimization.mu": 2.0,
+            "unit": ga.Sequence(),
+        },
+    ),
+    ("dro", {"tau": 2.0}, {"chart.scale": 2.0, "optimization.mu": 1.0, "anchor": "reference"}),
+    ("a2po", {"beta2": 2.0, "beta1": 3.0}, {"chart.scale": 2.0, "sampling.temperature": 3.0}),
+    ("a2po", {"beta2": 2.0}, {"chart.scale": 2.0, "sampling": ga.Advantage()}),
+    ("gvpo", {"beta": 2.0, "anchor": "reference"}, {"chart.scale": 2.0, "anchor": "reference", "optimization.mu": 1.0}),
+    ("gvpo", {}, {"anchor": "old", "sampling.baseline": "leave_one_out"}),
+    ("pmd", {"tau": 2.0}, {"sampling.temperature": 2.0, "optimization.mu": 2.0}),
+    ("pmd", {"tau": 2.0, "normalizer": "mean"}, {"sampling": ga.GroupAdvantage(), "optimization.mu": 2.0}),
+    ("opmd", {"tau": 3.0, "baseline": "log_mean_exp"}, {"sampling.temperature": 3.0}),
+    ("awr", {"beta": 2.0, "cap": 3.0}, {"sampling.temperature": 2.0, "sampling.cap": 3.0}),
+    ("reinforce_plus_plus", {"baseline": "group"}, {"sampling.of.baseline": "group"}),
+    ("reinforce_plus_plus", {"beta": 0.25}, {"sampling.of.beta": 0.25, "sampling.of.unit": "return"}),
+    ("ce_gppo", {"beta_low": 0.25, "beta_high": 0.75}, {"sampling.beta_low": 0.25, "sampling.beta_high": 0.75}),
+    ("gppo", {}, {"sampling.beta_low": 1.0, "sampling.beta_high": 1.0}),
+    (
+        "bapo",
+        {"low": (0.5, 0.75), "high": (1.5, 2.0), "target": 0.25, "step": 0.125},
+        {
+            "sampling.low": (0.5, 0.75),
+            "sampling.high": (1.5, 2.0),
+            "sampling.target": 0.25,
+            "sampling.step": 0.125,
+        },
+    ),
+    ("aspo", {"cap": 4.0}, {"sampling.cap": 4.0}),
+    (
+        "fipo",
+        {"halflife": 4.0, "bounds": (0.5, 1.5), "dual_clip": 3.0, "safety": 2.0},
+        {
+            "sampling.halflife": 4.0,
+            "sampling.bounds": (0.5, 1.5),
+            "sampling.cap": 3.0,
+            "optimization.dual": 3.0,
+            "sampling.safety": 2.0,
+        },
+    ),
+    ("maxrl", {"epsilon": 0.25}, {"sampling.epsilon": 0.25}),
+    ("w_reinforce", {"positive": 2.0, "negative": 3.0}, {"sampling.positive": 2.0, "sampling.negative": 3.0}),
+    ("asymre", {"delta": 0.25}, {"sampling.shift": 0.25}),
+    ("tr_grpo", {"low": 0.5, "high": 2.0}, {"sampling.low": 0.5, "sampling.high": 2.0, "sampling.scale": 2.0}),
+    ("gdpo", {"weights": [1.0, 2.0], "over": "none"}, {"sampling.weights": (1.0, 2.0)}),
+    ("gdpo", {"over": "tokens"}, {"sampling.of.weights": None, "sampling.epsilon": 1e-8}),
+    (
+        "disco",
+        {"tau": 2.0, "delta": 0.25, "beta": 3.0},
+        {"optimization.temperature": 2.0, "sampling.mixed": True, "anchor": None},
+    ),
+    ("nft", {"epsilon": 0.5}, {"optimization.floor": 0.5, "optimization.standardised": False}),
+    (
+        "nft",
+        {"weighting": "grpo"},
+        {"optimization.standardised": True, "sampling.ddof": 0, "sampling.scale": "group", "sampling.epsilon": 0.0},
+    ),
+    ("f_grpo", {"divergence": "kl", "beta": 2.0}, {"optimization.divergence": "kl", "optimization.beta": 2.0}),
+    (
+        "tpo",
+        {"eta": 2.0, "normalize": "mean"},
+        {"sampling.temperature": 2.0, "sampling.prior": "mean", "unit": ga.MeanSequence(), "sampling.of.ddof": 0},
+    ),
+    ("lpo", {"tau": 2.0, "scale_rewards": "batch"}, {"sampling.temperature": 2.0, "sampling.of.scale": "batch"}),
+    (
+        "sparse_lpo",
+        {"tau": 2.0, "mu": 3.0, "normalize": "sum"},
+        {
+            "sampling.temperature": 2.0,
+            "optimization.temperature": 3.0,
+            "sampling.divergence": ga.CressieRead(1.5),
+            "optimization.divergence": ga.CressieRead(1.5),
+            "unit": ga.Sequence(),
+        },
+    ),
+    (
+        "sparse_lpo",
+        {"mapping": "sparsemax"},
+        {"sampling.divergence": ga.PearsonChiSquare(), "optimization.divergence": ga.PearsonChiSquare()},
+    ),
+    ("real", {"tau": 2.0, "mixed": False}, {"optimization.temperature": 2.0, "sampling.mixed": False}),
+    ("info_nca", {"beta": 2.0, "alpha": 3.0}, {"chart.scale": 2.0, "sampling.temperature": 3.0}),
+    ("adpo", {"tau": 4.0, "beta_reward": 3.0}, {"chart.scale": 0.25, "sampling.temperature": 3.0}),
+    ("plackett_luce", {"beta": 2.0}, {"chart.scale": 2.0}),
+    ("dpo", {"beta": 2.0, "label_smoothing": 0.25}, {"sampling.strength": 1.5, "optimization.beta": 2.0}),
+    ("cdpo", {"beta": 2.0, "label_smoothing": 0.25}, {"sampling.strength": 1.5, "optimization.beta": 2.0}),
+    ("robust_dpo", {"beta": 2.0, "label_smoothing": 0.25}, {"sampling.strength": 3.0, "optimization.beta": 2.0}),
+    ("dpo_norm", {"beta": 2.0, "label_smoothing": 0.25}, {"sampling.strength": 1.5, "unit.of": ga.MeanSequence()}),
+    ("ipo", {"tau": 0.25, "normalize": "sum"}, {"sampling.strength": 4.0, "unit.of": ga.Sequence()}),
+    ("simpo", {"beta": 4.0, "gamma": 1.0}, {"unit.margin": 0.25, "sampling.strength": 4.0, "optimization.beta": 4.0}),
+    (
+        "alpha_po",
+        {"alpha": 0.5, "beta": 4.0, "gamma": 1.0},
+        {"unit.margin": 0.25, "chart.power": -0.5, "sampling.strength": 4.0},
+    ),
+    ("f_dpo", {"divergence": "alpha", "alpha": 0.25}, {"chart.divergence": ga.CressieRead(0.75)}),
+    (
+        "f_dpo",
+        {"divergence": "chi2", "beta": 2.0},
+        {"chart.divergence": ga.PearsonChiSquare(), "optimization.beta": 2.0},
+    ),
+    (
+        "wpo",
+        {"beta": 2.0},
+        {"sampling.of.strength": 2.0, "optimization.of.factor": 0.5, "optimization.of.of.beta": 2.0},
+    ),
+    ("slic", {"beta": 2.0}, {"sampling.strength": 2.0, "optimization.beta": 2.0}),
+    ("exo", {"beta": 2.0, "label_smoothing": 0.25}, {"unit.beta": 2.0, "sampling.strength": math.log(3)}),
+    ("discopop", {"beta": 2.0, "tau": 3.0}, {"optimization.beta": 2.0, "optimization.tau": 3.0}),
+    ("gpo_exponential", {"beta": 2.0}, {"chart.scale": 2.0, "sampling.strength": 1.0, "optimization.beta": 1.0}),
+    ("gpo_truncated_quadratic", {"beta": 2.0}, {"sampling.strength": 4.0, "optimization.beta": 2.0}),
+    ("gpo_savage", {"beta": 2.0}, {"unit.beta": 2.0, "sampling.strength": 2.0, "optimization.mu": 2.0}),
+    ("rebel", {"eta": 4.0}, {"chart.scale": 0.25, "sampling.scale": 2.0, "optimization.mu": 2.0}),
+    (
+        "rpo",
+        {"beta": 2.0, "eta": 3.0},
+        {"sampling.strength": 2.0, "sampling.scale": 3.0, "optimization.beta": 2.0, "unit": ga.Pair()},
+    ),
+    ("rpo", {"beta": 2.0, "eta": 3.0, "distance": "squared"}, {"chart.scale": 2.0, "sampling.scale": 6.0}),
+    ("rpo", {"beta": 2.0, "eta": 3.0, "distance": "forward_kl"}, {"unit.beta": 2.0, "sampling.scale": 3.0}),
+    ("aot", {"beta": 2.0, "label_smoothing": 0.25}, {"sampling.strength": 1.5, "optimization.beta": 2.0}),
+    ("aot_unpaired", {"beta": 2.0, "label_smoothing": 0.25}, {"sampling.strength": 1.5, "optimization.beta": 2.0}),
+    ("nca", {"beta": 3.0}, {"sampling.strength": 2.0, "optimization.beta": 3.0}),
+    ("bco", {"beta": 2.0, "delta": 1.0}, {"unit.origin": 0.5, "sampling.positive": 2.0, "sampling.negative": 0.0}),
+    ("sppo", {"beta": 4.0}, {"sampling.positive": 0.25, "sampling.negative": 0.25, "optimization.mu": 2.0}),
+    ("apo_zero", {"beta": 2.0}, {"chart.scale": 2.0, "optimization.low": -0.5, "optimization.high": 0.5}),
+    ("apo_down", {"beta": 2.0}, {"chart.scale": 2.0, "sampling.strength": -1.0}),
+    (
+        "kto",
+        {"beta": 2.0, "desirable": 3.0, "undesirable": 4.0, "reference_point": math.log(3) / 2},
+        {
+            "chart.scale": 2.0,
+            "chart.shift": math.log(3) / 2,
+            "sampling.positive": 3.0,
+            "sampling.negative": 4.0,
+            "optimization.low": -0.25,
+            "optimization.high": 0.75,
+        },
+    ),
+    ("generalized_jsd", {"beta": 0.25}, {"optimization.of.weight": 0.25, "anchor": "reference"}),
+    ("opd", {"delta": 0.25}, {"sampling.low": -0.25, "sampling.high": None, "sampling.of.current": True}),
+]
+
+
+def found(of: Any, path: str) -> Any:
+    for name in path.split("."):
+        of = getattr(of, name)
+    return of
+
+
+@pytest.mark.filterwarnings("ignore::geomalign.UnboundedLossWarning")
+@pytest.mark.parametrize("name, given, there", KEYWORDS, ids=[f"{name}-{','.join(x)}" for name, x, _ in KEYWORDS])
+def test_where_a_keyword_goes(name: str, given: dict[str, Any], there: dict[str, Any]) -> None:
+    of = parts(name, **given)
+    for path, expected in there.items():
+        value = found(of, path)
+        assert value == (pytest.approx(expected, rel=1e-12) if isinstance(expected, float) else expected), path
+
+
+WEIGHTS: list[tuple[str, dict[str, Any], list[float]]] = [
+    # recipe, what is given, and the weights of its terms
+    ("grpo", {"beta": 0.25}, [1.0, 0.25]),
+    ("grpo", {}, [1.0]),
+    ("amir_grpo", {"lambda_": 0.25}, [1.0, 0.25]),
+    ("disco", {}, [1.0, 1.0]),
+    ("f_grpo", {"beta": 3.0}, [0.75]),
+    ("opmd", {"tau": 3.0}, [0.25]),
+    ("prime_ipo", {"beta": 0.25}, [1.0, 0.25]),
+    ("prime_ipo", {"beta": 0.0}, [1.0]),
+    ("opd", {"tau": 0.25}, [1.0, 0.25]),
+    ("echo", {"lambda_": 0.25}, [1.0, 0.25]),
+    ("a2po", {}, [2.0]),
+    ("gmpo", {}, [1.0, 1.0]),
+    ("orpo", {"lambda_": 0.25}, [1.0, 0.25]),
+    ("cpo", {"alpha": 0.25}, [1.0, 0.25]),
+    ("nca", {}, [1.5, 0.5]),
+    ("bco", {}, [2.0]),
+    ("sppo", {}, [2.0]),
+    ("apo_zero", {}, [2.0]),
+    ("apo_down", {}, [1.0, 1.0]),
+]
+
+
+@pytest.mark.parametrize("name, given, weights", WEIGHTS, ids=[f"{name}-{','.join(x)}" for name, x, _ in WEIGHTS])
+def test_the_weights_of_terms(name: str, given: dict[str, Any], weights: list[float]) -> None:
+    assert [weight for weight, _ in getattr(ga.recipes, name)(**given).terms] == weights
+
+
+def test_keywords_of_later_terms() -> None:
+    violation = ga.recipes.disco(delta=0.25, beta=3.0).terms[1][1].sampling
+    assert (violation.limit, violation.stiffness) == (0.25, 3.0)
+    pairs = ga.recipes.amir_grpo(beta=2.0, margin=0.5, reference=True, epsilon=0.125)
+    assert (pairs.terms[1][1].optimization.beta, pairs.terms[1][1].optimization.margin) == (2.0, 0.5)
+    assert pairs.terms[1][1].anchor == "reference" and ga.recipes.amir_grpo().terms[1][1].anchor is None
+    assert pairs.terms[0][1] == ga.recipes.grpo(0.125)
+    ppo = ga.recipes.ppo(0.125, beta=0.25).optimization
+    assert ppo == ga.Clip(0.125, 0.125) + ga.KL(0.25) and ga.recipes.ppo().optimization == ga.Clip(0.2, 0.2)
+    assert ga.recipes.ppo(None).optimization == ga.Flat()
+    assert ga.recipes.ppo(None, beta=0.25).optimization == ga.Flat() + ga.KL(0.25)
+    good, poor = (term.sampling for _, term in ga.recipes.gmpo().terms)
+    assert (good.positive, good.negative, poor.positive, poor.negative) == (1.0, 0.0, 0.0, 1.0)
+    rejected = ga.recipes.nca(3.0).terms[1][1]
+    assert (rejected.sampling.strength, rejected.optimization.beta) == (0.0, 3.0)
+    apart = ga.recipes.apo_down(3.0).terms[1][1]
+    assert (apart.unit.beta, apart.sampling.strength) == (3.0, 1.0)
+    assert (apart.optimization.low, apart.optimization.high) == (0.0, 1.0)
+    assert [term.unit.of for _, term in ga.recipes.cpo(normalize="mean").terms] == [ga.Sequence(), ga.MeanSequence()]
+    assert [term.unit.of for _, term in ga.recipes.cpo().terms] == [ga.Sequence()] * 2
+    likelihood = ga.recipes.orpo().terms[0][1]
+    assert likelihood.unit.of == ga.MeanSequence() and likelihood.sampling == ga.Label(1.0)
+    assert likelihood.optimization == ga.Indicator(-math.inf, 0.0)
+    assert ga.recipes.cpo(beta=3.0).terms[0][1].sampling == ga.Label(3.0)
+
+
+# ---- who is named in a refusal
+
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    ("ppo", {"epsilon": None, "dual_clip": 3.0}, "ppo(epsilon=None, epsilon_high=None, dual_clip=3.0): epsilon=None i"),
+    ("ppo", {"epsilon": None, "epsilon_high": 0.2}, "ppo(epsilon=None, epsilon_high=0.2, dual_clip=None): epsilon=No"),
+    ("grpo", {"beta": -1.0}, "grpo(beta=-1.0): a number ≥ 0."),
+    ("cfpo", {"epsilon": 0.0}, "cfpo(epsilon=0.0): a positive number."),
+    ("amir_grpo", {"lambda_": -1.0}, "amir_grpo(lambda_=-1.0): a number ≥ 0."),
+    ("amir_grpo", {"reference": 1}, "amir_grpo(reference=1): True or False."),
+    ("nft", {"weighting": "none"}, "nft(weighting='none'): choose one of 'dr_grpo', 'grpo'."),
+    ("tpo", {"normalize": "max"}, "tpo(normalize='max'): choose one of 'mean', 'sum'."),
+    ("lpo", {"direction": "both"}, "lpo(direction='both'): choose one of 'forward', 'reverse'."),
+    ("lpo", {"normalize": "max"}, "lpo(normalize='max'): choose one of 'mean', 'sum'."),
+    ("sparse_lpo", {"mapping": "max"}, "sparse_lpo(mapping='max'): choose one of 'sparsemax', 'entmax'."),
+    ("sparse_lpo", {"normalize": "max"}, "sparse_lpo(normalize='max'): choose one of 'mean', 'sum'."),
+    ("adpo", {"tau": 0.0}, "adpo(tau=0.0): a positive number, a temperature in nats."),
+    ("decoupled_ppo", {"cap": 0.0}, "decoupled_ppo(cap=0.0): a positive number, a bound of π_old/π_behavior, or None."),
+    ("opmd", {"tau": 0.0}, "opmd(tau=0.0): a positive number, a strength of regularisation."),
+    ("opmd", {"baseline": "none"}, "opmd(baseline='none'): choose one of 'mean', 'log_mean_exp'."),
+    ("prime_ipo", {"threshold": 0.0}, "prime_ipo(threshold=0.0): a positive number, of a probability."),
+    ("prime_ipo", {"beta": -1.0}, "prime_ipo(beta=-1.0): a number ≥ 0."),
+    ("rec", {"epsilon": 1.0}, "rec(epsilon=1.0): a number in [0, 1), the distance of a wall from the ratio 1."),
+    ("rec", {"epsilon": -0.1}, "rec(epsilon=-0.1): a number in [0, 1)"),
+    ("rec", {"epsilon_high": -0.1}, "rec(epsilon_high=-0.1): a number ≥ 0, the distance of a wall from the ratio 1."),
+    ("rec", {"clip": "both"}, "rec(clip='both'): choose one of 'one_side', 'two_side', 'ring', None."),
+    ("rec", {"importance": 1}, "rec(importance=1): True or False."),
+    ("rec", {"outer": 1.0}, "rec(outer=1.0): two numbers, the distances of the outer walls below and above."),
+    ("softmax_ppo", {"epsilon": 0.0}, "softmax_ppo(epsilon=0.0): a positive number."),
+    ("opo", {"form": "dual"}, "opo(form='dual'): choose one of 'log', 'ratio'."),
+    ("opo", {"normalize": "max"}, "opo(normalize='max'): choose one of 'mean', 'sum'."),
+    ("gopo", {"bounded": 1}, "gopo(bounded=1): True or False."),
+    ("mirror_descent", {"normalize": "max"}, "mirror_descent(normalize='max'): choose one of 'mean', 'sum'."),
+    ("w_gopo", {"mu": 0.0}, "w_gopo(mu=0.0): a positive number."),
+    ("w_gopo", {"bounded": 1}, "w_gopo(bounded=1): True or False."),
+    ("opo_trust_region", {"temperature": "x"}, "opo_trust_region(temperature='x'): a number."),
+    ("opo_trust_region", {"geometry": "tv"}, "opo_trust_region(geometry='tv'): choose one of 'kl', 'chi2'."),
+    ("opo_trust_region", {"normalize": "max"}, "opo_trust_region(normalize='max'): choose one of 'mean', 'sum'."),
+    ("opo_ess", {"normalize": "max"}, "opo_ess(normalize='max'): choose one of 'mean', 'sum'."),
+    ("gvpo", {"anchor": "none"}, "gvpo(anchor='none'): choose one of 'old', 'reference'."),
+    ("pmd", {"tau": 0.0}, "pmd(tau=0.0): a positive number."),
+    ("pmd", {"normalizer": "max"}, "pmd(normalizer='max'): choose one of 'log_mean_exp', 'mean'."),
+    ("echo", {"lambda_": -1.0}, "echo(lambda_=-1.0): a number ≥ 0"),
+    ("gdpo", {"over": "groups"}, "gdpo(over='groups'): choose one of 'responses', 'tokens', 'none'."),
+    ("ipo", {"tau": 0.0}, "ipo(tau=0.0): a positive number."),
+    ("ipo", {"normalize": "max"}, "ipo(normalize='max'): choose one of 'mean', 'sum'."),
+    ("simpo", {"beta": 0.0}, "simpo(beta=0.0): a positive number."),
+    ("simpo", {"gamma": math.inf}, "simpo(gamma=inf): a finite number."),
+    ("robust_dpo", {"beta": "x"}, "robust_dpo(beta='x'): a number."),
+    *[
+        (
+            name,
+            {"label_smoothing": x},
+            f"{name}(label_smoothing={x}): a number in [0, 0.5), the probability that a label",
+        )
+        for name in ("dpo", "robust_dpo", "dpo_norm", "f_dpo", "exo", "aot", "aot_unpaired")
+        for x in (0.5, -0.1)
+    ],
+    ("exo", {"label_smoothing": 0}, "exo(label_smoothing=0): the reverse KL from a sure label is infinite; the paper"),
+    ("f_dpo", {"alpha": math.inf}, "f_dpo(alpha=inf): a finite number."),
+    ("f_dpo", {"divergence": "kl"}, "f_dpo(divergence='kl'): choose one of 'reverse_kl', 'forward_kl', 'js', 'hellin"),
+    ("wpo", {"beta": 0.0}, "wpo(beta=0.0): a positive number."),
+    ("orpo", {"lambda_": -1.0}, "orpo(lambda_=-1.0): a number ≥ 0."),
+    ("cpo", {"alpha": -1.0}, "cpo(alpha=-1.0): a number ≥ 0."),
+    ("cpo", {"normalize": "max"}, "cpo(normalize='max'): choose one of 'mean', 'sum'."),
+    ("alpha_po", {"beta": 0.0}, "alpha_po(beta=0.0): a positive number."),
+    ("alpha_po", {"alpha": math.inf}, "alpha_po(alpha=inf): a finite number."),
+    ("alpha_po", {"gamma": math.inf}, "alpha_po(gamma=inf): a finite number."),
+    ("alpha_po", {"alpha": 0}, "alpha_po(alpha=0): α is not zero; in the limit the loss is simpo(beta, gamma)."),
+    ("rebel", {"eta": 0.0}, "rebel(eta=0.0): a positive number."),
+    ("rpo", {"beta": 0.0}, "rpo(beta=0.0): a positive number."),
+    ("rpo", {"eta": 0.0}, "rpo(eta=0.0): a positive number."),
+    ("rpo", {"distance": "kl"}, "rpo(distance='kl'): choose one of 'squared', 'backward_kl', 'forward_kl'."),
+    ("nca", {"beta": "x"}, "nca(beta='x'): a number."),
+    ("bco", {"beta": 0.0}, "bco(beta=0.0): a positive number."),
+    ("bco", {"delta": math.inf}, "bco(delta=inf): a finite number."),
+    ("sppo", {"beta": 0.0}, "sppo(beta=0.0): a positive number."),
+    ("kto", {"beta": "x"}, "kto(beta='x'): a number."),
+    ("kto", {"reference_point": -1.0}, "kto(reference_point=-1.0): a number ≥ 0, an estimate of a KL divergence."),
+    ("opd", {"delta": 0.0}, "opd(delta=0.0): a number in (0, 1], a fall of a probability."),
+    ("opd", {"delta": 1.1}, "opd(delta=1.1): a number in (0, 1]"),
+    ("opd", {"tau": -1.0}, "opd(tau=-1.0): a number ≥ 0."),
+]
+
+
+@pytest.mark.parametrize("name, given, said", REFUSED, ids=[said.split(":")[0] for *_, said in REFUSED])
+def test_an_argument_of_a_recipe_is_refused_in_its_name(name: str, given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError) as refused:
+        getattr(ga.recipes, name)(**given)
+    assert str(refused.value)[: len(said)] == said
+
+
+@pytest.mark.filterwarnings("ignore::geomalign.UnboundedLossWarning")
+@pytest.mark.parametrize(
+    "name, given",
+    [
+        ("grpo", {"beta": 0.0}),
+        ("amir_grpo", {"lambda_": 0.0}),
+        ("rec", {"epsilon": 0.0, "epsilon_high": 0.1}),
+        ("rec", {"epsilon": 0.1, "epsilon_high": 0.0}),
+        ("rec", {"clip": None}),
+        ("opd", {"delta": 1.0, "tau": 0.0}),
+        ("prime_ipo", {"beta": 0.0}),
+        ("echo", {"lambda_": 0.0}),
+        ("orpo", {"lambda_": 0.0}),
+        ("cpo", {"alpha": 0.0}),
+        ("kto", {"desirable": 0.0, "undesirable": 0.0}),
+        ("simpo", {"gamma": -1.0}),
+        ("f_dpo", {"divergence": "alpha", "alpha": 0.0}),
+    ],
+)
+def test_ends_of_ranges_are_allowed(name: str, given: dict[str, Any]) -> None:
+    assert getattr(ga.recipes, name)(**given)
+
+
+# ---- publications
+
+
+def test_how_a_reference_is_printed() -> None:
+    made = {"year": 2024, "arxiv": "2401.00001", "equation": "eq. 1", "loss": "L"}
+    one = Reference("The Big & 5% Idea", r"{\"O}zg{\"u}r, Ay{\c{s}}e and others", **made)  # type: ignore[arg-type]
+    assert (one.source, one.key, one.url) == ("Özgür 2024", "ozgur2024big", "https://arxiv.org/abs/2401.00001")
+    assert r"title = {{The Big \& 5\% Idea}}" in one.bibtex() and "archivePrefix = {arXiv}" in one.bibtex()
+    other = Reference("A note on the art", "O'Neil, Al", 2020, None, "", "", venue="https://example.org/x")
+    assert (other.key, other.url) == ("oneil2020note", "")
+    assert "url = {https://example.org/x}" in other.bibtex() and "eprint" not in other.bibtex()
+    third = Reference("An art", "Wu, B and Xu, C", 2021, None, "", "", venue="A workshop")
+    assert "howpublished = {A workshop}" in third.bibtex() and third.source == "Wu 2021"

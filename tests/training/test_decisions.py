@@ -407,7 +407,7 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_written(
         (compared("grpo", report_to=("tensorbord",)), "there is no tracker 'tensorbord'"),
         (compared("grpo", report_to=("my_code:nothing",)), "nothing"),
         (compared("grpo", callbacks=("math:pi",)), "callback 'math:pi' is float"),
-        (compared("grpo control='kl=0.02'"), "grpo|control"),
+        (compared("reinforce control='kl=0.02'"), "no distance"),
     ]:
         with pytest.raises(ValueError, match=said):
             comparison._check(config)
@@ -581,7 +581,7 @@ def test_a_callback_has_the_methods_of_one(monkeypatch: pytest.MonkeyPatch) -> N
     check_callback(Noted())
     with pytest.raises(ValueError, match=r"^Narrow\.load_state_dict is called with \(state\), which it does not take"):
         check_callback(Narrow())
-    with pytest.raises(ValueError, match="^int is no callback"):
+    with pytest.raises(ValueError, match=r"^int is no callback"):
         check_callback(3)  # type: ignore[arg-type]
     code: Any = types.ModuleType("my_code")
     code.made, code.make, code.wrong = Noted(), Noted.of, lambda: 3
@@ -641,8 +641,7 @@ def test_what_a_card_says_of_a_run(tmp_path: Path) -> None:
 
 def test_what_a_card_says_of_pairs_of_an_adapter_and_of_code_of_ones_own() -> None:
     config = override(TrainConfig("mine:made"), {"model.path": "owner/model", "lora.rank": 4})
-    known = {"mine:made": None}
-    assert card._citations(config).startswith("@software{geomalign") and known
+    assert card._citations(config).startswith("@software{geomalign")
     assert card._citations(TrainConfig("geomalign.recipes:opo")) == card._citations(TrainConfig("opo"))
     assert card._citations(TrainConfig("opo")).count("\n\n") == 1
     assert card._header("peft", config) == "---\nlibrary_name: peft\nbase_model: owner/model\ntags: [geomalign]\n---"

@@ -201,7 +201,9 @@ def test_layers_that_are_computed_again_have_the_same_gradients_behind_frozen_em
         each.logits(torch.tensor([[3, 4, 5]]), None, keep=2).square().sum().backward()
         assert seen == ([True, False] if again else [False]), "once more, behind the pass"
         assert not any(module.training for module in each.model.modules())
+        loss = each.logits(torch.tensor([[3, 4, 5]]), None, keep=2).square().sum()
         found.append([p.grad for p in each.parameters])
+        found[-1] += torch.autograd.grad(loss, each.parameters)  # asked for in this way too
         with torch.no_grad():
             each.logits(torch.tensor([[3, 4, 5]]), None, keep=2)
         assert seen[-1] is False

@@ -21,10 +21,13 @@ from geomalign import tasks
 from geomalign.tasks.verifiers import mathematics, sandbox
 from geomalign.training import evaluation, from_pairs, pair_tokens, summary, trainer, warmstart
 from geomalign.training import run as training_run
+from geomalign.training.callbacks import Callback
 from geomalign.training.checkpoint import read_metrics
+from geomalign.training.config import override
 from geomalign.training.config.settings import RLConfig, TaskConfig, TrainConfig
 from geomalign.training.events import Event, Failed
 from geomalign.training.generation import Rollout
+from geomalign.training.policy import Placement
 from geomalign.training.step import OptimizerStep, largest_log_ratio, optimizer_step, step_metrics
 
 
@@ -560,3 +563,250 @@ def test_every_process_needs_a_prompt(
     with pytest.raises(ValueError, match=r"rl\.prompts is 16, but 17") if refused else nullcontext():
         trainer._begin(TrainConfig(), offline, tmp_path, True)
     assert taken == ([] if refused else [True])
+
+
+# ---- what a run does with its settings, its checkpoint and its callbacks
+
+
+@pytest.mark.parametrize(
+    ("settings", "offline", "response", "base_of_adapter"),
+    [
+        ({}, False, 32, "base"),
+        ({"rl.max_new_tokens": 5, "offline.data": "pairs.jsonl"}, False, 5, "base"),
+        ({"rl.max_new_tokens": 5, "offline.max_new_tokens": 7}, True, 7, "base"),
+        ({"offline.data": "pairs.jsonl"}, True, 0, "base"),
+        ({"model.path": "owner/model"}, False, 32, "owner/model"),
+        ({"model.path": "owner/model", "warm_start.enabled": "yes"}, False, 32, "base"),
+    ],
+)
+def test_what_a_run_begins_with(
+    settings: dict[str, Any], offline: bool, response: int, base_of_adapter: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Responses of pairs of a table are not sampled; the files of an adapter name the model that the user gave."""
+    common = {"lora.rank": 4, "dtype": "float64", "gradient_checkpointing": True, "seed": 7, "rate": 0.5}
+    loop = {"betas": [0.5, 0.75], "weight_decay": 0.25}
+    both = {f"{name}.{key}": value for name in ("rl", "offline") for key, value in loop.items()}
+    config = override(TrainConfig(), common | both | settings)
+    parameters, seen = [torch.nn.Parameter(torch.zeros(2))], dict[str, Any]()
+    policy: Any = types.SimpleNamespace(parameters=parameters)
+
+    def adapted(policy: Any, lora: Any, seed: int, base: str) -> Any:
+        seen["adapted"] = (lora.rank, seed, Path(base).name if base.startswith("/") else base)
+        return policy
+
+    def fitting(task: Any, given: Any, config: Any, response: int, say: Any) -> Any:
+        seen["response"] = response
+        return task
+
+    monkeypatch.setattr(training_run, "load", lambda base, placement: policy)
+    monkeypatch.setattr(training_run, "adapted", adapted)
+    monkeypatch.setattr(training_run, "fitting", fitting)
+    run = training_run.Run(config, ga.recipes.opo(), Path("nowhere"), Path("/runs/base"), "mine", offline=offline)
+    assert seen == {"adapted": (4, 7, base_of_adapter), "response": response}
+    assert run.settings is (config.offline if offline else config.rl)
+    assert run.placement == Placement("cpu", "float64", True)
+    options = {"lr": 0.5, "betas": (0.5, 0.75), "weight_decay": 0.25, "fused": True}
+    assert {key: run.optimizer.defaults[key] for key in options} == options
+    assert (run.step, run._stopped, run.callbacks, run._kept) == (0, False, (), 0)
+    assert run.generator.initial_seed() == run.order.initial_seed() == 7
+    assert training_run.Run.__init__.__defaults__[2:] == (False, ())  # type: ignore[index]
+
+
+class Counter(Callback):
+    """Adds up; stops the run where it is told to."""
+
+    def __init__(self, add: int = 1, stop_at: int = 0) -> None:
+        self.add, self.total, self.stop_at, self.seen = add, 0, stop_at, list[Any]()
+
+    def on_start(self, run: training_run.Run) -> None:
+        self.seen.append(("start", run.step))
+
+    def on_step(self, run: training_run.Run, metrics: dict[str, float]) -> None:
+        self.total += self.add
+        if run.step == self.stop_at:
+            run.stop()
+
+    def on_evaluation(self, run: training_run.Run, metrics: Any) -> None:
+        self.seen.append(("evaluation", run.step, metrics["accuracy_in"]))
+
+    def on_end(self, run: training_run.Run, summary: Any) -> None:
+        if summary is None:
+            raise OSError("no more")
+        self.seen.append(("end", summary["final"]))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"total": self.total}
+
+    def load_state_dict(self, state: Any) -> None:
+        self.total = state["total"]
+
+
+class Other(Counter):
+    pass
+
+
+class Stateful:
+    """Stands for what a run saves and restores."""
+
+    def __init__(self, state: Any = None) -> None:
+        self.kept = state
+
+    def state(self) -> Any:
+        return self.kept
+
+    def load(self, state: Any) -> None:
+        self.kept = state
+
+    get_state = state_dict = state
+    set_state = load_state = load_state_dict = load
+
+
+def test_a_checkpoint_holds_every_part_and_gives_each_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("policy", "optimizer", "generator", "order")
+
+    def made(controller: Any, *callbacks: Callback) -> Any:
+        run: Any = Bare(TrainConfig(), tmp_path)
+        for name in names:
+            setattr(run, name, Stateful())
+        run.controller, run.callbacks, run._saved = controller, callbacks, tmp_path / "checkpoint.pt"
+        return run
+
+    first, second, third = Counter(), Counter(), Other()
+    run = made(Stateful(2.5), first, third, second)
+    for name in names:
+        getattr(run, name).kept = name
+    first.total, second.total, third.total, run.step = 3, 4, 5, 11
+    training_run.Run.save(run, 77)
+    one, two, three = Counter(), Counter(), Other()
+    again = made(Stateful(), Callback(), three, one, two)
+    assert training_run.Run._restore(again) == 77 and again.step == 11 and again.controller.kept == 2.5
+    assert [getattr(again, name).kept for name in names] == list(names)
+    assert (one.total, two.total, three.total) == (3, 4, 5)
+    plain = made(None)
+    assert training_run.Run._restore(plain) == 77
+    training_run.Run.save(plain, 5)
+    assert training_run.Run._restore(made(None, Counter())) == 5
+    monkeypatch.setattr(training_run.distributed, "rank", lambda: 1)
+    training_run.Run.save(plain, 6)
+    assert training_run.Run._restore(plain) == 5, "rank 0 writes"
+    monkeypatch.setattr(training_run.distributed, "rank", lambda: 0)
+
+    def full(path: Path, state: Any) -> None:
+        raise OSError("no space")
+
+    monkeypatch.setattr(training_run.checkpoint, "save", full)
+    plain.step = 9
+    training_run.Run.save(plain, 6)
+    assert [e.message for e in plain.events] == [
+        "the checkpoint of step 9 could not be written (no space); the last one is kept."
+    ]
+
+
+def test_a_callback_ends_a_run_as_if_its_step_had_been_the_last(tmp_path: Path) -> None:
+    config = TrainConfig(rl=RLConfig(eval_every=2, checkpoint_every=100), task=TaskConfig(eval_prompts=9))
+    run = Bare(config, tmp_path)
+    counter = Counter(stop_at=3)
+    run.callbacks, run._clock.read = (counter,), lambda: {"evaluation": 2.0}  # type: ignore[method-assign]
+    run.loop(8, lambda: {"tokens": 12.0}, lambda: {"more": 1.0})
+    assert run.step == 3 and run.evaluated == [(0, 9), (2, 128), (3, 9)] and run.saved == [3]
+    assert counter.seen == [("start", 0), *(("evaluation", k, 0.5) for k in (0, 2, 3))]
+    (last,) = read_metrics(tmp_path / "metrics.jsonl")[3:]
+    assert last["more"] == 1.0 and last["time/evaluation"] == 2.0
+    stopped = Bare(config, tmp_path)  # at a step that is evaluated anyway, it is evaluated once
+    stopped.callbacks = (Counter(stop_at=2),)
+    stopped.loop(8, dict)
+    assert stopped.evaluated == [(0, 9), (2, 128)] and stopped.saved == [2]
+    free = Bare(config, tmp_path)
+    free.stop()
+    assert not free._stops(), "who has no callback is not asked"
+    run.progress = lambda event: run.events.append(event)
+    run.abandon()
+    assert "Counter.on_end raised OSError" in run.events[-1].message
+
+
+def test_what_does_not_fit_is_said_at_the_beginning_and_steps_cost_what_they_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Bare(TrainConfig("ppo"), tmp_path)
+    run.objective = ga.recipes.ppo()
+    times = types.SimpleNamespace(perf_counter=iter([100.0, 104.0]).__next__, process_time=iter([7.0, 10.0]).__next__)
+    monkeypatch.setattr(training_run, "time", times)
+    run.loop(1, lambda: {"tokens": 12.0})
+    assert [event.kind for event in run.events] == ["start", "warning", "step"]
+    assert run.events[1].message.startswith("ppo reads advantages, and this run has rewards alone")
+    row = read_metrics(tmp_path / "metrics.jsonl")[1]
+    assert (row["time/step"], row["time/cpu"], row["tokens_per_second"]) == (4.0, 3.0, 3.0)
+    monkeypatch.undo()
+    monkeypatch.setattr(training_run.distributed, "rank", lambda: 1)
+    other = Bare(TrainConfig(), tmp_path / "nowhere")
+    other.loop(1, dict)
+    assert not (tmp_path / "nowhere").exists(), "rank 0 writes"
+
+
+def test_all_processes_take_part_in_an_evaluation_and_the_first_failure_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run: Any = Bare(TrainConfig(), tmp_path)
+    run.policy, run.task = "policy", "task"
+
+    def evaluate(*given: Any, together: bool, failed: Any) -> dict[str, float]:
+        assert given == (run.config, "policy", "task", 3) and together is True
+        failed("first")
+        failed("second")
+        return {"accuracy_in": 0.25}
+
+    monkeypatch.setattr(training_run, "evaluate", evaluate)
+    assert training_run.Run._evaluate(run, 3) == {"accuracy_in": 0.25}
+    run.unverified([])
+    assert [event.message for event in run.events] == ["first"]
+    run.say("other", "more")
+    run.say("other", "again")
+    assert [event.message for event in run.events] == ["first", "more"]
+
+
+def test_a_controller_stiffens_observes_and_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    run: Any = Bare(TrainConfig())
+    drive = torch.ones(2)
+    assert run.stiffen(drive) is drive and run.end_rollout() == {}
+    run.observe(None)
+    told: list[Any] = []
+    run.controller = types.SimpleNamespace(
+        stiffen=lambda objective, drive: (objective, drive),
+        observe=told.append,
+        step=lambda: told.append("step"),
+        readings=lambda: {"stiffness": torch.tensor(2.0)},
+    )
+    assert run.stiffen(drive) == (run.objective, drive)
+    run.observe("outcome")
+    assert run.end_rollout() == {"controller_stiffness": 2.0} and told == ["outcome", "step"]
+    frozen = types.SimpleNamespace(adapter=object(), frozen=lambda: "frozen")
+    monkeypatch.setattr(training_run, "load", lambda base, placement: ("loaded", base, placement))
+    run.policy = frozen
+    assert run.reference() == "frozen"
+    run.policy = types.SimpleNamespace(adapter=None, frozen=lambda: pytest.fail("of no adapter"))
+    assert run.reference() == ("loaded", run.base, run.placement)
+
+
+def test_one_step_with_a_gradient_is_enough_to_finish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"step": 0, "accuracy_in": 0.1}, {"step": 1, "grad_norm": 0.0}, {"step": 2, "grad_norm": 0.5}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run: Any = Bare(TrainConfig(), tmp_path)
+    run.step, counter = 2, Counter()
+    run.callbacks = (counter,)
+    weights = [torch.nn.Parameter(torch.zeros(n), requires_grad=n < 4) for n in (3, 4)]
+    run.policy = types.SimpleNamespace(model=torch.nn.ParameterList(weights), parameters=weights[:1])
+    written: list[Any] = []
+    monkeypatch.setattr(training_run, "save", lambda policy, directory, text: written.append((directory, text[:3])))
+    result = run.finish()
+    assert (result["parameters"], result["trained_parameters"]) == (7, 3)
+    assert written == [(tmp_path / "model", "---")] and json.loads((tmp_path / "summary.json").read_text()) == result
+    assert counter.seen == [("end", result["final"])]
+    assert (run.events[-1].kind, run.events[-1].step, run.events[-1].total) == ("done", 2, 2)
+
+
+def test_what_callbacks_add_to_a_row_becomes_a_number() -> None:
+    row: dict[str, Any] = {"a": 1, "b": 0.5, "c": torch.tensor(0.25), "d": "3"}
+    training_run._as_numbers(row)
+    assert row == {"a": 1, "b": 0.5, "c": 0.25, "d": 3.0} and type(row["a"]) is int and type(row["c"]) is float
+    with pytest.raises(Failed, match="a callback added e = None to the metrics of a step; it is no number"):
+        training_run._as_numbers({"e": None})  # type: ignore[dict-item]
