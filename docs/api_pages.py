@@ -42,8 +42,24 @@ BESIDE = {
     "distributed": "Many processes",
     "recipes.plugins": "Entry points of other packages",
     "ops": "The gradient made fast, and on any engine",
+    "adapters.trl": "TRL's trainers",
+    "adapters.transformers": "A loss for transformers.Trainer",
+    "adapters.verl": "verl's losses and estimators",
+    "adapters.openrlhf": "OpenRLHF's loss",
+    "adapters.torchtune": "torchtune's losses",
+    "adapters.torchtitan": "torchtitan's loss",
+    "adapters.skyrl": "SkyRL's loss and advantages",
+    "adapters.tinker": "Tinker's losses",
+    "adapters.nemo_rl": "NeMo-RL's loss",
+    "adapters.prime_rl": "prime-rl's loss",
+    "adapters.rllm": "rLLM's loss",
+    "adapters.slime": "slime's loss and rewards",
     "adapters.export": "Configurations for other trainers",
 }
+# Classes that exist only where their host is installed, each with the part of it that is ours and has its docstring.
+HOSTED = {"adapters.trl": {"GeometryGRPOTrainer": "GRPOGeometry", "GeometryDPOTrainer": "DPOGeometry"}}
+# What extends a class of a host and says no more than that.
+ABSENT = ("GeometryAlgoConfig", "GeometryDistillationLossConfig", "GeometryLossConfig")
 
 
 def public_names() -> dict[str, Any]:
@@ -62,11 +78,12 @@ def beside(module: str) -> dict[str, Any]:
     """The public names of a module beside the flat namespace."""
     found = importlib.import_module(f"geomalign.{module}")
     listed = getattr(found, "__all__", None) or [n for n in vars(found) if not n.startswith("_")]
+    stand_ins = HOSTED.get(module, {})
+    values = {name: getattr(found, stand_ins.get(name, name)) for name in listed if name not in ABSENT}
     return {
-        name: getattr(found, name)
-        for name in listed
-        if (inspect.isclass(getattr(found, name)) or inspect.isfunction(getattr(found, name)))
-        and getattr(found, name).__module__.startswith(f"geomalign.{module}")
+        name: value
+        for name, value in values.items()
+        if (inspect.isclass(value) or inspect.isfunction(value)) and value.__module__.startswith(f"geomalign.{module}")
     }
 
 

@@ -344,6 +344,8 @@ ENDS: list[tuple[ga.OptimizationGeometry, tuple[float, float], tuple[float, floa
     (ga.Clip(0.1, 0.2), (-INF, INF), (-INF, INF)),
     (ga.AdvantageScaled(ga.KL()), (-1.0, INF), (-INF, INF)),
     (ga.AdvantageScaled(ga.Logistic(0.5)), (-INF, INF), (0.0, 0.0)),
+    (ga.AdvantageScaled(1.5 * ga.ConvexPotential(members.pseudo_huber)), (-INF, INF), (-INF, INF)),
+    (ga.AdvantageScaled(0.75 * ga.ConvexPotential(members.pseudo_huber)), (-INF, INF), (0.0, 0.0)),
     (optimization.SigmoidClip(), (-INF, INF), (-INF, INF)),
     (optimization.LogRatioModulated(), (-INF, INF), (0.0, 0.0)),
     (ga.ImportanceWeighted(ga.KL()), (-1.0, INF), (0.0, INF)),
@@ -664,3 +666,16 @@ FORMULAS: list[tuple[ga.OptimizationGeometry, str]] = [
 @pytest.mark.parametrize("of, formula", FORMULAS, ids=[str(of) for of, _ in FORMULAS])
 def test_constants_and_signs_of_a_formula(of: ga.OptimizationGeometry, formula: str) -> None:
     assert of.latex("u", "g") == formula
+
+
+def test_energies_and_forces_of_a_clip_together() -> None:
+    """In the shape of the drive, one number per row, as in that of the tokens."""
+    of, drive = ga.Clip(0.25, 0.5, dual=4.0), column(2.0, -2.0, 0.0)[:, None]
+    u = column(-1.0, -0.25, 0.5, 1.0, 3.0, 5.0).expand(3, 6)
+    energy = [[2.0, 0.5, -1.0, -1.0, -1.0, -1.0], [-0.5, -0.5, 1.0, 2.0, 6.0, 6.0], [0.0] * 6]
+    force = [[-2.0, -2.0, -2.0, 0.0, 0.0, 0.0], [0.0, 2.0, 2.0, 2.0, 2.0, 0.0], [0.0] * 6]
+    found = of.energy_and_force(u, drive)
+    close(found[0] + 0, torch.tensor(energy))
+    close(found[1] + 0, torch.tensor(force))
+    close(of.energy(u, drive) + 0, torch.tensor(energy))
+    close(of.force(u, drive) + 0, torch.tensor(force))

@@ -67,7 +67,7 @@ def test_the_clock_of_a_device_reads_its_events_in_milliseconds(monkeypatch: pyt
 
     clock = Clock(Placement())
     clock._device = torch.device("cuda")
-    reset: list[str] = []
+    reset: list[Any] = []
     monkeypatch.setattr(torch.cuda, "Event", Moment)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: "stream")
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", reset.append)
@@ -316,7 +316,7 @@ def test_what_a_worker_does_with_its_jobs(tmp_path: Path, monkeypatch: pytest.Mo
     from geomalign.training import warmstart
 
     done: list[Any] = []
-    errors = {"bad": ValueError("first\nsecond"), "exits": SystemExit(3)}
+    errors: dict[str, BaseException] = {"bad": ValueError("first\nsecond"), "exits": SystemExit(3)}
 
     def train(config: TrainConfig, place: Path, **named: Any) -> None:
         done.append((config.seed, place, named["resume"], named["base"], named["name"]))
@@ -335,7 +335,7 @@ def test_what_a_worker_does_with_its_jobs(tmp_path: Path, monkeypatch: pytest.Mo
     text = (tmp_path / "runs" / "bad" / "error.txt").read_text()
     assert text.startswith("Traceback") and "ValueError: first\nsecond" in text
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    errors["good"] = Interrupted()  # type: ignore[assignment]
+    errors["good"] = Interrupted()
     for ending in (jobs[3:], [EOFError]):  # saved, and the parent is gone: no error of the worker's
         pipe = Pipe(*ending)
         workers._serve(pipe, tmp_path, 0)
@@ -448,7 +448,7 @@ class Kept:
 def test_what_tensorboard_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     kept, made = Kept(), []
     stand_in: Any = types.ModuleType("torch.utils.tensorboard")
-    stand_in.SummaryWriter = lambda place, purge_step: made.append((place, purge_step)) or kept
+    stand_in.SummaryWriter = lambda place, purge_step: made.append((place, purge_step)) or kept  # type: ignore[func-returns-value]
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", stand_in)
     tracker = tracking.TensorBoard()
     tracker.start("mine", tmp_path, {"rate": 0.5}, 4)
@@ -506,7 +506,9 @@ def test_what_trackio_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert made == {"project": "other", "name": name, "config": {"rate": 0.5}, "resume": "allow", "embed": False}
     assert kept.told == [("log", {"reward": 0.25}, {"step": 5}), ("finish", {})]
     (tmp_path / "other").mkdir()
-    assert len(tracking.identity(tmp_path)) == 8 != tracking.identity(tmp_path / "other")
+    assert len(tracking.identity(tmp_path)) == 8 and tracking.identity(tmp_path) != tracking.identity(
+        tmp_path / "other"
+    )
     assert tracking.identity(tmp_path) == name[-8:]
 
 
@@ -881,7 +883,7 @@ def test_what_a_base_depends_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ({"model.path": "owner/model", "warm_start.enabled": "yes"}, "the model owner/model is no directory"),
     ]:
         with pytest.raises(ValueError, match=said):
-            bases.dependencies(override(TrainConfig(), settings))
+            bases.dependencies(override(TrainConfig(), settings))  # type: ignore[arg-type]
 
 
 def test_a_base_is_kept_and_fetched_by_who_would_make_the_same(tmp_path: Path) -> None:

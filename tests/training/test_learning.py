@@ -26,7 +26,15 @@ from geomalign.training.from_pairs import Pairs
 from geomalign.training.generation import Rollout, sample, score_rows
 from geomalign.training.policy import Placement, Policy, build
 
+#: A verifier that nothing here asks.
+ANY: Any = lambda response, problem: 1.0  # noqa: E731
 SMALL = ModelConfig(hidden=16, layers=1, heads=2, intermediate=16)
+
+
+def noted(kept: list[Any], value: Any, answer: Any) -> Any:
+    """The answer of a stand-in, which keeps what it was asked."""
+    kept.append(value)
+    return answer
 
 
 def small(seed: int = 0) -> Policy:
@@ -77,7 +85,7 @@ def test_a_step_on_pairs_is_measured_before_it_is_taken(accumulation: int) -> No
     run = run_on_pairs(policy, accumulation=accumulation, temperature=0.7, clip_norm=0.0, batch=3)
     batch, drive = from_pairs._with_reference(run, reference, pairs)
     assert torch.equal(batch.chosen, score_rows(reference, pairs.chosen, 0.7, 99))
-    assert torch.equal(batch.reference_chosen, batch.chosen) and torch.equal(batch.reference_rejected, batch.rejected)
+    assert batch.reference_chosen is batch.chosen and batch.reference_rejected is batch.rejected
     rows = torch.tensor([2, 0, 3])
     row = from_pairs._step(run, pairs, batch, drive, rows)
     now = [score_rows(policy, side, 0.7, 99).sum(-1) for side in (pairs.chosen, pairs.rejected)]
@@ -113,7 +121,7 @@ def test_epochs_go_over_all_pairs_in_orders_that_come_again(monkeypatch: pytest.
     trained, apart = [0] * 7, [0] * 2
     monkeypatch.setattr(from_pairs, "_pairs", lambda run: (trained, apart))
     monkeypatch.setattr(from_pairs, "_with_reference", lambda run, reference, pairs: (reference, len(pairs)))
-    monkeypatch.setattr(from_pairs, "_step", lambda *given: asked.append(given) or {})
+    monkeypatch.setattr(from_pairs, "_step", lambda *given: noted(asked, given, {}))
     monkeypatch.setattr(from_pairs, "_validate", lambda *given: {"given": given[1:]})
 
     def loop(total: int, advance: Any, validate: Any) -> None:
@@ -140,7 +148,7 @@ def test_epochs_go_over_all_pairs_in_orders_that_come_again(monkeypatch: pytest.
 def test_responses_are_scored_as_many_at_once_as_a_step_has(monkeypatch: pytest.MonkeyPatch) -> None:
     policy, seen = small(), list[int]()
     monkeypatch.setattr(
-        from_pairs, "score_rows", lambda policy, side, temperature, rows: seen.append(rows) or side.log_prob
+        from_pairs, "score_rows", lambda policy, side, temperature, rows: noted(seen, rows, side.log_prob)
     )
     pairs = pairs_of(policy)
     sides = from_pairs._scored(policy, pairs, OfflineConfig(batch=5), slice(1, 3))
@@ -196,8 +204,9 @@ def test_the_best_of_a_group_is_paired_with_its_worst(
 @pytest.mark.parametrize(("count", "apart"), [(512, 64), (9, 2), (8, 1), (1, 1)])
 def test_an_eighth_as_many_prompts_are_held_out(count: int, apart: int, monkeypatch: pytest.MonkeyPatch) -> None:
     run, asked = run_on_pairs(small(), prompts=count), list[Any]()
-    monkeypatch.setattr(from_pairs, "_sampled", lambda *given: asked.append(given[2:]) or f"{given[-1]}")
-    assert from_pairs.sample_pairs(run, run.policy) == ("False", "True")
+    monkeypatch.setattr(from_pairs, "_sampled", lambda *given: noted(asked, given[2:], f"{given[-1]}"))
+    found: Any = from_pairs.sample_pairs(run, run.policy)
+    assert found == ("False", "True")
     assert [given[2:] for given in asked] == [(count, False), (apart, True)]
     assert asked[0][0] is asked[1][0] and asked[0][1] is asked[1][1], "one source of numbers after the other"
     monkeypatch.setattr(from_pairs, "_sampled", lambda *given: None)
@@ -303,6 +312,11 @@ def test_a_rollout_goes_through_its_parts(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(Rollout, "texts", lambda self, policy: ["…"] * 8)
     monkeypatch.setattr(from_rewards.distributed, "share", lambda count: slice(2, 4))
+    monkeypatch.setattr(
+        from_rewards.distributed,
+        "gather",
+        lambda batch, local_groups: local_groups and types.SimpleNamespace(batch=batch),
+    )
     for name, stand_in in (
         ("_rollout", sampled),
         ("score", score),
@@ -345,7 +359,7 @@ def test_a_rollout_goes_through_its_parts(monkeypatch: pytest.MonkeyPatch) -> No
     ],
 )
 def test_passes_without_gradients_take_as_many_rows_as_those_with(
-    settings: dict[str, int], ranks: int, rows: int, monkeypatch: pytest.MonkeyPatch
+    settings: dict[str, Any], ranks: int, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run: Any = types.SimpleNamespace(config=TrainConfig(rl=RLConfig(**settings)))
     monkeypatch.setattr(from_rewards.distributed, "world_size", lambda: ranks)
@@ -407,17 +421,17 @@ def test_every_row_of_a_process_is_in_one_minibatch_of_an_epoch(monkeypatch: pyt
     monkeypatch.setattr(from_rewards._Mine, "losses", losses)
     monkeypatch.setattr(from_rewards, "optimizer_step", step)
     seen: list[Any] = []
-    monkeypatch.setattr(from_rewards, "step_metrics", lambda *given: seen.extend(given) or {"done": 1.0})
+    monkeypatch.setattr(from_rewards, "step_metrics", lambda *given: noted(seen, given, {"done": 1.0}))
     drive = run.objective.drive(rows)
     whole = types.SimpleNamespace(batch=rows)
-    monkeypatch.setattr(from_rewards.distributed, "gather", lambda batch, local_groups: whole)
+    monkeypatch.setattr(from_rewards.distributed, "gather", lambda batch, local_groups: local_groups and whole)
     mask = torch.ones(4, 2, dtype=torch.bool)
     assert from_rewards._optimizer_steps(run, rollout_of(mask), rows, slice(4, 8), drive) == {"done": 1.0}
-    assert norms == [0.25] * 9 and len(seen[0]) == 9
+    assert norms == [0.25] * 9 and len(seen[0][0]) == 9
     for epoch in range(3):
         assert sorted(chain(*own[3 * epoch : 3 * epoch + 3])) == [0, 1, 2, 3]
     assert own[:3] != own[3:6], "in another order"
-    assert [float(x) for x in seen[1]] == [0.5] * 9, "the largest of a step"
+    assert [float(x) for x in seen[0][1]] == [0.5] * 9, "the largest of a step"
 
 
 def test_rows_that_a_term_couples_stay_together() -> None:
@@ -523,7 +537,7 @@ def test_rows_leave_the_cache_when_half_of_them_have_ended(monkeypatch: pytest.M
     kept: list[list[int]] = []
     keep = generation._Decoder.keep
 
-    def noted(self: Any, rows: Tensor) -> None:
+    def keeping(self: Any, rows: Tensor) -> None:
         kept.append(rows.tolist())
         keep(self, rows)
 
@@ -532,7 +546,7 @@ def test_rows_leave_the_cache_when_half_of_them_have_ended(monkeypatch: pytest.M
         assert len(tokens) == len(log_p) == len(noise)
         return tokens[:, None], torch.ones(len(tokens))
 
-    monkeypatch.setattr(generation._Decoder, "keep", noted)
+    monkeypatch.setattr(generation._Decoder, "keep", keeping)
     monkeypatch.setattr(generation, "_drawn", drawn)
     out = sample(policy, ["1+2=", "3="], samples=2, max_new_tokens=9, noise=torch.zeros(4, 9))
     assert kept == [[2, 3], [1]] and out.mask.sum(-1).tolist() == [1, 2, 3, 4]
@@ -562,8 +576,9 @@ def test_of_an_unmoved_policy_what_it_says_now_is_what_it_said() -> None:
     objective = ga.recipes.opo()
     given = (policy, objective, [rollout], batch, 1.0, objective.drive(batch), batch.counts())
     still, moved = generation.evaluate(*given, True), generation.evaluate(*given)
-    assert torch.equal(still.batch.rows.old, still.batch.rows.policy.detach())
-    assert torch.equal(moved.batch.rows.old, batch.old) and not still.batch.rows.old.requires_grad
+    said: Any = [still.batch.rows.old, moved.batch.rows.old]
+    assert torch.equal(said[0], still.batch.rows.policy.detach()) and not said[0].requires_grad
+    assert said[1] is batch.old
     torch.testing.assert_close(moved.batch.rows.policy.detach(), rollout.log_prob)
 
 
@@ -618,7 +633,7 @@ def test_a_step_of_the_warm_start_is_on_the_noisy_teacher_from_its_number_on(mon
     monkeypatch.setattr(
         warmstart,
         "imitation_loss",
-        lambda policy, texts, answers: asked.append((texts, answers)) or (weight**2).sum() / 2,
+        lambda policy, texts, answers: noted(asked, (texts, answers), (weight**2).sum() / 2),
     )
     rates = []
     for step in range(6):
@@ -687,7 +702,7 @@ def test_a_prompt_has_room_up_to_the_last_position(length: int, fits: bool, apar
     length += 5 * apart
     found = (Problem(f"{k:0{length}d}", "1", 3) for k in range(9999))
     problem = next(problem for problem in found if held_out(problem) is apart)
-    task = Dataset({3: (problem,)}, {}, lambda response, problem: 1.0)
+    task = Dataset({3: (problem,)}, {}, ANY)
     config = override(TrainConfig(), {"task.eval_levels": [3]})
     if fits:
         assert prompts.fitting(task, policy, config, 6, print) is task
@@ -696,7 +711,7 @@ def test_a_prompt_has_room_up_to_the_last_position(length: int, fits: bool, apar
             prompts.fitting(task, policy, config, 6, print)
     drawn = prompts._Fitting(Chain(), lambda problem: True)
     assert drawn.max_response_length(3) == Chain().max_response_length(3)
-    said = [task.demonstration(Problem("1+2;", "3", 1), random.Random(0), False) for task in (drawn, Chain())]  # type: ignore[attr-defined]
+    said = [task.demonstration(Problem("1+2;", "3", 1), random.Random(0), False) for task in (drawn, Chain())]
     assert said[0] == said[1]
 
 
@@ -704,7 +719,7 @@ def test_levels_that_are_not_asked_may_be_too_long() -> None:
     policy = small()
     policy.model.config.max_position_embeddings = 10
     levels = {level: (Problem("1" * length, "1", level),) for level, length in ((1, 3), (2, 30), (3, 3), (4, 30))}
-    task = Dataset(levels, {}, lambda response, problem: 1.0)
+    task = Dataset(levels, {}, ANY)
     config = override(TrainConfig(), {"task.train_levels": [1], "task.eval_levels": [1, 3]})
     assert prompts.fitting(task, policy, config, 4, print) is task
     for asked in ({"task.eval_levels": [1, 2]}, {"task.eval_levels": [1, 2], "rl.long_prompts": "drop"}):
@@ -720,11 +735,11 @@ def test_levels_that_are_not_asked_may_be_too_long() -> None:
     told.clear()
     prompts.fitting(chats, policy, override(config, {"task.eval_levels": [1]}), 4, lambda *said: told.append(said))
     assert told == [("chat", prompts.UNTEMPLATED)]
-    asked = override(config, {"task.options": {"chat": True}})
+    chatting = override(config, {"task.options": {"chat": True}})
     with pytest.raises(ValueError, match="chat=true, but the model has no chat template"):
-        prompts.fitting(task, policy, asked, 4, print)
+        prompts.fitting(task, policy, chatting, 4, print)
     policy.tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}"
-    assert prompts.fitting(task, policy, asked, 4, print) is task
+    assert prompts.fitting(task, policy, chatting, 4, print) is task
     told.clear()
     prompts.fitting(chats, policy, override(config, {"task.eval_levels": [1]}), 4, lambda *said: told.append(said))
     assert told == []
@@ -740,9 +755,12 @@ def test_processes_are_those_that_work_or_will(
     monkeypatch.setattr(fit.distributed, "world_size", lambda: world)
     monkeypatch.setattr(fit.distributed, "launched", lambda: (0, launched))
     assert fit._processes() == count
-    objective = ga.recipes.get("dpo")
-    config = TrainConfig("dpo")
-    assert ("parts" in fit.unfit(config, objective)) is False, "which sorts nothing"
+    sorting, config = ga.recipes.get("aot"), TrainConfig("aot")
+    found = fit.unfit(config, sorting)
+    assert (f"and {count} processes" in found["parts"]) if count > 1 else "parts" not in found
+    two = fit.unfit(override(config, {"offline.accumulation": 2}), sorting)["parts"]
+    assert f"there are 2 micro-batches (offline.accumulation) and {count} processes" in two
+    assert "parts" not in fit.unfit(TrainConfig("dpo"), ga.recipes.get("dpo")), "which sorts nothing"
 
 
 def test_rewards_of_any_size_or_of_0_and_1_are_enough_to_learn() -> None:

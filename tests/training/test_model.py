@@ -196,7 +196,7 @@ def test_layers_that_are_computed_again_have_the_same_gradients_behind_frozen_em
         each = build(SMALL, "0123+=", 0, Placement(gradient_checkpointing=again))
         each.model.get_input_embeddings().weight.requires_grad_(False)
         layer = each.model.model.layers[0]
-        seen = []
+        seen: list[bool] = []
         layer.mlp.register_forward_pre_hook(lambda module, given, seen=seen, layer=layer: seen.append(layer.training))
         each.logits(torch.tensor([[3, 4, 5]]), None, keep=2).square().sum().backward()
         assert seen == ([True, False] if again else [False]), "once more, behind the pass"
