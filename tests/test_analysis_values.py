@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from torch import Tensor
 
 import geomalign as ga
 from geomalign import analysis
-from geomalign.analysis.asymptotics import Tail, asymptote
+from geomalign.analysis.asymptotics import Tail, _rounded, asymptote
 
 NAN, INF = math.nan, math.inf
 
@@ -47,6 +48,7 @@ def test_without_an_equilibrium_there_is_no_last_factor(drive: float) -> None:
 def test_a_flat_potential_neither_contracts_nor_drives_apart() -> None:
     found = analysis.contraction(ga.Flat(), 0.3)
     assert (found.rate, found.worst, found.largest_rate, found.conditioning) == (0.3, 1.0, INF, INF)
+    assert analysis.contraction(ga.KL(2.0), 0.25).at_equilibrium == pytest.approx(0.5), "without a drive, at u = 0"
     with pytest.raises(ValueError, match=r"contraction\(rate=-0.1\): the step size of descent must be positive"):
         analysis.contraction(ga.Flat(), -0.1)
 
@@ -54,6 +56,28 @@ def test_a_flat_potential_neither_contracts_nor_drives_apart() -> None:
 def test_descent_against_a_drive() -> None:
     path = analysis.descend(ga.ChiSquare(2.0), torch.tensor([4.0, 0.5]), 0.25, 2, drive=1.0)
     torch.testing.assert_close(path, torch.tensor([[4.0, 0.5], [2.25, 0.5], [1.375, 0.5]]))
+    assert analysis.descend(ga.ChiSquare(1.0), torch.tensor(4.0), 0.5, 2).tolist() == [4.0, 2.0, 1.0]
+
+
+def test_a_constant_drive_needs_no_stiffness_whatever_an_impossible_outcome_has() -> None:
+    prior = torch.tensor([[0.5, 0.5, 0.0], [0.25, 0.25, 0.5]]).log()
+    found = analysis.positivity(
+        torch.tensor([[1.0, 1.0, 5.0], [3.0, 1.0, 2.0]]), ga.PearsonChiSquare(), log_prior=prior
+    )
+    assert found.tolist() == pytest.approx([0.0, 1.0])
+
+
+@pytest.mark.parametrize("anchor", [None, 1.5])
+def test_the_tails_of_a_logit_are_those_beside_its_anchor(anchor: float | None) -> None:
+    """The gradient of −log σ(z − z_k) falls off as −e^{z_k}·e^{−z}."""
+    given = {} if anchor is None else {"anchor_logit": anchor}
+    tails = analysis.saturation(ga.recipes.dpo(beta=1.0), 1.0, **given)
+    assert set(tails) == {"u", "logit"}
+    low, high = tails["logit"]
+    assert (low.rate, low.power, low.coefficient) == (0.0, 0.0, pytest.approx(-1.0))
+    assert (high.rate, high.power, high.coefficient) == (-1.0, 0.0, pytest.approx(-math.exp(anchor or 0.0), rel=1e-3))
+    at = analysis.in_logit(ga.recipes.dpo(beta=1.0), torch.tensor(anchor or 0.0), 1.0, **given)
+    assert float(at.gradient) == pytest.approx(-0.5) and float(at.curvature) == pytest.approx(0.25)
 
 
 # ---- curvature in parameters
@@ -214,7 +238,7 @@ def test_a_flow_that_cannot_be_followed_is_told() -> None:
     bandit = analysis.Tree.bandit(torch.tensor([1.0, 0.0]))
     free = ga.Objective(unit=ga.Sequence(), sampling=ga.Advantage(), optimization=ga.Flat())
     with pytest.raises(ValueError, match=r"could not be followed to time 100: .*A flow may reach a zero probability"):
-        analysis.gradient_flow(bandit, free, torch.tensor([0.0, 100.0]), metric="fisher", tolerance=1e-3)
+        analysis.gradient_flow(bandit, free, torch.tensor([0.0, 100.0]), metric="fisher", tolerance=0.1)
 
 
 @pytest.mark.parametrize("tolerance", [1e-3, 1e-12, 1e-15])
@@ -261,6 +285,8 @@ def test_a_drive_takes_the_place_of_the_exact_advantage() -> None:
     exact = tree.reward - (prior * tree.reward).sum()
     torch.testing.assert_close(tree.advantage(anchor), exact)
     assert float(tree.loss(made, logits, anchor)) == pytest.approx(float((prior * (u**2 - exact * u)).sum()))
+    whole = dataclasses.replace(made, offset=ga.FenchelYoung())  # the whole square
+    assert float(tree.loss(whole, logits, anchor, g)) == pytest.approx(float((prior * (g - 2 * u) ** 2 / 4).sum()))
     both = tree.loss(3.0 * made + made, logits, anchor, g)
     assert float(both) == pytest.approx(4 * float((prior * (u**2 - g * u)).sum()))
     batch = tree.batch(logits, anchor)
@@ -368,3 +394,27 @@ def test_a_rate_that_grows_by_a_twentieth_at_every_sample_is_infinite(
     assert found.rate == pytest.approx(rate, nan_ok=True)
     assert found.power == pytest.approx(0.0 if math.isinf(rate) else NAN, nan_ok=True)
     assert math.isnan(found.coefficient) and found.uncertainty > 0.1 and found.onset is None
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "short"),
+    [
+        (2.06, 1.0, 2.1),
+        (2.04, 1.0, 2.0),
+        (0.1234567 + 1e-10, 0.0, 0.1234567 + 1e-10),
+        (0.123456 + 1e-10, 0.0, 0.123456),
+        (1.2e-6, 0.0, 1.2e-6),
+        (0.123456 + 1.2e-9, 0.0, 0.123456 + 1.2e-9),
+        (0.5105, 1e-3, 0.51),
+    ],
+)
+def test_a_number_is_rounded_to_six_decimals_and_by_a_twentieth_at_most(
+    value: float, error: float, short: float
+) -> None:
+    assert _rounded(value, error) == short
+
+
+@pytest.mark.parametrize(("end", "order"), [(6.7, NAN), (6.8, 1.0)])
+def test_twelve_samples_are_the_fewest(end: float, order: float) -> None:
+    """The twelfth lies at 2^2¾ = 6.73."""
+    assert asymptote(lambda x: torch.where(x < end, x, INF), 1).power == pytest.approx(order, nan_ok=True)

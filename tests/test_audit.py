@@ -511,6 +511,12 @@ def test_files_of_different_dumps_are_not_mixed(dump: Path, tmp_path: Path) -> N
     other = dumped(tmp_path, [{"uid": "a", "score": 1.0}, {"uid": "a", "score": 0.0}], "scores.jsonl")
     with pytest.raises(ValueError, match=r"scores\.jsonl are no parts of one dump: only one of them has .*policy"):
         audit(dump, other)
+    third = dumped(tmp_path, [{"reward": 1.0}], "third.jsonl")
+    with pytest.raises(ValueError, match=r"third\.jsonl and .*scores\.jsonl are no parts .* has group\. Audit them"):
+        audit(third, other, dump)
+    plain = dumped(tmp_path, [{"uid": "b", "policy": [-1.0], "old": [-1.0]}], "plain.jsonl")
+    more = dumped(tmp_path, [{"uid": "b", "policy": [-1.0], "old": [-1.0], "score": 1.0}], "more.jsonl")
+    assert audit(plain, more).facts["rewards_left_out"] == 1, "of one that has no reward"
 
 
 def test_a_trainers_log_is_no_dump(tmp_path: Path) -> None:
@@ -592,6 +598,8 @@ def test_the_first_usual_name_that_holds_something_is_chosen() -> None:
         (lambda spread: 1.0, 0.0, True),
         (lambda spread: spread + 1e-4, 0.0, True),
         (lambda spread: spread + 1e-4, 1e-6, True),
+        (lambda spread: spread + 1e-4, 1.6e-6, True),  # 1e-6 and a half of that by the spread
+        (lambda spread: spread + 1e-4, 1.8e-6, False),
         (lambda spread: spread + 1e-4, 1e-5, False),
         (lambda spread: spread + 1.5e-4, 0.0, False),
         (lambda spread: spread, 0.0, False),
@@ -605,6 +613,12 @@ def test_advantages_are_explained_by_rewards_up_to_the_rounding_of_float32(
     rows = [{"step": 1, "prompt": "p", "advantage": sign * advantage + error} for sign in (1, -1)]
     assert columns._explains(rows, [1.0, 0.0]) is explained
     assert columns._explains(rows, [1.0, math.nan]) is False
+
+
+@pytest.mark.parametrize(("size", "pulled"), [(1e-6, False), (1.2e-6, True)])
+def test_advantages_of_a_millionth_tell_nothing(size: float, pulled: bool) -> None:
+    rows = [{"step": 1, "prompt": "p", "advantage": sign * size} for sign in (1, -1)]
+    assert columns._explains(rows, [size, -size]) is pulled
 
 
 @pytest.mark.parametrize("count", [8, 9])
@@ -709,10 +723,14 @@ def test_the_panels_of_a_figure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert [axes.get_title(loc="left") for axes in (moved, pulled, course)] == titles
     names = [(axes.get_xlabel(), axes.get_ylabel()) for axes in (moved, pulled)]
     assert names == [("log₁₀ |Δ| (nats)", "tokens"), ("r − mean of the group", "responses")]
+    assert [len(axes.patches) for axes in (moved, pulled)] == [40, 40] and (low, high) == pytest.approx((-0.03, 1.03))
+    colours = [axes.patches[0].get_facecolor()[:3] for axes in (moved, pulled)]
+    assert colours[0] != colours[1] and len({line.get_color() for line in course.lines}) == 2
     assert (moved.texts[0].get_position(), moved.texts[0].get_text().strip()) == ((-6.0, 0.97), "inactive to the left")
     empty = Audit("a", {}, {}, {}, (), steps, sizes[:0], drive[:0])
     empty.figure(tmp_path / "b.png")
     assert [axes.texts[0].get_text()[:2] for axes in kept[1].axes[:2]] == ["no", "no"] and not kept[1].axes[0].lines
+    assert [axes.texts[0].get_position() for axes in kept[1].axes[:2]] == [(0.5, 0.5)] * 2, "in the middle"
 
 
 # ---------------------------------------------------------------------- what is masked, missing or at the edge
@@ -805,16 +823,18 @@ def test_a_drive_of_tokens_and_a_sum_of_objectives_are_audited(tmp_path: Path) -
     ],
 )
 def test_what_of_rows_is_known(rows: list[dict[str, Any]], mask: list[list[bool]], reward: list[float] | None) -> None:
-    found = as_batch(rows).batch
+    found: Any = as_batch(rows).batch
     assert found.mask.tolist() == mask and (found.reward if reward is None else found.reward.tolist()) == reward
-    assert found.policy.shape == found.mask.shape and (found.policy[~found.mask] >= -2.0).all()
-    assert (found.policy[[[v is None for v in row.get("policy", [])] for row in rows] == [[False, True]]] == 0).all()
+    assert found.policy.shape == found.mask.shape and found.policy.isfinite().all()
     assert found.old is None and found.behavior is None and found.group is None
+    unknown: Any = as_batch([{"policy": [-1.0, math.nan]}]).batch
+    assert unknown.policy.tolist() == [[-1.0, 0.0]], "whose exponential is no danger"
 
 
 def test_groups_are_those_of_one_rollout() -> None:
     rows = [{"reward": 1.0, "group": g, "rollout": r} for g, r in ((7, "a"), ("x", "a"), (7, "b"), (7, "a"))]
-    assert as_batch(rows).batch.group.tolist() == [0, 1, 2, 0]
+    found: Any = as_batch(rows).batch
+    assert found.group.tolist() == [0, 1, 2, 0]
     with pytest.raises(ValueError, match=r"^row 2 has no group and no policy, and other rows have \(under .*group, .*"):
         as_batch([{"reward": 1.0, "group": 1, "policy": [-1.0]}, {"reward": 1.0}])
     with pytest.raises(ValueError, match=r"^first has 1 tokens in `policy` but 2 in `reference`"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import operator
 import re
 from collections.abc import Callable
 from typing import Any
@@ -68,7 +69,8 @@ def test_the_ends_of_a_range_are_those_of_its_brackets(ends: str) -> None:
                 ValueError, match=re.escape(f"Owner(value={value}): a number in {ends[0]}0, 1{ends[1]}.")
             ):
                 within(value=value)
-    check.within("Owner", 0, 1, value=0), check.within("Owner", 0, 1, value=1)
+    for value in (0, 1):
+        check.within("Owner", 0, 1, value=value)
     with pytest.raises(ValueError, match=r"a number in \[1, ∞\), a bound\."):
         check.within("Owner", 1, INF, "a bound", ends="[)", value=INF)
 
@@ -107,7 +109,8 @@ def test_one_of_several_options() -> None:
 
 
 def test_an_instance_of_a_class() -> None:
-    check.instance("Owner", "name", 1, int, "1"), check.typed("f", "x", 1, (str, int), "")
+    check.instance("Owner", "name", 1, int, "1")
+    check.typed("f", "x", 1, (str, int), "")
     with pytest.raises(ValueError, match=r"^Owner\(name=1\.0\): expected an int instance such as 1\.$"):
         check.instance("Owner", "name", 1.0, int, "1")
     with pytest.raises(TypeError, match=r"^`x` of f is float, not a str or an int\. Remedy\.$"):
@@ -144,9 +147,10 @@ LIKE_POLICY = ("old", "reference", "behavior", "mask")
 
 @pytest.mark.parametrize("name", LIKE_POLICY)
 def test_a_field_of_tokens_has_the_shape_of_the_policy(name: str) -> None:
+    wrong: dict[str, Any] = {name: [0.0]}
     told(f"`{name}` of Batch is (4, 2) but `policy` is (4, 3);", lambda: ga.Batch(ROWS, **{name: torch.zeros(4, 2)}))
     told(f"`{name}` of Batch is (4,) but `policy` is (4, 3);", lambda: ga.Batch(ROWS, **{name: ONE}))
-    told(f"`{name}` of Batch is list, not a torch.Tensor.", lambda: ga.Batch(ROWS, **{name: [0.0]}), TypeError)
+    told(f"`{name}` of Batch is list, not a torch.Tensor.", lambda: ga.Batch(ROWS, **wrong), TypeError)
     ga.Batch(ROWS, **{name: ROWS}), ga.Batch(ONE, **{name: ONE})
     if name != "mask":
         told(f"`{name}` of Batch has dtype torch.int64; log-", lambda: ga.Batch(ROWS, **{name: ROWS.long()}))
@@ -342,8 +346,8 @@ def test_the_counts_of_a_batch_by_hand() -> None:
     assert [int(x) for x in total.astuple()] == [6, 4, 0, 6]  # type: ignore[union-attr]
     assert total.lengths is None and total.prompts is None  # type: ignore[union-attr]
     assert sum([counts]) is counts
-    for add in (lambda: counts + 1, lambda: 1 + counts):
-        told("unsupported operand type", add, TypeError)
+    for one, other in ((counts, 1), (1, counts)):
+        told("unsupported operand type", functools.partial(operator.add, one, other), TypeError)
 
 
 def test_what_a_batch_reads_where_there_are_no_tokens() -> None:

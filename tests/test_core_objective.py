@@ -7,6 +7,7 @@ import functools
 import math
 import operator
 import re
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,13 @@ NAN, INF = math.nan, math.inf
 def told(error: str, make: Callable[[], object], kind: type[Exception] = ValueError) -> None:
     with pytest.raises(kind, match=re.escape(error)):
         make()
+
+
+def slope(objective: ga.BaseObjective, batch: ga.Batch, **parts: Any) -> Tensor:
+    """The gradient in the policy's log-probabilities."""
+    found = objective.gradient(batch, **parts)
+    assert isinstance(found, Tensor)
+    return found
 
 
 # ---- the algebra
@@ -62,7 +70,7 @@ def test_a_sum_by_hand() -> None:
             close(found.loss, first * losses[0] + second * losses[1])
             for term, loss in zip(found.terms, losses, strict=True):
                 close(term.loss, loss)
-        gradient = objective.gradient(ROWS)
+        gradient = slope(objective, ROWS)
         close(gradient[ROWS.support], first * forces[0] + second * forces[1])
         assert gradient[1, 1] == 0
     double = 2 * one
@@ -144,7 +152,7 @@ def test_a_drive_for_a_sum() -> None:
     objective = square() + 2 * label
     drive = objective.drive(ROWS)
     assert isinstance(drive, ga.TermDrives) and len(drive) == 2
-    close(drive.drives[0], ROWS.advantage), close(drive.drives[1], [0.25, 0.25])  # type: ignore[arg-type]
+    close(drive.drives[0], [1.0, -0.5]), close(drive.drives[1], [0.25, 0.25])
     own = column(3.0, 4.0)
     for found in (objective(ROWS, own), objective.plain(ROWS, own)):  # a label keeps its own
         close(found.terms[0].drive, [[3, 3], [4, 0]]), close(found.terms[1].drive, [[0.25, 0.25], [0.25, 0]])
@@ -227,6 +235,60 @@ def test_the_formula_of_an_objective() -> None:
     assert both.startswith(r"\mathcal{L}(\theta)=\mathcal{L}_{1}+0.5\,\mathcal{L}_{2};\quad \mathcal{L}_{1}(\theta)=")
 
 
+# ---- what fits together
+
+
+def quiet(make: Callable[[], object]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make()
+
+
+def test_slots_that_contradict_each_other_are_refused() -> None:
+    coupled = ga.recipes.get("gvpo").terms[0][1].optimization
+    square(unit=ga.Sequence(), optimization=coupled)
+    for unit in (ga.Token(), ga.Pair()):
+        wrong = (
+            f"Objective(unit={unit!r}, optimization={coupled!r}): this potential couples the responses to one prompt"
+        )
+        told(wrong, functools.partial(square, unit=unit, optimization=coupled))
+    chart, clamped = ga.chart.Probability(), ga.unit.ClampedTokens(high=0.5)
+    for slots in ({"anchor": None}, {"unit": clamped}):
+        told("this chart reads the anchor's log-probability", functools.partial(square, chart=chart, **slots))
+        square(**slots)
+    square(chart=chart)
+    told("weighs a response by its length, and a pair", lambda: square(unit=ga.Pair(), measure=ga.PromptMean()))
+    square(measure=ga.PromptMean())
+
+
+def test_a_label_is_warned_of_beyond_what_the_potential_balances() -> None:
+    make = lambda g: ga.Objective(unit=ga.Pair(), sampling=ga.Label(g), optimization=ga.Logistic(0.1))  # noqa: E731
+    for g in (0.0, 0.05, 0.1):
+        quiet(functools.partial(make, g))
+    quiet(lambda: square(optimization=ga.Flat()))  # whose drive is that of the samples
+    for g in (-0.01, 0.11):
+        words = rf"the drive {g} of Label\(strength={g}\) lies outside \[0, 0.1\], the drives that Logistic"
+        with pytest.warns(ga.UnboundedLossWarning, match=words):
+            make(g)
+
+
+def test_a_step_of_another_radius_is_warned_of() -> None:
+    made = functools.partial(square, unit=ga.Sequence())
+    step, other = ga.TrustRegion(kl=0.05), ga.TrustRegion(chi2=0.1)
+    quiet(lambda: made(sampling=step)), quiet(lambda: made(sampling=other, chart=ga.Ratio()))
+    quiet(lambda: made(4.0))
+    quiet(lambda: square(4.0, unit=ga.Pair(), sampling=step))
+    words = r"At a drive of 0\.1 this step is u = 0\.1, and ChiSquare\(mu=4\.0\) in LogRatio\(.*\) makes one of 0\.025,"
+    with pytest.warns(ga.RadiusWarning, match=words):
+        made(4.0, sampling=step)
+    words = r"this step is u = 0\.1052, and ChiSquare\(mu=1\.0\) in Ratio\(\) makes one of 0\.1,"
+    with pytest.warns(ga.RadiusWarning, match=words):
+        made(sampling=step, chart=ga.Ratio())
+    with pytest.warns(ga.RadiusWarning, match="TrustRegion"):
+        made(1 + 3e-6, sampling=step)
+    quiet(lambda: made(1 + 5e-7, sampling=step))
+
+
 # ---- parts of a batch
 
 
@@ -254,6 +316,26 @@ def test_a_tile_holds_so_many_rows_as_fit(monkeypatch: pytest.MonkeyPatch) -> No
         assert node.tiles(batch, terms) == [slice(0, 4)]
     ranked = next(term for _, term in ga.recipes.get("aot").terms)
     assert node.tiles(pairs, ranked.terms) == [slice(0, 3)]
+
+
+def test_a_batch_is_evaluated_and_read_in_its_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    batch, evaluate, seen = sample_batch(rows=4, tokens=6), node._evaluate, list[int]()
+
+    def counted(terms: Any, part: ga.Batch, *rest: Any) -> Any:
+        seen.append(part.size)
+        return evaluate(terms, part, *rest)
+
+    monkeypatch.setattr(node, "_evaluate", counted)
+    for rows, expected in ((4, [4]), (3, [3, 1]), (2, [2, 2]), (1, [1, 1, 1, 1])):
+        monkeypatch.setattr(node, "TILE", 6 * rows)
+        seen.clear()
+        (term,) = square()(batch).terms
+        assert seen == expected == [part.u.shape[0] for part in term.parts()]
+        close(torch.cat([part.u for part in term.parts()]), term.u)
+        assert [part.u.shape[0] for part in term.parts()] == [4]  # it is kept once it has been read whole
+    (plain,) = square().plain(batch).terms
+    assert [part.u.shape[0] for part in plain.parts()] == [4]
 
 
 def test_what_the_node_keeps_of_a_batch() -> None:
@@ -287,6 +369,26 @@ def test_a_gradient_has_the_shape_of_what_was_given() -> None:
         moving = dataclasses.replace(pairs, chosen=pairs.chosen.clone().requires_grad_())
         (one,) = torch.autograd.grad(objective(moving).loss, moving.chosen)
         torch.testing.assert_close(one, found.chosen)
+
+
+def test_a_loss_maps_over_batches_and_keeps_its_gradient() -> None:
+    policy, old = torch.tensor([[[0.5, -1.0]], [[2.0, 0.0]]]).requires_grad_(), torch.zeros(2, 1, 2)
+    drive = torch.tensor([[1.0], [-0.5]])
+    every = torch.func.vmap(lambda p, q, g: square()(ga.Batch(p, q), g).loss)(policy, old, drive)
+    close(every.detach(), [0.25 * 1.25 + 0.25, 0.25 * 4 + 0.5])
+    close(torch.autograd.grad(every.sum(), policy)[0], [[[-0.25, -1.0]], [[1.25, 0.25]]])
+    summed = lambda p: torch.func.vmap(lambda x, q, g: square()(ga.Batch(x, q), g).loss)(p, old, drive).sum()  # noqa: E731
+    told("Differentiate objective.plain(batch).loss", lambda: torch.func.grad(summed)(policy.detach()), RuntimeError)
+
+
+def test_the_closed_form_has_a_gradient_unless_told_otherwise() -> None:
+    term, counts = square(), ROWS.counts()
+    assert ROWS.advantage is not None
+    loss, gradient = term.closed_form(ROWS, ROWS.advantage, counts)
+    close(loss, term(ROWS).loss)
+    assert gradient is not None and torch.equal(gradient, slope(term, ROWS))
+    assert term.closed_form(ROWS, ROWS.advantage, counts, False)[1] is None
+    assert node.evaluate(term.terms, ROWS, [ROWS.advantage], counts, False)[1] == ()
 
 
 # ---- metrics
@@ -328,8 +430,27 @@ def test_the_metrics_of_a_term_by_its_measure_and_in_parts(monkeypatch: pytest.M
         torch.testing.assert_close(parts[name], value, equal_nan=True)
 
 
+def test_the_metrics_of_one_event_and_of_a_curvature_that_bends() -> None:
+    found = ga.metrics(square(2.0)(ROWS[1]))
+    expected = {"drive_mean": -0.5, "drive_std": 0.0, "drive_ess": 1.0, "gap": 5.0625, "curvature": 2.0, "force": 4.5}
+    assert {name: float(found[name]) for name in expected} == pytest.approx(expected)
+    bent = ga.metrics(square(optimization=ga.ReverseKL())(ROWS))  # φ'' = e^{−u}, 1 at the anchor
+    assert float(bent["curvature"]) == pytest.approx((math.exp(-0.5) + math.e + math.exp(-2)) / 3)
+    assert float(bent["stiffness"]) == pytest.approx(1 / math.sqrt(0.5))
+    forces = [abs(1 - math.exp(-u) - g) for u, g in ((0.5, 1), (-1, 1), (2, -0.5))]
+    assert float(bent["force"]) == pytest.approx(sum(forces) / 3)
+
+
+def test_metrics_of_events_that_are_read_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = ga.Batch(torch.zeros(3, 1), torch.zeros(3, 1), advantage=column(1.0, 2.0, 6.0))
+    monkeypatch.setattr(node, "TILE", 1)
+    found = ga.metrics(square()(batch))
+    assert float(found["drive_mean"]) == pytest.approx(3.0)
+    assert float(found["drive_std"]) == pytest.approx(math.sqrt((4 + 1 + 9) / 3))
+
+
 def test_what_counts_as_inactive_clipped_and_spread() -> None:
-    policy = torch.tensor([[0.9e-6, -0.9e-6, 1.1e-6, 0.0]])
+    policy = torch.tensor([[0.9e-6, -0.9e-6, 1e-6, 0.0]])
     batch = ga.Batch(policy, torch.zeros(1, 4), torch.tensor([[1, 1, 1, 0]]), advantage=torch.ones(1))
     found = ga.metrics(square()(batch))
     assert float(found["inactive"]) == pytest.approx(2 / 3) and found["stiffness"].isnan() and found["drive_std"] == 0
@@ -383,6 +504,11 @@ def test_the_metrics_of_log_ratios_that_overflow_or_hardly_move() -> None:
     below = log_ratio_metrics(torch.full((2, 2), -2.0), torch.ones(2, 2, dtype=torch.bool))
     assert float(below["ratio_max"]) == float(below["ratio_min"]) == pytest.approx(math.exp(-2))
     assert [float(below[name]) for name in ("ess", "sequence_ess")] == pytest.approx([1.0, 1.0])
+    one = log_ratio_metrics(torch.tensor([[0.5, 0.0]]), torch.tensor([[True, False]]))
+    t = math.exp(0.5)
+    for name, value in (("ratio_mean", t), ("chi2", (t - 1) ** 2), ("kl", t / 2 - t + 1), ("kl_reverse", t - 1.5)):
+        assert float(one[name]) == pytest.approx(value)
+    assert [float(one[name]) for name in ("log_ratio_abs", "ess", "sequence_ess")] == pytest.approx([0.5, 1, 1])
     nothing = log_ratio_metrics(torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.bool))
     ones = dict.fromkeys(("ratio_mean", "ratio_min", "ratio_max", "ess", "sequence_ess"), 1.0)
     zeros = dict.fromkeys(("log_ratio_abs", "kl", "kl_reverse", "chi2"), 0.0)
@@ -414,6 +540,8 @@ def test_an_improvement_bound_at_its_defaults() -> None:
     assert float(bound.lower) == pytest.approx(float(bound.estimate - bound.deviation - bound.range))
     alone = ga.improvement_bound(ga.Batch(policy[1:2], behavior=torch.zeros(1, 1), reward=reward[1:2]))
     assert (float(alone.estimate), float(alone.deviation), float(alone.range)) == (0.5, 0.0, INF)
+    pair = ga.improvement_bound(ga.Batch(policy[:2], behavior=torch.zeros(2, 1), reward=reward[:2]))
+    assert float(pair.deviation) == pytest.approx(math.sqrt(float(x[:2].var()) * math.log(40)))
     nobody = ga.improvement_bound(ga.Batch(policy, behavior=policy, reward=torch.full((3,), NAN)))
     assert nobody.estimate == 0 and not nobody.lower > 0
     ga.improvement_bound(ga.Batch(policy, behavior=policy, reward=reward), cap=1.0)
@@ -439,6 +567,8 @@ def test_the_bounds_of_the_surrogate_at_their_defaults() -> None:
     assert float(skewed.adaptive) == pytest.approx(4 * 0.075 * rest)
     wide = ga.surrogate_error(kl * 100, torch.tensor([[1.5, 0.9], [0.9, 0.9]]))  # a variation is at most one
     assert float(wide.coupling) == pytest.approx(4.0) and float(wide.adaptive) == pytest.approx(4 * 1.2)
+    far = ga.surrogate_error(torch.full((1, 3), 8.0), torch.ones(1, 3))  # and so is what is still to come
+    assert float(far.adaptive) == float(far.coupling) == pytest.approx(4 * (1 + 1 + 0))
     half = ga.surrogate_error(kl.half(), tv.half())
     assert half.classical.dtype == torch.float32
     assert [float(x) for x in ga.surrogate_error(torch.zeros(0, 2), torch.zeros(0, 2))] == [0.0] * 5
@@ -454,11 +584,11 @@ def test_the_bounds_of_the_surrogate_at_their_defaults() -> None:
         ({"highest": 0.0}, "range"),
     ):
         with pytest.raises(ValueError, match=rf"surrogate_error\(.*{named}"):
-            ga.surrogate_error(kl, tv, **options)
-    for wrong in ({"kl": kl[0], "tv": tv[0]}, {"kl": kl, "tv": tv, "mask": torch.ones(2, 3)}):
+            ga.surrogate_error(kl, tv, **options)  # type: ignore[arg-type]
+    for wrong in ((kl[0], tv[0]), (kl, tv, torch.ones(2, 3))):
         told(
             "surrogate_error: expected one shape (response, token), got kl",
-            functools.partial(ga.surrogate_error, **wrong),
+            functools.partial(ga.surrogate_error, *wrong),
         )
     told(
         "surrogate_error: weights of shape (3,) for 2 responses.",
@@ -480,7 +610,7 @@ def test_a_kl_penalty_in_the_reward_by_hand(beta: float) -> None:
         advantage=torch.tensor([10.0, 20.0, 30.0]),
         reference=torch.zeros(3, 3),
     )
-    options = {} if beta == 0.05 else {"beta": beta}
+    options: dict[str, Any] = {} if beta == 0.05 else {"beta": beta}
     made = functools.partial(ga.KLReward, ga.Advantage(), ga.ChiSquare(), **options)
     drive = ga.Advantage().drive(batch)
     base = drive if drive.ndim == 2 else drive[:, None]
@@ -490,10 +620,10 @@ def test_a_kl_penalty_in_the_reward_by_hand(beta: float) -> None:
     later = torch.tensor([[2.5, 2.0, 0.0], [1.0, 0.5, 0.0], [0.0, 0.0, 0.0]])
     close(made(unit="return").drive(batch), torch.where(mask > 0, base - beta * later, 0))
     spread = dataclasses.replace(batch, advantage=torch.arange(9.0).reshape(3, 3))
-    per_token = ga.sampling.Advantage().drive(spread)
-    if per_token.ndim == 2:
-        close(made().drive(spread), per_token - beta * column(4.5, 2.0, 0.0)[:, None])
-        close(made(unit="token").drive(spread), torch.where(mask > 0, per_token - beta * tokens, 0))
+    per_token = ga.Advantage().drive(spread)
+    assert per_token.ndim == 2
+    close(made().drive(spread), per_token - beta * column(4.5, 2.0, 0.0)[:, None])
+    close(made(unit="token").drive(spread), torch.where(mask > 0, per_token - beta * tokens, 0))
     assert made().needs_reference and made().unit == "response" and f"-{beta:g}\\," in made().latex()
     told("KLReward needs `reference`", lambda: made().drive(dataclasses.replace(batch, reference=None)))
     told("KLReward(penalty=0.1): expected a BregmanGeometry", lambda: ga.KLReward(ga.Advantage(), 0.1))  # type: ignore[arg-type]
@@ -609,6 +739,9 @@ def test_an_outcome_by_hand() -> None:
     close(outcome.log_ratio, [[0.5, -1], [2, 0]])
     assert outcome.objective == square(2.0) and outcome.token_log_ratio is not None
     close(outcome.token_log_ratio, [[0.5, -1], [2, 0]])
+    moved = square()(dataclasses.replace(ROWS, old=torch.full((2, 2), 0.25)))
+    assert moved.token_log_ratio is not None and not moved.token_log_ratio.requires_grad
+    close(moved.token_log_ratio, [[0.25, -1.25], [1.75, 0]]), close(moved.u, [[0.25, -1.25], [1.75, 0]])
     far = square(anchor="reference")(dataclasses.replace(ROWS, old=None))
     assert far.token_log_ratio is None
     close(far.u, [[-0.5, -2], [1, 0]])
@@ -624,7 +757,7 @@ def test_parts_of_a_batch_add_up_under_the_counts_of_the_whole() -> None:
     close(parts[0].loss + parts[1].loss, objective(ROWS).loss)
     plain = [objective.plain(ROWS[i], counts=counts).loss for i in (0, 1)]
     close(plain[0], parts[0].loss), close(plain[1], parts[1].loss)
-    gradient = torch.cat([objective.gradient(ROWS[i], counts=counts) for i in (0, 1)])
-    close(gradient, objective.gradient(ROWS))
+    gradient = torch.cat([slope(objective, ROWS[i], counts=counts) for i in (0, 1)])
+    close(gradient, slope(objective, ROWS))
     both: Tensor = (objective + objective)(ROWS[0], counts=counts).loss
     close(both, 2 * parts[0].loss)

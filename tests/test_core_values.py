@@ -88,7 +88,7 @@ def test_the_log_odds_have_a_tangent_where_the_probability_rounds_to_one(dtype: 
 def test_the_range_of_a_sigmoid() -> None:
     for shift, low in ((0.0, -0.5), (0.5 * LN2, -1 / 3), (1e4, 0.0), (-1e4, -1.0)):
         found = ga.Sigmoid(2.0, shift).range
-        assert (found.low, found.high) == (pytest.approx(low, abs=1e-15), pytest.approx(1 + low, abs=1e-15))
+        assert [found.low, found.high] == pytest.approx([low, 1 + low], abs=1e-15)
 
 
 def test_a_bound_probability_reads_its_anchor_and_leaves_the_chart_alone() -> None:
@@ -197,6 +197,25 @@ def test_the_weights_of_nothing_are_finite(measure: ga.Measure) -> None:
         assert torch.isfinite(found).all() and (found > 0).all()
 
 
+@pytest.mark.parametrize("measure", [m for m, *_ in MEASURED], ids=repr)
+def test_one_event_alone_has_the_whole_weight(measure: ga.Measure) -> None:
+    own = ga.FixedBudget(1) if isinstance(measure, ga.FixedBudget) else measure
+    own = ga.measure.LengthPower(measure.alpha, 1.0) if isinstance(measure, ga.measure.LengthPower) else own
+    batch = ga.Batch(torch.zeros(2, 2), mask=torch.tensor([[0, 1], [0, 0]]))
+    counts = batch.counts()
+    found = own.among(batch, counts).weights(batch.support, counts.tokens.double(), counts.sequences.double())
+    close(found, [[0, 1], [0, 0]])
+
+
+def test_lengths_less_than_one_apart_are_measured_in_their_deviation() -> None:
+    """Lengths 1 and 2 stand one deviation of ½ from their mean: h = 1 ∓ ½."""
+    batch = ga.Batch(torch.zeros(2, 2), mask=torch.tensor([[1, 0], [1, 1]]))
+    measure = ga.measure.LengthPreference(2.0, 0.5).among(batch, batch.counts())
+    share = 1 / (1 + math.exp(1.5**2 - 0.5**2))
+    found = measure.weights(batch.support, column(3.0)[0], column(2.0)[0])
+    close(found[:, 0], [2 * share / 3, 2 * (1 - share) / 3])
+
+
 def test_lengths_are_those_of_the_rows_where_no_batch_is_given() -> None:
     for measure, expected in (
         (ga.PromptMean(), [1 / 7, 0, 1 / 7, 1 / 7]),
@@ -205,6 +224,18 @@ def test_lengths_are_those_of_the_rows_where_no_batch_is_given() -> None:
         close(measure.weights(SUPPORT, *FOUR), per_token(*expected))
         responses = measure.weights(SUPPORT.any(-1), FOUR[1], FOUR[1])
         close(responses, [x / 3 / (5 if isinstance(measure, ga.measure.LengthPower) else 1) for x in (1, 0, 1, 1)])
+
+
+@pytest.mark.parametrize("alpha", [10.0, -11.0])
+def test_a_high_power_of_a_length_stays_within_float32(alpha: float) -> None:
+    """They are taken over their mean, 1337, whose tenth power is a float32; 12033¹⁰ and 4000¹¹ are none."""
+    mask = torch.arange(4000) < torch.tensor([1, 10, 4000])[:, None]
+    batch = ga.Batch(torch.zeros(3, 4000, dtype=torch.float32), mask=mask)
+    counts, measure = batch.counts(), ga.measure.LengthPower(alpha, 1.0)
+    events, rows = counts.tokens.float(), counts.sequences.float()
+    parts = [measure.among(batch[i], counts).weights(mask[i : i + 1], events, rows)[0, 0] for i in range(3)]
+    expected = torch.softmax(-alpha * torch.tensor([1.0, 10.0, 4000.0]).log(), 0)
+    torch.testing.assert_close(torch.stack(parts), expected.float(), rtol=1e-4, atol=1e-37)
 
 
 def test_the_formulas_of_measures() -> None:

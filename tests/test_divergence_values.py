@@ -28,6 +28,8 @@ VALUES: list[tuple[ga.Divergence, tuple[float, float, float], float, tuple[float
     (ga.SquaredHellinger(), (2.0, 1.0, 1 / 8), 2.0, (-INF, 2.0)),
     (ga.CressieRead(3.0), (9.0, 7.5, 4.0), 1 / 3, (-0.5, INF)),
     (ga.CressieRead(1.5), ((8 - 6 + 0.5) / 0.75, 2.0, 0.5), 2 / 3, (-2.0, INF)),
+    (ga.CressieRead(2.5), ((32 - 10 + 1.5) / 3.75, 7 / 1.5, 2.0), 0.4, (-2 / 3, INF)),
+    (ga.CressieRead(-0.5), ((0.5 + 2 - 1.5) / 0.75, (1 - 1 / 8) / 1.5, 1 / 32), INF, (-INF, 2 / 3)),
     (ga.JensenShannon(), (JS_OF_4, math.log(8 / 5), 1 / 20), LOG_2, (-INF, LOG_2)),
     (
         SkewJensenShannon(0.25),
@@ -427,6 +429,13 @@ def test_the_range_of_a_mirror_of_ones_own() -> None:
     mine = Bounded()
     assert repr(mine.reverse) == f"{mine!r}.reverse" and mine.reverse.reverse is mine
     close(mine.reverse.generator(column(0.25, 0.0)), [0.25 * 9 / 5, 1.0])
+    low, high = mine.mirror_range.low, mine.mirror_range.high
+    assert mine.inverse_mirror(column(low, low - 1.0)).tolist() == [0.0, 0.0]
+    assert mine.inverse_mirror(column(high, high + 1.0)).tolist() == [INF, INF]
+    s = 1.0 - 4 / 25  # ψ'(t) = 1 − 4/(1 + t)² at t = 4, where ψ is 9/5
+    close(mine.inverse_mirror(column(s)), [4.0])
+    close(mine.conjugate(column(s)), [4 * s - 1.8])
+    assert mine.conjugate(column(high, low - 1.0)).tolist() == [INF, -1.0]
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -473,3 +482,62 @@ FORMULAS = [
 def test_constants_and_signs_of_a_formula(of: ga.Divergence, formula: str, mirror: str) -> None:
     assert of.latex() == formula and of.latex_mirror("t") == mirror
     assert SkewJensenShannon(0.25).latex_mirror("t") == r"0.75\log\frac{t}{0.25+0.75\,t}"
+
+
+# ---- how many steps a solution takes: each is a communication, or an evaluation of every ratio
+
+
+@pytest.mark.parametrize(
+    "of, radius, most",
+    [
+        (ga.PearsonChiSquare(), 1e-4, 5),  # where nothing is at its bound the start is the solution
+        (ga.PearsonChiSquare(), 1e-2, 5),
+        *[
+            (of, radius, 21)
+            for of in (ga.KullbackLeibler(), ga.ReverseKullbackLeibler(), ga.JensenShannon(), ga.PearsonChiSquare())
+            for radius in (1e-4, 1e-2, 0.1, 0.3)
+        ],
+    ],
+    ids=str,
+)
+def test_a_trust_region_is_solved_in_few_calls(of: ga.Divergence, radius: float, most: int) -> None:
+    """One for the spread and two for every step of Newton's iteration."""
+    groups, drive = ga.Groups(torch.arange(8) // 4, torch.ones(8, dtype=torch.bool)), torch.randn(8)
+    count = 0
+
+    def reduce(x: Tensor) -> Tensor:
+        nonlocal count
+        count += 1
+        return x
+
+    ga.trust_region_target(drive, groups, of, radius, reduce=reduce)
+    assert 3 <= count <= most
+
+
+@pytest.mark.parametrize("order, most", [(3.0, (8, 13, 16)), (-1.0, (10, 11, 10)), (0.0, (8, 9, 8)), (0.5, (8, 10, 9))])
+def test_a_target_policy_is_solved_in_few_steps(order: float, most: tuple[int, ...]) -> None:
+    class Counted(ga.CressieRead):
+        count = 0
+
+        def inverse_mirror(self, s: Tensor) -> Tensor:
+            Counted.count += 1
+            return super().inverse_mirror(s)
+
+    drive = torch.randn(16)
+    for scale, bound in zip((0.01, 1.0, 30.0), most):
+        Counted.count = 0
+        ga.target_policy(scale * drive, Counted(order))
+        assert 3 <= Counted.count <= bound, scale
+
+
+@pytest.mark.parametrize("rise, settled", [(0.9e-3, True), (1.1e-3, False)])
+def test_a_mirror_settles_that_moves_by_a_thousandth(rise: float, settled: bool) -> None:
+    class Late(ga.Divergence):
+        def generator(self, t: Tensor) -> Tensor:
+            return (t - 1) ** 2 / (t + 1)
+
+        def coordinate(self, log_ratio: Tensor) -> Tensor:
+            return log_ratio.sign() * (2 + 2 * rise * (log_ratio.abs() > 200))
+
+    found = Late().mirror_range
+    assert (found.low, found.high) == ((-2 - 2 * rise, 2 + 2 * rise) if settled else (-INF, INF))

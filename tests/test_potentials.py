@@ -14,6 +14,7 @@ from torch import Tensor
 
 import geomalign as ga
 from geomalign import optimization
+from geomalign._util import numerics
 from geomalign._util.types import Interval, Locality
 from geomalign.optimization.roots import limit
 
@@ -179,6 +180,10 @@ def test_a_ratio_is_bounded_by_the_range_of_exponentials(of: ga.BregmanGeometry,
     floor = 2.0 * math.log(EPS)
     torch.testing.assert_close(of.mirror(u), column(mirror - 10, mirror, floor, floor), rtol=1e-6, atol=0)
     assert of.curvature(u)[0] > 0 and of.curvature(u)[1:].tolist() == [0.0] * 3
+    one, two = of.value(column(-1.0, -2.0)).tolist()
+    assert one == pytest.approx(2.0, rel=1e-12) and two == pytest.approx(2.0 - floor, rel=1e-12)
+    near, far = of.value(column(math.exp(bend + 5), 2 * math.exp(bend + 5))).tolist()
+    assert far - near == pytest.approx(mirror * math.exp(bend + 5), rel=1e-9)
 
 
 def test_a_probability_is_bounded_by_its_rounding() -> None:
@@ -302,6 +307,8 @@ VALUES: list[tuple[ga.BregmanGeometry, float, float, tuple[float, float, float, 
     (3.0 * ga.ChiSquare(2.0), 2.0, 3.0, (12.0, 12.0, 6.0, 0.75, 0.5)),  # type: ignore[list-item]
     (ga.StraightThrough(ga.ReverseKL(2.0), ga.ChiSquare(3.0)), 1.0, 1.5, (2 / math.e, 3.0, 3.0, 0.375, 0.5)),
     (ga.ConvexPotential(lambda u: u**4 / 4), 2.0, 8.0, (4.0, 8.0, 12.0, 12.0, 2.0)),
+    (ga.ConvexPotential(torch.exp), 0.0, 2.0, (1.0, 1.0, 1.0, 2 * math.log(2) - 2, math.log(2))),
+    (ga.ConvexPotential(lambda u: torch.exp(-u)), 0.0, -2.0, (1.0, -1.0, 1.0, 2 * math.log(2) - 2, -math.log(2))),
 ]  # fmt: skip
 
 
@@ -543,6 +550,8 @@ def test_a_soft_clip_and_what_it_gains_at_most() -> None:
     assert of.equilibrium(column(3.0, -3.0, 0.0)).tolist() == [INF, -INF, 0.0]
     for g, tau in ((3.0, 2.0), (-3.0, 0.5)):
         s = 1 / (1 + math.exp(-tau * 0.7))
+        close(of.energy(column(0.7), column(g)), [-4 * g / tau * s])
+        close(of.force(column(0.7), column(g)), [-4 * g * s * (1 - s)])
         close(of.curvature(column(0.7), column(g)), [4 * g * tau * s * (1 - s) * (2 * s - 1)])
 
 
@@ -668,14 +677,17 @@ def test_constants_and_signs_of_a_formula(of: ga.OptimizationGeometry, formula: 
     assert of.latex("u", "g") == formula
 
 
-def test_energies_and_forces_of_a_clip_together() -> None:
-    """In the shape of the drive, one number per row, as in that of the tokens."""
-    of, drive = ga.Clip(0.25, 0.5, dual=4.0), column(2.0, -2.0, 0.0)[:, None]
-    u = column(-1.0, -0.25, 0.5, 1.0, 3.0, 5.0).expand(3, 6)
-    energy = [[2.0, 0.5, -1.0, -1.0, -1.0, -1.0], [-0.5, -0.5, 1.0, 2.0, 6.0, 6.0], [0.0] * 6]
-    force = [[-2.0, -2.0, -2.0, 0.0, 0.0, 0.0], [0.0, 2.0, 2.0, 2.0, 2.0, 0.0], [0.0] * 6]
-    found = of.energy_and_force(u, drive)
-    close(found[0] + 0, torch.tensor(energy))
-    close(found[1] + 0, torch.tensor(force))
-    close(of.energy(u, drive) + 0, torch.tensor(energy))
-    close(of.force(u, drive) + 0, torch.tensor(force))
+@pytest.mark.parametrize("wait", [True, False])
+def test_energies_and_forces_of_a_clip_together(wait: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the shape of the drive, one number per row, as in that of the tokens; also without waiting for the device."""
+    monkeypatch.setattr(numerics, "may_wait", lambda x: wait)
+    of, u = ga.Clip(0.25, 0.5, dual=4.0), column(-1.0, -0.25, 0.5, 1.0, 3.0, 5.0).expand(3, 6)
+    energy = [[1.0, 0.25, -0.5, -0.5, -0.5, -0.5], [-0.25, -0.25, 0.5, 1.0, 3.0, 3.0], [0.0] * 6]
+    force = [[-1.0, -1.0, -1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 1.0, 1.0, 1.0, 0.0], [0.0] * 6]
+    for size in (0.5, 2.0):
+        drive = column(size, -size, 0.0)[:, None]
+        together = of.energy_and_force(u, drive)
+        for found, expected in zip((*together, of.energy(u, drive), of.force(u, drive)), (energy, force) * 2):
+            close(found + 0, size * torch.tensor(expected))
+    close(of.equilibrium(column(2.0, -2.0, 0.0)), [0.5, -0.25, 0.0])
+    close(of.conjugate(column(2.0, -2.0, 0.0)), [1.0, 0.5, 0.0])

@@ -172,6 +172,7 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: sampling.DeviationScaled(ddof=2), "DeviationScaled(ddof=2): choose one of 0, 1."),
     (lambda: sampling.DeviationScaled(epsilon=-1.0), "DeviationScaled(epsilon=-1.0): a number ≥ 0, added to"),
     (lambda: sampling.BalancedClip(low=0.6), "BalancedClip(low=0.6): two numbers, the first and the last place of"),  # type: ignore[arg-type]
+    (lambda: sampling.BalancedClip(high=1.2), "BalancedClip(high=1.2): two numbers, the first and the last place of"),  # type: ignore[arg-type]
     (lambda: sampling.BalancedClip(low=(0.9, 0.6)), "BalancedClip(low=(0.9, 0.6), high=(1.2, 3.0)): ratios, 0 ≤ low"),
     (lambda: sampling.BalancedClip(low=(-0.1, 0.6)), "BalancedClip(low=(-0.1, 0.6), high=(1.2, 3.0)): ratios"),
     (lambda: sampling.BalancedClip(low=(0.6, 1.1)), "BalancedClip(low=(0.6, 1.1), high=(1.2, 3.0)): ratios"),

@@ -572,6 +572,9 @@ def test_the_ends_of_an_effective_size() -> None:
         assert one.drive(batch).tolist() == [0.0] * 4
         close(ga.EscortESS(1.0, 2.0, scaled=True, within=within).drive(batch), [0.5, -0.5, 0.5, -0.5])
         close(low.drive(batch), [math.tanh(1), -math.tanh(1)] * 2)
+        plain = ga.EscortESS(0.7, within=within)
+        for shift in (-5000.0, 5000.0):
+            close(plain.drive(rows(2 + shift, shift, 3 + shift, 1 + shift)), plain.drive(batch))
     per_prompt = ga.EscortESS(0.9, within="group").alpha(rows(4, 0, 1, 1))
     assert per_prompt[0] == per_prompt[1] > 0 and per_prompt[2] == per_prompt[3] == 0
 

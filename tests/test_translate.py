@@ -412,6 +412,11 @@ def test_a_share_of_all_or_of_nothing_is_no_measure() -> None:
     assert [analysis.invariants(clip, at(0.0, 0.0)).radius, analysis.invariants(clip, at(0.0, 1.0)).radius] == (
         pytest.approx([0.0, 0.02])
     )
+    still = dataclasses.replace(at(0.0, 1.0, 1.0, 0.0), policy=torch.tensor([[-0.5], [-0.5], [-1.0], [-2.0]]))
+    assert analysis.invariants(clip, still).clipped == 0.5, "of the two events that something pulls at"
+    square = ga.Objective(unit=ga.Token(), sampling=ga.Advantage(), optimization=ga.ChiSquare(2.0))
+    moved = dataclasses.replace(at(0.0, 1.0), policy=torch.tensor([[-0.5], [-0.75]], dtype=torch.float64))
+    assert analysis.invariants(square, moved).clipped == pytest.approx(0.5), "2·¼ of the pull of 1 is gone"
     for name in ("curvature", "clipped"):
         assert math.isnan(getattr(analysis.invariants(clip, at(0.0, 0.0)), name)), "nothing pulls"
 

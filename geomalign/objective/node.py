@@ -182,4 +182,9 @@ def differentiable(batch: Batch | PreferenceBatch) -> bool:
     >>> differentiable(Batch(torch.zeros(2, 3)))
     False
     """
-    return torch.is_grad_enabled() and any(x.requires_grad for x in policies(batch))
+    return torch.is_grad_enabled() and any(x.requires_grad or _mapped(x) for x in policies(batch))
+
+
+def _mapped(x: Tensor) -> bool:
+    """Whether `torch.func.vmap` maps over the tensor, which then does not say whether it requires a gradient."""
+    return not torch.compiler.is_compiling() and torch._C._functorch.is_batchedtensor(x)

@@ -19,6 +19,8 @@ NEWER = tuple(
     f"tests/recipes/test_{name}.py" for name in ("reinforce_kin", "surrogates", "more_regressions", "lengths")
 )
 """Recipes with parts of their own in several slots."""
+PULLS = ("tests/test_sampling_values.py", "tests/test_sampling_contracts.py", "tests/test_slot_defaults.py")
+"""Sampling geometries by hand, and what each says of itself."""
 EDGES = ("tests/test_potentials.py", "tests/test_group_potentials.py", "tests/test_slot_defaults.py")
 """Potentials at their edges, and what they have where nothing is given."""
 FORMULA = ("tests/test_outcome.py", "tests/recipes/test_kl_penalties.py", "tests/test_core.py")
@@ -45,14 +47,20 @@ PACKAGES: dict[str, tuple[str, ...]] = {
 """A package of the report -> its modules, as patterns below geomalign/."""
 
 TESTS: dict[str, tuple[str, ...]] = {
-    "sampling/masked_importance.py": ("tests/recipes/test_masked_importance.py", *_laws("sampling")),
-    "sampling/off_policy.py": ("tests/recipes/test_masked_importance.py", *_laws("sampling")),
-    "sampling/trust_region.py": ("tests/test_trust_region.py", *_laws("sampling", "every_drive_and_measure_adds_up")),
+    "sampling/masked_importance.py": ("tests/recipes/test_masked_importance.py", *PULLS, *_laws("sampling")),
+    "sampling/off_policy.py": ("tests/recipes/test_masked_importance.py", *PULLS, *_laws("sampling")),
+    "sampling/trust_region.py": (
+        "tests/test_trust_region.py",
+        *PULLS,
+        *_laws("sampling", "every_drive_and_measure_adds_up"),
+    ),
     "sampling/advantage.py": (
         "tests/recipes/test_advantages.py",
+        *PULLS,
         *_laws("sampling", "every_drive_and_measure_adds_up"),
     ),
     "sampling/importance.py": (
+        *PULLS,
         "tests/recipes/test_importance.py",
         "tests/recipes/test_formula.py",
         *_laws("sampling", "every_drive_and_measure_adds_up"),
@@ -62,15 +70,17 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/recipes/test_formula.py",
         *NEWER,
         "tests/test_sampling.py",
-        "tests/test_slot_defaults.py",
+        *PULLS,
         *_laws("sampling", "every_drive_and_measure_adds_up"),
     ),
     "optimization/group.py": (
+        *EDGES,
         "tests/recipes/test_groups.py",
         "tests/theory/test_theorems_groups.py",
         *_laws("optimization"),
     ),
     "optimization/listwise.py": (
+        *EDGES,
         "tests/recipes/test_groups.py",
         "tests/test_optimization.py",
         "tests/theory/test_theorems_groups.py",
@@ -86,9 +96,23 @@ TESTS: dict[str, tuple[str, ...]] = {
         *_laws("optimization", "our_geometries_are_finite_far_from_the_anchor"),
         "tests/test_core.py",
     ),
-    "divergences/estimate.py": ("tests/test_estimators.py", "tests/test_slot_values.py"),
-    "divergences/t*.py": ("tests/test_projection.py", "tests/test_trust_region.py", "tests/test_divergences.py"),
-    "divergences/*.py": ("tests/test_divergences.py", "tests/test_projection.py", *_laws("divergence", "chart")),
+    "divergences/estimate.py": (
+        "tests/test_divergence_values.py",
+        "tests/test_estimators.py",
+        "tests/test_slot_values.py",
+    ),
+    "divergences/t*.py": (
+        "tests/test_divergence_values.py",
+        "tests/test_projection.py",
+        "tests/test_trust_region.py",
+        "tests/test_divergences.py",
+    ),
+    "divergences/*.py": (
+        "tests/test_divergence_values.py",
+        "tests/test_divergences.py",
+        "tests/test_projection.py",
+        *_laws("divergence", "chart"),
+    ),
     "unit/observation.py": (*NEWER, *_laws("unit")),
     "unit/*.py": (
         "tests/recipes/test_unpaired.py",
@@ -118,10 +142,27 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/test_sampling.py",
         "tests/test_core.py",
     ),
-    "analysis/identification/*.py": ("tests/test_curves.py", "tests/test_thresholds.py", "tests/test_identify.py"),
-    "analysis/asymptotics.py": ("tests/test_curves.py", "tests/test_identify.py", "tests/test_analysis.py"),
-    "analysis/*.py": ("tests/test_thresholds.py", "tests/test_analysis.py", "tests/test_equilibrium.py"),
-    "control/*.py": ("tests/training/test_control.py", "tests/test_trust_region.py"),
+    "analysis/identification/*.py": (
+        "tests/test_curves.py",
+        "tests/test_thresholds.py",
+        "tests/test_analysis_reading.py",
+        "tests/test_identify.py",
+    ),
+    "analysis/asymptotics.py": (
+        "tests/test_curves.py",
+        "tests/test_analysis_values.py",
+        "tests/test_analysis_reading.py",
+        "tests/test_identify.py",
+        "tests/test_analysis.py",
+    ),
+    "analysis/translation.py": ("tests/test_translate.py",),
+    "analysis/*.py": (
+        "tests/test_analysis_values.py",
+        "tests/test_thresholds.py",
+        "tests/test_analysis.py",
+        "tests/test_equilibrium.py",
+    ),
+    "control/*.py": ("tests/test_control_units.py", "tests/training/test_control.py", "tests/test_trust_region.py"),
     "audit/*.py": ("tests/test_thresholds.py", "tests/test_audit.py"),
     "training/checkpoint.py": ("tests/training/test_checkpoint.py", "tests/training/test_trainer.py"),
     "training/st*.py": (

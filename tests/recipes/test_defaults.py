@@ -464,6 +464,8 @@ KEYWORDS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         {"eta": 2.0, "normalize": "mean"},
         {"sampling.temperature": 2.0, "sampling.prior": "mean", "unit": ga.MeanSequence(), "sampling.of.ddof": 0},
     ),
+    ("tpo", {}, {"sampling.of.scale": "group", "sampling.of.epsilon": 0.0, "sampling.prior": "sum"}),
+    ("adpo", {}, {"sampling.of.scale": "group", "sampling.of.ddof": 1, "sampling.prior": None}),
     ("lpo", {"tau": 2.0, "scale_rewards": "batch"}, {"sampling.temperature": 2.0, "sampling.of.scale": "batch"}),
     (
         "sparse_lpo",
@@ -613,6 +615,9 @@ def test_keywords_of_later_terms() -> None:
     assert likelihood.unit.of == ga.MeanSequence() and likelihood.sampling == ga.Label(1.0)
     assert likelihood.optimization == ga.Indicator(-math.inf, 0.0)
     assert ga.recipes.cpo(beta=3.0).terms[0][1].sampling == ga.Label(3.0)
+    assert ga.recipes.cpo(beta=3.0).terms[0][1].optimization == ga.Logistic(3.0)
+    odds = ga.recipes.orpo().terms[1][1]
+    assert (odds.unit.of, odds.sampling, odds.optimization) == (ga.MeanSequence(), ga.Label(1.0), ga.Logistic(1.0))
 
 
 # ---- who is named in a refusal
@@ -638,6 +643,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("prime_ipo", {"beta": -1.0}, "prime_ipo(beta=-1.0): a number ≥ 0."),
     ("rec", {"epsilon": 1.0}, "rec(epsilon=1.0): a number in [0, 1), the distance of a wall from the ratio 1."),
     ("rec", {"epsilon": -0.1}, "rec(epsilon=-0.1): a number in [0, 1)"),
+    ("rec", {"epsilon": 0.0}, "rec(epsilon=0.0, epsilon_high=None): no ratio lies between its walls."),
     ("rec", {"epsilon_high": -0.1}, "rec(epsilon_high=-0.1): a number ≥ 0, the distance of a wall from the ratio 1."),
     ("rec", {"clip": "both"}, "rec(clip='both'): choose one of 'one_side', 'two_side', 'ring', None."),
     ("rec", {"importance": 1}, "rec(importance=1): True or False."),
@@ -713,6 +719,7 @@ def test_an_argument_of_a_recipe_is_refused_in_its_name(name: str, given: dict[s
         ("grpo", {"beta": 0.0}),
         ("amir_grpo", {"lambda_": 0.0}),
         ("rec", {"epsilon": 0.0, "epsilon_high": 0.1}),
+        ("rec", {"clip": None, "epsilon": 0.0}),
         ("rec", {"epsilon": 0.1, "epsilon_high": 0.0}),
         ("rec", {"clip": None}),
         ("opd", {"delta": 1.0, "tau": 0.0}),

@@ -506,10 +506,8 @@ def test_what_trackio_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert made == {"project": "other", "name": name, "config": {"rate": 0.5}, "resume": "allow", "embed": False}
     assert kept.told == [("log", {"reward": 0.25}, {"step": 5}), ("finish", {})]
     (tmp_path / "other").mkdir()
-    assert len(tracking.identity(tmp_path)) == 8 and tracking.identity(tmp_path) != tracking.identity(
-        tmp_path / "other"
-    )
-    assert tracking.identity(tmp_path) == name[-8:]
+    mine, other = (tracking.identity(place) for place in (tmp_path, tmp_path / "other"))
+    assert len(mine) == 8 and mine != other and mine == name[-8:]
 
 
 def test_a_tracker_is_told_of_steps_once_and_no_more_where_it_failed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 import geomalign as ga
 from geomalign.tasks import Chain, Dataset, Problem, held_out
-from geomalign.training import fit, from_pairs, from_rewards, generation, prompts, warmstart
+from geomalign.training import evaluation, fit, from_pairs, from_rewards, generation, prompts, warmstart
 from geomalign.training.checkpoint import read_metrics
 from geomalign.training.config import override
 from geomalign.training.config.settings import ModelConfig, OfflineConfig, RLConfig, TrainConfig, WarmStartConfig
@@ -436,12 +436,8 @@ def test_every_row_of_a_process_is_in_one_minibatch_of_an_epoch(monkeypatch: pyt
 
 def test_rows_that_a_term_couples_stay_together() -> None:
     rows, samples = torch.arange(12), 3
-    alone, coupled = ga.recipes.grpo(), ga.recipes.get("gopo")
-    together = [
-        any(term.coupling is not None for _, term in found.terms) for found in (alone, coupled, alone + coupled)
-    ]
-    assert together == [False, *together[1:]]
-    for objective, whole in zip((alone, coupled, alone + coupled), together):
+    for name, whole in (("grpo", False), ("gvpo", True), ("amir_grpo", True)):  # the last one is a sum with grpo
+        objective = ga.recipes.get(name)
         config = TrainConfig(rl=RLConfig(samples=samples, minibatches=2))
         run: Any = types.SimpleNamespace(config=config, objective=objective)
         plain = list(from_rewards._parts(run, rows, 2))
@@ -483,6 +479,8 @@ def test_the_figures_of_a_rollout_of_two_processes(monkeypatch: pytest.MonkeyPat
     nothing = rollout_of(torch.zeros(2, 1, dtype=torch.bool))
     row = from_rewards._rollout_metrics(nothing, torch.tensor([math.nan, math.nan]), slice(0, 2), 1, 2)
     assert "reward" not in row and row["entropy"] == 0.0 and row["zero_groups"] == 1.0 and row["masked"] == 2.0
+    single = rollout_of(torch.ones(1, 1, dtype=torch.bool), entropy=torch.full((1, 1), 0.5))
+    assert from_rewards._rollout_metrics(single, torch.ones(1), slice(0, 1), 1, 1)["entropy"] == 0.5
 
 
 def test_a_reference_is_loaded_where_the_objective_needs_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -580,6 +578,27 @@ def test_of_an_unmoved_policy_what_it_says_now_is_what_it_said() -> None:
     assert torch.equal(said[0], still.batch.rows.policy.detach()) and not said[0].requires_grad
     assert said[1] is batch.old
     torch.testing.assert_close(moved.batch.rows.policy.detach(), rollout.log_prob)
+
+
+def test_processes_evaluate_their_share_where_they_work_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here one of four prompts; the others have three, of which two are right."""
+    config, asked = override(TrainConfig(), {"task.eval_levels": [3]}), list[int]()
+    policy: Any = None
+
+    def greedy(policy: Any, task: Any, problems: Any, timeout: float, failed: Any) -> list[float]:
+        return noted(asked, len(problems), [1.0] * len(problems))
+
+    monkeypatch.setattr(evaluation, "greedy_rewards", greedy)
+    monkeypatch.setattr(evaluation.distributed, "share", lambda count: slice(2, 3))
+    monkeypatch.setattr(evaluation.distributed, "summed", lambda sums: sums + torch.tensor([2.0, 2.5, 3.0]))
+    together = evaluation.evaluate(config, policy, Chain(), 4, together=True)
+    assert (together["accuracy/3"], together["greedy_reward/3"]) == (0.75, 3.5 / 4)
+    for alone in (
+        evaluation.evaluate(config, policy, Chain(), 4),
+        evaluation.evaluate(config, policy, Chain(), 4, False),
+    ):
+        assert alone["accuracy/3"] == alone["greedy_reward_in"] == 1.0
+    assert asked == [1, 4, 4]
 
 
 # ---- the warm start

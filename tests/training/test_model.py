@@ -167,7 +167,12 @@ def test_a_model_is_asked_for_the_positions_that_are_wanted_where_it_can_be(take
 def test_hidden_states_are_those_of_the_last_positions_in_the_type_of_the_head(policy: Policy) -> None:
     tokens = torch.tensor([[3, 4, 5, 6]])
     whole = policy.model.base_model(tokens).last_hidden_state
+    given: list[dict[str, Any]] = []
+    body = policy.model.base_model
+    hook = body.register_forward_pre_hook(lambda module, args, named: given.append(named), with_kwargs=True)
     torch.testing.assert_close(policy.hidden(tokens, None, keep=3), whole[:, 1:])
+    assert given == [{"use_cache": False}], "nothing reads a cache"
+    hook.remove()
     half = replace(policy, placement=Placement("cpu", "bfloat16"))
     assert half.hidden(tokens, None, keep=1).dtype == torch.bfloat16
     assert half.logits(tokens, None, keep=1).dtype == torch.float32
@@ -190,14 +195,16 @@ def test_the_attention_of_short_models_is_plain_and_of_others_fused() -> None:
 
 
 def test_layers_that_are_computed_again_have_the_same_gradients_behind_frozen_embeddings() -> None:
-    """As those of an adapter lie; and their modules are in evaluation mode outside of the pass."""
+    """As those of an adapter lie; only the layers themselves are in training mode, and only inside of the pass."""
     found = []
     for again in (False, True):
         each = build(SMALL, "0123+=", 0, Placement(gradient_checkpointing=again))
         each.model.get_input_embeddings().weight.requires_grad_(False)
         layer = each.model.model.layers[0]
         seen: list[bool] = []
-        layer.mlp.register_forward_pre_hook(lambda module, given, seen=seen, layer=layer: seen.append(layer.training))
+        layer.mlp.register_forward_pre_hook(
+            lambda module, given, seen=seen, layer=layer: seen.append(layer.training and not module.training)
+        )
         each.logits(torch.tensor([[3, 4, 5]]), None, keep=2).square().sum().backward()
         assert seen == ([True, False] if again else [False]), "once more, behind the pass"
         assert not any(module.training for module in each.model.modules())
@@ -361,8 +368,8 @@ def test_an_adapter_is_made_with_its_rank_scale_and_seed(peft: types.SimpleNames
     torch.manual_seed(3)
     noises = []
     for seed in (5, 5, 6):
-        found = adapters.adapted(policy, LoRAConfig(4, 3.0), seed, "owner/base")
-        noises.append(found.adapter.noise)  # type: ignore[union-attr]
+        found: Any = adapters.adapted(policy, LoRAConfig(4, 3.0), seed, "owner/base")
+        noises.append(found.adapter.noise)
     assert torch.equal(torch.rand(2), expected), "the global random state stays"
     assert torch.equal(noises[0], noises[1]) and not torch.equal(noises[0], noises[2])
     assert peft.settings == {
@@ -372,9 +379,10 @@ def test_an_adapter_is_made_with_its_rank_scale_and_seed(peft: types.SimpleNames
         "lora_dropout": 0.0,
         "task_type": "CAUSAL_LM",
     }
-    assert found.model is policy.model and found.adapter is peft.wrapped
-    assert not peft.wrapped.training and peft.wrapped.noise.dtype == torch.float32
-    assert peft.wrapped.peft_config["default"].base_model_name_or_path == "owner/base"
+    made = peft.wrapped
+    assert found.model is policy.model and found.adapter is made
+    assert not made.training and made.noise.dtype == torch.float32
+    assert made.peft_config["default"].base_model_name_or_path == "owner/base"
 
 
 @pytest.mark.parametrize("above", [1, 2, 4, 5])

@@ -304,11 +304,15 @@ def test_the_longest_pieces_are_packed_first_each_where_it_fits_first() -> None:
 # ---- what a step, an evaluation and a run decide, by kind
 
 
-@pytest.mark.parametrize(("behind", "inactive"), [(0.9e-4, 1.0), (1.1e-4, 0.0)])
-def test_a_geometry_acts_at_the_anchor_from_a_ten_thousandth_of_the_drive_on(behind: float, inactive: float) -> None:
-    """Measured from a reference that lies behind by `behind`: of u − g with g = ±1 the first term is its own force."""
+@pytest.mark.parametrize(
+    ("behind", "pull", "inactive"), [(0.9e-4, 1.0, 1.0), (1.1e-4, 1.0, 0.0), (3.9e-4, 4.0, 1.0), (4.1e-4, 4.0, 0.0)]
+)
+def test_a_geometry_acts_at_the_anchor_from_a_ten_thousandth_of_the_drive_on(
+    behind: float, pull: float, inactive: float
+) -> None:
+    """Measured from a reference that lies behind by `behind`: of u − g with g = ±`pull` the first is its own force."""
     old = torch.full((2, 1), -1.0)
-    rows = ga.Batch(old, old, advantage=torch.tensor([1.0, -1.0]), reference=old - behind)
+    rows = ga.Batch(old, old, advantage=torch.tensor([pull, -pull]), reference=old - behind)
     objective = ga.Objective(
         unit=ga.Sequence(), sampling=ga.Advantage(), optimization=ga.ChiSquare(), anchor="reference"
     )

@@ -266,7 +266,8 @@ def _weights(x: Tensor, weights: Tensor, kinks: tuple[float, ...], tolerance: fl
         if int((near & (w > 0)).sum()) > 9:
             at = x[near & (w > 0)]
             columns = [at, -torch.expm1(at)]
-            k, rate = (tidy(c, tolerance) for c in amplitudes(columns, w[near & (w > 0)].log(), torch.ones_like(at)))
+            k, rate = amplitudes(columns, w[near & (w > 0)].log(), torch.ones_like(at))
+            k, rate = tidy(k, tolerance, beside=abs(rate)), tidy(rate, tolerance)
             shapes += [(k, rate)] if k >= 0 and rate > 0 else []
     if len(shapes) == 2:
         yield sampling.GammaImportance(Advantage(), *shapes)

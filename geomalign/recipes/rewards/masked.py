@@ -131,7 +131,7 @@ def rec(
             "two_side": both bounds for all tokens; "ring": those within both bounds, and those that the advantage
             pulls back from beyond the outer ones; None: no mask.
         epsilon: distance of the lower bound from the ratio 1, in [0, 1).
-        epsilon_high: distance of the upper bound, ≥ 0; `epsilon` where None.
+        epsilon_high: distance of the upper bound, ≥ 0, and not 0 where ε is; `epsilon` where None.
         importance: whether w = t; the methods' names end in IS or NoIS.
         outer: distances of the outer bounds of the ring, below and above.
 
@@ -147,6 +147,8 @@ def rec(
     check.within("rec", 0, 1, "the distance of a wall from the ratio 1", ends="[)", epsilon=epsilon)
     above = epsilon if epsilon_high is None else epsilon_high
     check.non_negative("rec", "the distance of a wall from the ratio 1", epsilon_high=above)
+    if clip is not None and epsilon == above == 0:
+        check.refuse("rec", "no ratio lies between its walls.", epsilon=epsilon, epsilon_high=epsilon_high)
     choices = ("one_side", "two_side", "ring", None)
     check.one_of("rec", "clip", clip, choices)
     check.boolean("rec", importance=importance)
