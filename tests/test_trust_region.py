@@ -182,7 +182,7 @@ SOLVED = [ga.TrustRegion(chi2=0.02), ga.TrustRegion(chi2=0.02, bounded=True), ga
     "chart, sampling, optimization, made",
     [
         (ga.Ratio(), SOLVED[0], ga.ChiSquare(4.0), "u = 0.1, and ChiSquare(mu=4.0) in Ratio() makes one of 0.025"),
-        (ga.LogRatio(), SOLVED[0], ga.ChiSquare(1.0), "u = 0.09531, and ChiSquare(mu=1.0) in LogRatio(scale=1.0) makes"),
+        (ga.LogRatio(), SOLVED[0], ga.ChiSquare(1.0), "u = 0.09531, and ChiSquare(mu=1.0) in LogRatio(scale=1.0)"),
         (ga.LogRatio(), SOLVED[1], ga.ChiSquare(1.0), "u = 0.09531, and"),
         (ga.Ratio(), SOLVED[2], ga.ChiSquare(1.0), "u = 0.1052, and ChiSquare(mu=1.0) in Ratio() makes one of 0.1,"),
         (ga.LogRatio(), SOLVED[2], ga.Flat(), "u = 0.1, and Flat() in LogRatio(scale=1.0) makes one of inf"),

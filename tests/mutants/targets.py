@@ -46,6 +46,8 @@ PACKAGES: dict[str, tuple[str, ...]] = {
 }
 """A package of the report -> its modules, as patterns below geomalign/."""
 
+DECISIONS, LEARNING = "tests/training/test_decisions.py", "tests/training/test_learning.py"
+
 TESTS: dict[str, tuple[str, ...]] = {
     "sampling/masked_importance.py": ("tests/recipes/test_masked_importance.py", *PULLS, *_laws("sampling")),
     "sampling/off_policy.py": ("tests/recipes/test_masked_importance.py", *PULLS, *_laws("sampling")),
@@ -164,7 +166,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     "control/*.py": ("tests/test_control_units.py", "tests/training/test_control.py", "tests/test_trust_region.py"),
     "audit/*.py": ("tests/test_thresholds.py", "tests/test_audit.py"),
-    "training/checkpoint.py": ("tests/training/test_checkpoint.py", "tests/training/test_trainer.py"),
+    "training/checkpoint.py": (DECISIONS, "tests/training/test_checkpoint.py", "tests/training/test_trainer.py"),
     "training/st*.py": (
         "tests/training/test_step.py",
         "tests/training/test_diagnosis.py",
@@ -173,7 +175,12 @@ TESTS: dict[str, tuple[str, ...]] = {
     "training/summary.py": (
         *("tests/training/test_step.py", "tests/training/test_diagnosis.py", "tests/training/test_trainer.py"),
     ),
-    "training/comparison.py": ("tests/training/test_comparison.py",),
+    "training/comparison.py": (DECISIONS, "tests/training/test_comparison.py"),
+    "training/workers.py": (DECISIONS, "tests/training/test_comparison.py"),
+    "training/callbacks.py": (DECISIONS, "tests/training/test_callbacks.py"),
+    "training/tracking.py": (DECISIONS, "tests/training/test_callbacks.py"),
+    "training/bases.py": (DECISIONS, "tests/training/test_warmstart.py"),
+    "training/hub.py": ("tests/training/test_model.py", "tests/training/test_conventions.py"),
     "chart/*.py": ("tests/test_probability_chart.py", *_laws("chart"), *FORMULA),
     "measure/*.py": (
         "tests/test_measures.py",
@@ -181,20 +188,29 @@ TESTS: dict[str, tuple[str, ...]] = {
         *_laws("measure", "every_drive_and_measure_adds_up"),
         *FORMULA,
     ),
-    "training/warmstart.py": ("tests/training/test_step.py", "tests/training/test_warmstart.py"),
+    "training/warmstart.py": ("tests/training/test_step.py", LEARNING, "tests/training/test_warmstart.py"),
     "training/*pair*.py": (
+        LEARNING,
+        "tests/training/test_conventions.py",
         "tests/training/test_offline.py",
         "tests/training/test_step.py",
         "tests/training/test_preferences.py",
     ),
     "training/evaluation.py": (
+        LEARNING,
         "tests/training/test_step.py",
         "tests/training/test_conventions.py",
         "tests/training/test_model.py",
     ),
     "training/config/*.py": ("tests/training/test_config.py", "tests/training/test_comparison.py"),
-    "training/policy/*.py": ("tests/training/test_policy_head.py", "tests/training/test_model.py"),
+    "training/policy/*.py": (
+        "tests/training/test_model.py",
+        "tests/training/test_policy_head.py",
+        "tests/training/test_conventions.py",
+    ),
     "training/[gpw]*.py": (
+        LEARNING,
+        "tests/training/test_policy_head.py",
         "tests/training/test_rollout.py",
         "tests/training/test_conventions.py",
         "tests/training/test_model.py",
@@ -202,6 +218,8 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/training/test_offline.py",
     ),
     "training/*.py": (
+        DECISIONS,
+        LEARNING,
         "tests/training/test_diagnosis.py",
         "tests/training/test_step.py",
         "tests/training/test_trainer.py",
