@@ -16,7 +16,7 @@ import torch
 
 import geomalign as ga
 from geomalign._util import check
-from geomalign._util.types import Interval
+from geomalign._util.types import Interval, Locality
 
 INF, NAN = math.inf, math.nan
 Check = Callable[..., None]
@@ -128,6 +128,12 @@ def test_an_interval() -> None:
             ValueError, match=rf"^Interval\(low={low}, high={high}\): the lower end must be ≤ the upper"
         ):
             Interval(low, high)
+
+
+def test_localities_are_ordered_by_how_much_must_be_known() -> None:
+    assert [(x.name, int(x)) for x in Locality] == [
+        *(("ROLLOUT", 0), ("TOKEN", 1), ("SEQUENCE", 2), ("GROUP", 3), ("BATCH", 4)),
+    ]
 
 
 # ---- batches
@@ -253,6 +259,7 @@ def test_pairs_have_as_many_of_one_kind_as_of_the_other() -> None:
         "`margin` of PreferenceBatch has dtype torch.bool; it holds numbers",
         lambda: ga.PreferenceBatch(ROWS, ROWS, margin=ONE > 0),
     )
+    assert ga.PreferenceBatch(ROWS, ROWS).paired and not ga.Batch(ROWS).paired
     assert ga.PreferenceBatch(ONE, ONE).summed and not ga.PreferenceBatch(ROWS, ROWS[:, :1]).summed
 
 

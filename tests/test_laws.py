@@ -147,6 +147,7 @@ LATER = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore::geomalign.RadiusWarning")
 @pytest.mark.parametrize("member", LATER, ids=members.ident)
 def test_a_later_member_composes(member: Any) -> None:
     """In a plain objective, in place of the part that fills its slot: the closed form is the gradient, parts add up."""

@@ -17,7 +17,10 @@ import geomalign as ga
 from geomalign._util.types import Locality
 from geomalign.laws import batches
 
-pytestmark = pytest.mark.filterwarnings("ignore::geomalign.UnboundedLossWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::geomalign.UnboundedLossWarning"),
+    pytest.mark.filterwarnings("ignore::geomalign.RadiusWarning"),
+]
 
 COMPARING = [name for name, of in members.recipes().items() if any(term.measure.needs_lengths for _, term in of.terms)]
 """Recipes whose measure compares the lengths of responses."""

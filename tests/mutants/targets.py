@@ -115,17 +115,30 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/test_projection.py",
         *_laws("divergence", "chart"),
     ),
-    "unit/observation.py": (*NEWER, *_laws("unit")),
+    "unit/observation.py": ("tests/test_unit_values.py", *NEWER, *_laws("unit")),
     "unit/*.py": (
+        "tests/test_unit_values.py",
         "tests/recipes/test_unpaired.py",
         "tests/recipes/test_pairs.py",
         *_laws("unit"),
         "tests/test_core.py",
     ),
-    "objective/certificate.py": ("tests/test_certificate.py",),
-    "objective/surrogate_error.py": ("tests/test_certificate.py",),
-    "objective/kl.py": ("tests/recipes/test_kl_penalties.py", *SLOTS),
-    "objective/*.py": ("tests/test_node.py", "tests/test_thresholds.py", *FORMULA, *SLOTS),
+    "objective/certificate.py": (
+        "tests/test_core_objective.py",
+        "tests/test_certificate.py",
+    ),
+    "objective/surrogate_error.py": (
+        "tests/test_core_objective.py",
+        "tests/test_certificate.py",
+    ),
+    "objective/kl.py": ("tests/test_core_objective.py", "tests/recipes/test_kl_penalties.py", *SLOTS),
+    "objective/*.py": (
+        "tests/test_core_objective.py",
+        "tests/test_node.py",
+        "tests/test_thresholds.py",
+        *FORMULA,
+        *SLOTS,
+    ),
     "recipes/*.py": (
         "tests/recipes/test_lookup.py",
         "tests/recipes/test_defaults.py",
@@ -181,8 +194,9 @@ TESTS: dict[str, tuple[str, ...]] = {
     "training/tracking.py": (DECISIONS, "tests/training/test_callbacks.py"),
     "training/bases.py": (DECISIONS, "tests/training/test_warmstart.py"),
     "training/hub.py": ("tests/training/test_model.py", "tests/training/test_conventions.py"),
-    "chart/*.py": ("tests/test_probability_chart.py", *_laws("chart"), *FORMULA),
+    "chart/*.py": ("tests/test_core_values.py", "tests/test_probability_chart.py", *_laws("chart"), *FORMULA),
     "measure/*.py": (
+        "tests/test_core_values.py",
         "tests/test_measures.py",
         "tests/test_slot_defaults.py",
         *_laws("measure", "every_drive_and_measure_adds_up"),
@@ -228,15 +242,20 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/training/test_control.py",
         "tests/training/test_model.py",
     ),
-    "_util/groups.py": ("tests/test_projection.py", *FORMULA, *SLOTS),
-    "nonfinite.py": ("tests/test_nonfinite.py",),
+    "_util/groups.py": ("tests/test_core_groups.py", "tests/test_projection.py", *FORMULA, *SLOTS),
+    "nonfinite.py": (
+        "tests/test_core_objective.py",
+        "tests/test_nonfinite.py",
+    ),
     "_util/numerics.py": (
+        "tests/test_core_groups.py",
         "tests/test_divergences.py",
         "tests/test_optimization.py",
         *SLOTS,
         "tests/test_equilibrium.py",
     ),
-    "*.py": (*FORMULA, *SLOTS, "tests/test_equilibrium.py"),
+    "batch/*.py": ("tests/test_core_checks.py", *FORMULA, *SLOTS, "tests/test_equilibrium.py"),
+    "*.py": ("tests/test_core_checks.py", *FORMULA, *SLOTS, "tests/test_equilibrium.py"),
 }
 """Patterns of modules -> test files; the first pattern that fits. The module's own examples run before them."""
 
