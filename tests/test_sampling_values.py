@@ -715,3 +715,12 @@ def test_a_sign_of_zero_and_what_a_shift_does_to_empty_rows() -> None:
         found = sampling.DeviationScaled(A, ddof, 0.5).drive(batch)
         close(found, [x / (spread + 0.5) for x in (1, -2, 0, 0)])
     assert sampling.DeviationScaled(A, epsilon=0.0).drive(rows(3, 3, 3, 3)).tolist() == [0.0] * 4
+
+
+def test_a_weight_without_an_upper_bound_stays_a_number_of_float32() -> None:
+    """60 nats are the most that a ratio is raised to, where nothing bounds it before."""
+    batch = ga.Batch(torch.zeros(1, 2), torch.zeros(1, 2), advantage=torch.ones(1))
+    weight = ga.ClippedImportance(ga.Advantage(), low=0.5).weight
+    seen = weight(torch.ones(1), torch.tensor([[59.0, 1e4]]), batch)
+    torch.testing.assert_close(seen.log(), torch.tensor([[59.0, 60.0]]))
+    assert weight(torch.ones(1), torch.tensor([[1e4]], dtype=torch.float32), batch).isfinite().all()

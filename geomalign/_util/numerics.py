@@ -206,7 +206,8 @@ def solve_increasing(
     Args:
         function: increasing, and of the shape of `target`; may return ±∞, never NaN.
         target: `(...)`.
-        low: lower end of the bracket, a number or a tensor broadcastable to `target`; never evaluated.
+        low: lower end of the bracket, a number or a tensor broadcastable to `target`; evaluated only
+            where a root lies at it, to the last digit, and others are still sought.
         high: upper end of the bracket, the same.
         derivative: of `function`.
         start: first point evaluated, where it lies inside the bracket.
