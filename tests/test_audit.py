@@ -789,17 +789,17 @@ def test_beyond_all_walls_nothing_of_the_gradient_is_left(tmp_path: Path) -> Non
 
 @dataclasses.dataclass(frozen=True)
 class EveryOther(ga.SamplingGeometry):
-    """A drive of its own for every token: 1 for the first, none for the second."""
+    """A drive of its own for every token: 1 for the first of the first row and the second of the second."""
 
     def latex(self) -> str:
         return "g"
 
     def drive(self, batch: Any) -> torch.Tensor:
-        return torch.tensor([1.0, 0.0]).expand(batch.size, 2)
+        return torch.eye(batch.size)
 
 
 def test_a_drive_of_tokens_and_a_sum_of_objectives_are_audited(tmp_path: Path) -> None:
-    """The first token has moved beyond the wall, the second is not pulled, in one row of two."""
+    """Of the two tokens that are pulled, one has moved beyond the wall; the two others do not count."""
     rows = [{"policy": [-0.5, -0.5], "old": [-1.0, -1.0]}, {"policy": [-1.0, -1.0], "old": [-1.0, -1.0]}]
     slots: dict[str, Any] = {"unit": ga.Token(), "chart": ga.Ratio(), "measure": ga.PooledMean()}
     clip = ga.Objective(sampling=EveryOther(), optimization=ga.Clip(0.2, 0.2), **slots)

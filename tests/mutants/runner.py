@@ -208,7 +208,8 @@ def again(root: Path, out: Path) -> None:
         judge = Judge(tree)
         for at in survivors:
             record = records[at]
-            same = [m for m in mutants(root, record["path"]) if m.key == report.key(record)]
+            there = (root / record["path"]).exists()
+            same = [m for m in mutants(root, record["path"]) if m.key == report.key(record)] if there else []
             if same:
                 mutant = min(same, key=lambda m: (abs(m.line - record["line"]), abs(m.column - record["column"])))
                 moved = record | dataclasses.asdict(mutant) | {"end": list(mutant.end), "again": True}
