@@ -95,8 +95,8 @@ among those that were not noticed at first, and not in the last column. A share 
 anything from 75 to 99.9 % of all mutants (Clopper–Pearson, 95 %).
 
 Between the samples of seed 4 and seed 5 tests were written for every package by reading it, module by module, and not
-against mutants that had been drawn: the sample of seed 5 says what such tests notice. Five of the slowest fast tests are
-kept for what they alone notice (`python -m tests.mutants slow`).
+against mutants that had been drawn: the sample of seed 5 says what such tests notice. Five of the slowest fast tests
+are kept for what they alone notice (`python -m tests.mutants slow`).
 """
 
 SAMPLE = """## Sample of seed {}
