@@ -536,17 +536,17 @@ def test_a_trust_region_of_tokens_and_of_pairs_by_hand() -> None:
         close(found, [math.copysign(0.2, x) if x else 0.0 for x in margin])
 
 
-def test_the_ratio_that_a_trust_region_solves() -> None:
-    """t* of a drive: 1 + g for χ², which is nowhere negative where it is bounded; others say nothing."""
-    drive = column(-2.0, 0.5)
-    for of, ratio in (
-        (ga.TrustRegion(chi2=0.1), [-1.0, 1.5]),
-        (ga.TrustRegion(chi2=0.1, bounded=True), [0.0, 1.5]),
-        (ga.TrustRegion(kl=0.1), [math.exp(-2), math.exp(0.5)]),
-        (ga.TrustRegion(divergence=ga.SquaredHellinger(), radius=0.1), [0.25, 1 / 0.75**2]),
+def test_the_drive_that_a_trust_region_solves() -> None:
+    """g of a step to t*: ψ'(t*), which is t* − 1 for χ², bounded or not; others say nothing."""
+    ratio = column(0.25, 2.25)
+    for of, drive in (
+        (ga.TrustRegion(chi2=0.1), [-0.75, 1.25]),
+        (ga.TrustRegion(chi2=0.1, bounded=True), [-0.75, 1.25]),
+        (ga.TrustRegion(kl=0.1), [math.log(0.25), math.log(2.25)]),
+        (ga.TrustRegion(divergence=ga.SquaredHellinger(), radius=0.1), [-2.0, 2 / 3]),
     ):
-        close(of.solved_ratio(drive), ratio)
-    assert ga.Advantage().solved_ratio(drive) is None
+        close(of.solved_drive(ratio), drive)
+    assert ga.Advantage().solved_drive(ratio) is None
 
 
 @pytest.mark.parametrize("scaled", [False, True])

@@ -90,19 +90,19 @@ def _warn_of_no_minimum(objective: Objective) -> None:
 
 
 def _warn_of_another_step(objective: Objective) -> None:
-    """Two small drives, of both signs, tell whether the equilibrium is the step that a drive is solved for."""
-    drives = torch.tensor([-0.1, 0.1], dtype=torch.float64)
-    promised = objective.sampling.solved_ratio(drives)
-    if promised is None or objective.unit.paired:
+    """Two ratios, one on each side of the anchor, tell whether the equilibrium is the step that is solved for."""
+    ratios = torch.tensor([0.9, 1.1], dtype=torch.float64)
+    drives = objective.sampling.solved_drive(ratios)
+    if drives is None or objective.unit.paired:
         return
     with torch.no_grad():
         made = objective.optimization.equilibrium(drives)
-        meant = objective.chart(promised.log())
+        meant = objective.chart(ratios.log())
     if torch.allclose(made, meant, rtol=1e-6, atol=1e-9):
         return
     warnings.warn(
         f"{objective.sampling!r} solves the drive for a step that ChiSquare(1.0) makes in the divergence's own "
-        "coordinate: Ratio() for chi2, LogRatio() for kl, Dual(divergence) for another. At a drive of 0.1 this step is "
+        "coordinate: Ratio() for chi2, LogRatio() for kl, Dual(divergence) for another. At the ratio 1.1 this step is "
         f"u = {float(meant[1]):.4g}, and {objective.optimization!r} in {objective.chart!r} makes one of "
         f"{float(made[1]):.4g}, so the policy moves by another radius.",
         RadiusWarning,

@@ -82,8 +82,8 @@ class SamplingGeometry(ABC):
         of = getattr(self, "of", None)
         return isinstance(of, SamplingGeometry) and of.needs_ratio
 
-    def solved_ratio(self, drive: Tensor) -> Tensor | None:
-        """t*(g), the ratio to the anchor that a drive is solved for; by default None, as no step is promised."""
+    def solved_drive(self, ratio: Tensor) -> Tensor | None:
+        """g(t*), the drive that is solved for a step to the ratio t*; by default None, as no step is promised."""
         return None
 
     def latex(self) -> str:

@@ -113,8 +113,8 @@ class TrustRegion(Transformed):
         divergence, radius = self._region()
         return trust_region_target(drive, groups, divergence, radius, within=self.within)
 
-    def solved_ratio(self, drive: Tensor) -> Tensor:
-        return 1 + drive if self.chi2 is not None and not self.bounded else self._region()[0].inverse_mirror(drive)
+    def solved_drive(self, ratio: Tensor) -> Tensor:
+        return self._region()[0].mirror(ratio)
 
     @staticmethod
     def _scaled(drive: Tensor, square: Tensor) -> Tensor:
