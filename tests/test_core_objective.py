@@ -278,7 +278,9 @@ def test_a_step_of_another_radius_is_warned_of() -> None:
     quiet(lambda: made(sampling=step)), quiet(lambda: made(sampling=other, chart=ga.Ratio()))
     quiet(lambda: made(4.0))
     quiet(lambda: square(4.0, unit=ga.Pair(), sampling=step))
-    words = r"At the ratio 1\.1 this step is u = 0\.09531, and ChiSquare\(mu=4\.0\) in LogRatio\(.*\) makes one of 0\.0238"
+    words = (
+        r"At the ratio 1\.1 this step is u = 0\.09531, and ChiSquare\(mu=4\.0\) in LogRatio\(.*\) makes one of 0\.0238"
+    )
     with pytest.warns(ga.RadiusWarning, match=words):
         made(4.0, sampling=step)
     words = r"this step is u = 0\.1, and ChiSquare\(mu=1\.0\) in Ratio\(\) makes one of 0\.09531,"
