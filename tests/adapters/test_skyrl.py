@@ -8,6 +8,7 @@ import dataclasses
 import importlib
 import math
 import pickle
+import re
 import sys
 import types
 from pathlib import Path
@@ -59,6 +60,10 @@ REDUCTIONS = ["token_mean", "sequence_mean", "seq_mean_token_sum_norm", "prompt_
 
 def test_which_gradients_are_proportional_to_the_drive() -> None:
     assert {name for name in single() if not adapter.homogeneous(ga.recipes.get(name))} == RESISTING
+    page = (Path(__file__).parents[2] / "docs" / "trainers" / "skyrl.md").read_text(encoding="utf-8")
+    assert f"{len(single()) - len(RESISTING)} of the {len(single())} recipes without a reference" in page
+    named = page.split("The others (")[1].split(")")[0]
+    assert set(re.findall(r"`(\w+)`", named)) == RESISTING
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)

@@ -12,6 +12,7 @@ import inspect
 import types
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,6 +50,15 @@ RECIPES = {name: objective for name, objective in EVERY.items() if name not in C
 # The walls of `bapo` are those of all data together, and a traced loss sees one at a time.
 REWARDS = [name for name, objective in RECIPES.items() if not objective.paired and name != "bapo"]
 TRACEABLE = [name for name in REWARDS if not RECIPES[name].needs_reference]
+
+
+def test_the_page_says_how_many_recipes_ran() -> None:
+    page, index = (
+        (Path(__file__).parents[2] / "docs" / "trainers" / name).read_text(encoding="utf-8")
+        for name in ("tinker.md", "index.md")
+    )
+    assert f"What ran: {len(RECIPES)} recipes" in page and f"The {len(REWARDS)} recipes of\nsingle responses" in page
+    assert f"client itself, {len(RECIPES)} recipes" in index
 
 
 # ------------------------------------------------------------------------------------------------- the contract
