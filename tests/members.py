@@ -6,8 +6,10 @@ import inspect
 import math
 import re
 import warnings
+from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 
 import geomalign as ga
@@ -292,6 +294,13 @@ def classes(kind: type) -> set[type]:
         if c.__module__.startswith("geomalign.") and not c.__module__.startswith("geomalign.adapters.")
         if not c.__name__.startswith("_") and not inspect.isabstract(c)
     }
+
+
+def refuses(made: Callable[[], object], said: str) -> None:
+    """A ValueError whose text begins with `said`: who refuses which value, and what it expects."""
+    with pytest.raises(ValueError) as refused:
+        made()
+    assert str(refused.value)[: len(said)] == said
 
 
 def coupled() -> list[str]:

@@ -473,9 +473,7 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
 
 @pytest.mark.parametrize("made, said", REFUSED, ids=[said.split(":")[0] for _, said in REFUSED])
 def test_an_argument_out_of_its_range_is_refused(made: Callable[[], object], said: str) -> None:
-    with pytest.raises(ValueError) as refused:
-        made()
-    assert str(refused.value)[: len(said)] == said
+    members.refuses(made, said)
 
 
 # ---- bounds of divergences, and the loss that a search found

@@ -117,6 +117,8 @@ class VariationalBound(OptimizationGeometry):
     "total_variation", which halve all. Coupled to the drive. "pearson" resists negative drives from v = −2 on; the
     others are least at ±∞. "total_variation" is convex on one side only.
 
+    T and ψ*∘T are composed here, because ψ* of a saturated T has lost its digits; they are those of `ga.divergences`.
+
     Args:
         divergence: a name of the table.
         beta: β, the scale of the critic in the coordinate, > 0.

@@ -291,6 +291,33 @@ def test_the_bound_of_f_grpo_is_the_divergence_at_its_best_critic() -> None:
             assert bound(v) <= value + 1e-12, divergence
 
 
+@pytest.mark.parametrize(
+    "divergence, of, critic",
+    [
+        ("kl", ga.KullbackLeibler(), lambda v: v - 1),
+        ("reverse_kl", ga.ReverseKullbackLeibler(), lambda v: 1 - torch.exp(-v)),
+        ("pearson", 2.0 * ga.PearsonChiSquare(), lambda v: v),
+        ("hellinger", 0.5 * ga.SquaredHellinger(), lambda v: 1 - torch.exp(-v)),
+        ("jensen_shannon", ga.JensenShannon(), lambda v: math.log(2) - torch.log1p(torch.exp(-v))),
+        ("total_variation", ga.TotalVariation(), lambda v: torch.tanh(v) / 2),
+    ],
+)
+def test_the_bound_of_f_grpo_is_made_of_the_conjugates_of_our_divergences(
+    divergence: str, of: ga.Divergence, critic: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
+    """−g₊T + g₋ψ*(T) with `Divergence.conjugate`, up to a constant; a pull up weighs (ψ*)'(T) times one down."""
+    v, up = torch.linspace(-1.9, 3.0, 8), torch.ones(8)
+    potential = ga.optimization.VariationalBound(divergence)
+    for made, meant in (
+        (potential.energy(v, up), -critic(v)),
+        (potential.energy(v, -up), of.conjugate(critic(v))),
+    ):
+        torch.testing.assert_close(made - made[0], meant - meant[0])
+    # Where it is kinked a dual coordinate between its two slopes belongs to the kink, t = 1, and is refused.
+    ratio = torch.ones(8) if divergence == "total_variation" else of.inverse_mirror(critic(v))
+    torch.testing.assert_close(potential.force(v, -up), -potential.force(v, up) * ratio)
+
+
 def test_on_policy_distillation() -> None:
     def literal() -> torch.Tensor:
         values = {}

@@ -134,10 +134,12 @@ def f_grpo(divergence: str = "pearson", beta: float = 0.1, std_epsilon: float = 
     w± that the paper has before T and ψ*, which are 1 here, and the default of β. Its code is said to add γ(log π −
     log π_old) to v.
 
-    >>> import geomalign as ga
-    >>> outcome = ga.recipes.f_grpo()(ga.laws.sample_batch())
-    >>> outcome.loss.isfinite().item()
-    True
+    >>> import dataclasses, geomalign as ga
+    >>> batch = ga.laws.sample_batch()
+    >>> same = dataclasses.replace(batch, policy=batch.reference)  # where π is π_ref, the force is −βA, and 1/e of it
+    >>> force = ga.recipes.f_grpo("kl", beta=0.5)(same).terms[0].force[[0, 2, 6], 0]
+    >>> force / ga.GroupAdvantage(scale="group").drive(batch)[[0, 2, 6]]  # under a negative A
+    tensor([-0.5000, -0.1839, -0.5000], dtype=torch.float64)
     """
     bound = Objective(
         unit=Token(),
