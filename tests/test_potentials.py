@@ -479,6 +479,19 @@ def test_an_argument_out_of_its_range_is_refused(made: Callable[[], object], sai
 # ---- bounds of divergences, and the loss that a search found
 
 
+def test_a_variational_bound_writes_its_critic_out() -> None:
+    bound = optimization.VariationalBound
+    assert bound("hellinger").latex("u", "g") == r"g\,u+(g)_+\left(e^{-u}-1\right)+(-g)_+\left(e^{u}-1\right)"
+    square = r"g\,u+(g)_+\left(-0.5\,u\right)+(-g)_+\left(0.5\,u+\tfrac14\left(0.5\,u\right)^2\right)"
+    assert bound("pearson", 0.5).latex("u", "g") == square
+    halves = r"(g)_+\left(\tfrac12\tanh\left(-u\right)\right)+(-g)_+\left(\tfrac12\tanh\left(u\right)\right)"
+    assert bound("total_variation").latex("u", "g").endswith(halves)
+    logs = r"(g)_+\left(\log\tfrac12\left(1+e^{-u}\right)\right)+(-g)_+\left(\log\tfrac12\left(1+e^{u}\right)\right)"
+    assert bound("jensen_shannon").latex("u", "g").endswith(logs)
+    assert bound("kl").latex("u", "g").endswith(r"(g)_+\left(-u\right)+(-g)_+\left(e^{u-1}\right)")
+    assert bound("reverse_kl").latex("u", "g").endswith(r"(g)_+\left(e^{-u}-1\right)+(-g)_+\left(u\right)")
+
+
 def test_a_variational_bound_by_hand() -> None:
     """−g₊T(v) + g₋ψ*(T(v)), v = βu, at the two signs of a drive."""
     beta, u, drive = 0.5, 1.5, 2.0

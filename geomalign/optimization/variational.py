@@ -21,80 +21,81 @@ LOG_2 = math.log(2)
 
 @dataclasses.dataclass(frozen=True)
 class _Side:
-    """A function of v = βu, which the policy lowers: its value, its derivative and its second, and its infimum."""
+    """A function of v = βu that a drive lowers: value, first and second derivative, its infimum and where, formula."""
 
     value: Callable[[Tensor], Tensor]
     slope: Callable[[Tensor], Tensor]
     bend: Callable[[Tensor], Tensor]
     least: float
     least_at: float
+    latex: Callable[[str], str]
+
+    def reflected(self) -> _Side:
+        """The same function of −v."""
+        return _Side(
+            value=lambda v: self.value(-v),
+            slope=lambda v: -self.slope(-v),
+            bend=lambda v: self.bend(-v),
+            least=self.least,
+            least_at=-self.least_at,
+            latex=lambda v: self.latex(f"-{v}"),
+        )
+
+
+def _exp_bend(v: Tensor) -> Tensor:
+    """The second derivative of e^v, which is continued as a straight line beyond the limit."""
+    return torch.where(v <= numerics.limit(v.dtype), numerics.exp_slope(v), 0)
 
 
 def _sech_squared(v: Tensor) -> Tensor:
     return 4 * torch.sigmoid(2 * v) * torch.sigmoid(-2 * v)
 
 
-def _bent(sign: float) -> Callable[[Tensor], Tensor]:
-    """The second derivative of e^{±v}, whose tangent is straight beyond the limit."""
-    return lambda v: torch.where(sign * v <= numerics.limit(v.dtype), numerics.exp_slope(sign * v), 0)
-
-
-_FALLING = _Side(torch.neg, lambda v: -torch.ones_like(v), torch.zeros_like, -math.inf, math.inf)
-_DECAYING = _Side(lambda v: numerics.expm1(-v), lambda v: -numerics.exp_slope(-v), _bent(-1), -1.0, math.inf)
+_LINEAR = _Side(lambda v: v, torch.ones_like, torch.zeros_like, -math.inf, -math.inf, lambda v: v)
+_EXPM1 = _Side(numerics.expm1, numerics.exp_slope, _exp_bend, -1.0, -math.inf, lambda v: rf"e^{{{v}}}-1")
+_SHIFTED = _Side(
+    value=lambda v: numerics.exp(v - 1),
+    slope=lambda v: numerics.exp_slope(v - 1),
+    bend=lambda v: _exp_bend(v - 1),
+    least=0.0,
+    least_at=-math.inf,
+    latex=lambda v: rf"e^{{{v}-1}}",
+)
+_SQUARE = _Side(
+    value=lambda v: v + v**2 / 4,
+    slope=lambda v: 1 + v / 2,
+    bend=lambda v: torch.full_like(v, 0.5),
+    least=-1.0,
+    least_at=-2.0,
+    latex=lambda v: rf"{v}+\tfrac14\left({v}\right)^2",
+)
+_SOFTPLUS = _Side(
+    value=lambda v: softplus(v) - LOG_2,
+    slope=torch.sigmoid,
+    bend=lambda v: torch.sigmoid(v) * torch.sigmoid(-v),
+    least=-LOG_2,
+    least_at=-math.inf,
+    latex=lambda v: rf"\log\tfrac12\left(1+e^{{{v}}}\right)",
+)
+_TANH = _Side(
+    value=lambda v: torch.tanh(v) / 2,
+    slope=lambda v: _sech_squared(v) / 2,
+    bend=lambda v: -torch.tanh(v) * _sech_squared(v),
+    least=-0.5,
+    least_at=-math.inf,
+    latex=lambda v: rf"\tfrac12\tanh\left({v}\right)",
+)
 
 _BOUNDS: dict[str, tuple[_Side, _Side]] = {
-    "kl": (
-        _FALLING,
-        _Side(
-            lambda v: numerics.exp(v - 1), lambda v: numerics.exp_slope(v - 1), lambda v: _bent(1)(v - 1), 0, -math.inf
-        ),
-    ),
-    "reverse_kl": (
-        _DECAYING,
-        _Side(lambda v: v, torch.ones_like, torch.zeros_like, -math.inf, -math.inf),
-    ),
-    "pearson": (
-        _FALLING,
-        _Side(lambda v: v + v**2 / 4, lambda v: 1 + v / 2, lambda v: torch.full_like(v, 0.5), -1.0, -2.0),
-    ),
-    "hellinger": (
-        _DECAYING,
-        _Side(numerics.expm1, numerics.exp_slope, _bent(1), -1.0, -math.inf),
-    ),
-    "jensen_shannon": (
-        _Side(
-            lambda v: softplus(-v) - LOG_2,
-            lambda v: -torch.sigmoid(-v),
-            lambda v: torch.sigmoid(v) * torch.sigmoid(-v),
-            -LOG_2,
-            math.inf,
-        ),
-        _Side(
-            lambda v: softplus(v) - LOG_2,
-            torch.sigmoid,
-            lambda v: torch.sigmoid(v) * torch.sigmoid(-v),
-            -LOG_2,
-            -math.inf,
-        ),
-    ),
-    "total_variation": (
-        _Side(
-            lambda v: -torch.tanh(v) / 2,
-            lambda v: -_sech_squared(v) / 2,
-            lambda v: torch.tanh(v) * _sech_squared(v),
-            -0.5,
-            math.inf,
-        ),
-        _Side(
-            lambda v: torch.tanh(v) / 2,
-            lambda v: _sech_squared(v) / 2,
-            lambda v: -torch.tanh(v) * _sech_squared(v),
-            -0.5,
-            -math.inf,
-        ),
-    ),
+    "kl": (_LINEAR.reflected(), _SHIFTED),
+    "reverse_kl": (_EXPM1.reflected(), _LINEAR),
+    "pearson": (_LINEAR.reflected(), _SQUARE),
+    "hellinger": (_EXPM1.reflected(), _EXPM1),
+    "jensen_shannon": (_SOFTPLUS.reflected(), _SOFTPLUS),
+    "total_variation": (_TANH.reflected(), _TANH),
 }
-"""A divergence -> what is lowered under a positive drive, −T, and under a negative one, ψ*(T)."""
+"""A divergence -> what is lowered under a positive drive, −T, and under a negative one, ψ*(T). Of a symmetric one
+each is the other's reflection."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,5 +178,8 @@ class VariationalBound(OptimizationGeometry):
         return Interval(0.0 if math.isinf(lowered.least) else -math.inf, 0.0 if math.isinf(raised.least) else math.inf)
 
     def latex(self, u: str, drive: str) -> str:
-        critic = rf"T\left({numerics.latex(self.beta)}\,{u}\right)"
-        return rf"{drive}\,{u}-({drive})_+\,{critic}+(-{drive})_+\,\psi^*\left({critic}\right)"
+        raised, lowered = (
+            side.latex(u if self.beta == 1 else rf"{numerics.latex(self.beta)}\,{u}")
+            for side in _BOUNDS[self.divergence]
+        )
+        return rf"{drive}\,{u}+({drive})_+\left({raised}\right)+(-{drive})_+\left({lowered}\right)"
